@@ -1,0 +1,28 @@
+# `make demo` and `make test`, from nothing but Python 3.11+: each sets up a local environment first.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# The stamp is keyed by the checkout's path: a moved or copied environment is made anew.
+STAMP  := $(VENV)/.installed-$(shell pwd | cksum | cut -d' ' -f1)
+
+.PHONY: demo test check clean
+
+demo: $(STAMP)
+	$(BIN)/gibbsformer demo --out demo
+
+test: $(STAMP)
+	$(BIN)/pytest -n 2
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info

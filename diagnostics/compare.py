@@ -1,0 +1,57 @@
+"""Theory beside samples: order parameters with their Monte Carlo error and z-score."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from ..models import checks
+from ..sampler import Run, schema
+from ..theory import Theory
+from .convergence import moments
+
+
+def compare(run: Run, theory: Theory) -> pd.DataFrame:
+    """Order parameters of a run beside the theory's.
+
+    The theory is exact for N -> infinity at fixed P/N; at small N a large z-score measures the finite-width
+    correction, not a fault of the sampler.
+
+    Args:
+        run: draws of order parameters.
+        theory: of the same network with all paths.
+
+    Returns:
+        DataFrame, a row per independent entry ("U_1[good, denoising]", ..): theory, sampled (posterior mean), mcse
+        (standard error of that mean), z = (sampled - theory) / mcse, ess (bulk), rhat.
+
+    Raises:
+        ValueError: theory and run have different networks.
+    """
+    if theory.paths is not None or theory.posterior.network.heads != run.posterior.network.heads:
+        raise checks.InputError(
+            f"theory has order parameters of sizes {[len(u) for u in theory.U]} and run of "
+            f"{list(run.posterior.network.path_counts)}: solve the theory for run.posterior with all paths"
+        )
+    labels = schema.coordinates(run.posterior.network, run.posterior.data.path_names, 0)
+    rows = []
+    U_a, U = run.order_parameters
+    pairs = [("U_a", U_a, np.asarray(theory.U_a))]
+    pairs += [(f"U_{l}", u, expected) for l, (u, expected) in enumerate(zip(U, theory.U, strict=True), start=1)]
+    for name, sampled, expected in pairs:
+        found = moments(sampled)
+        for index in zip(*np.triu_indices(len(expected)), strict=True) if expected.ndim else [()]:
+            paths = [labels[f"path_{name[2:]}"][i] for i in index]
+            mean, mcse, value = found["mean"][index], found["mcse"][index], expected[index]
+            rows.append(
+                {
+                    "entry": f"{name}[{', '.join(paths)}]" if paths else name,
+                    "theory": value,
+                    "sampled": mean,
+                    "mcse": mcse,
+                    "z": (mean - value) / mcse,
+                    "ess": found["ess_bulk"][index],
+                    "rhat": found["rhat"][index],
+                }
+            )
+    return pd.DataFrame(rows).set_index("entry")

@@ -1,0 +1,86 @@
+"""Did the chains converge? R-hat, ESS, MCSE and E-BFMI by ArviZ, on what the data identify: U and the predictor.
+
+Raw weights are not looked at: the posterior is symmetric under rotations of each layer.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from ..sampler import Run
+
+RHAT_LIMIT = 1.01  # Vehtari et al. 2021
+ESS_LIMIT = 400  # Vehtari et al. 2021: least bulk-ESS for stable R-hat and MCSE over 4 chains
+EBFMI_LIMIT = 0.3  # Betancourt 2016
+
+
+class Convergence(NamedTuple):
+    """Worst values over U_a and all entries of U_l; ``problems`` are plain sentences with the remedy, none if fine."""
+
+    rhat: float
+    ess_bulk: float
+    ess_tail: float
+    ebfmi: float  # NaN for kernels without energy
+    divergences: int
+    problems: tuple[str, ...]
+
+    @property
+    def converged(self) -> bool:
+        """No problems were found."""
+        return not self.problems
+
+
+def moments(samples: np.ndarray) -> dict[str, np.ndarray]:
+    """Mean, MCSE of the mean, bulk and tail ESS and R-hat of samples [chain, draw, ..], each [..]."""
+    import arviz
+
+    data = xr.Dataset({"x": (("chain", "draw", *(f"d{i}" for i in range(samples.ndim - 2))), samples)})
+    return {
+        "mean": samples.mean((0, 1)),
+        "mcse": np.asarray(arviz.mcse(data, method="mean")["x"]),
+        "ess_bulk": np.asarray(arviz.ess(data, method="bulk")["x"]),
+        "ess_tail": np.asarray(arviz.ess(data, method="tail")["x"]),
+        "rhat": np.asarray(arviz.rhat(data)["x"]),
+    }
+
+
+def convergence(run: Run) -> Convergence:
+    """Worst-case convergence diagnostics of a run, and what to do about them."""
+    U_a, U = run.order_parameters
+    parts = [moments(samples) for samples in (U_a, *U)]
+    worst = lambda name, reduce: float(reduce([reduce(p[name]) for p in parts]))  # noqa: E731
+    rhat = worst("rhat", np.max)
+    ess_bulk, ess_tail = worst("ess_bulk", np.min), worst("ess_tail", np.min)
+    energy = run.stats.get("energy")
+    ebfmi = float("nan") if energy is None else float(np.min(_ebfmi(np.asarray(energy, np.float64))))
+    diverging = run.stats.get("diverging")
+    divergences = 0 if diverging is None else int(np.sum(diverging[...]))
+
+    problems = []
+    if not all(np.isfinite(part).all() for part in (U_a, *U)):
+        problems.append("a chain holds NaN or infinity: raise the temperature or use float64")
+    frozen = int(np.sum(np.ptp(U_a, axis=1) == 0)) if U_a.shape[1] > 1 else 0
+    if frozen:
+        problems.append(f"{frozen} of {run.chains} chains never moved: lengthen the warm-up")
+    if not rhat <= RHAT_LIMIT:
+        problems.append(f"R-hat reaches {rhat:.3f} (limit {RHAT_LIMIT}): chains disagree, run longer")
+    if not ess_bulk >= ESS_LIMIT:
+        problems.append(f"ESS falls to {ess_bulk:.0f} (limit {ESS_LIMIT}): draw more, or use an exact kernel")
+    if divergences:
+        problems.append(f"{divergences} divergent transitions: raise target_acceptance or lengthen the warm-up")
+    if ebfmi < EBFMI_LIMIT:
+        problems.append(f"E-BFMI falls to {ebfmi:.2f} (limit {EBFMI_LIMIT}): energies explored slowly, draw more")
+    return Convergence(rhat, ess_bulk, ess_tail, ebfmi, divergences, tuple(problems))
+
+
+def _ebfmi(energy: np.ndarray) -> np.ndarray:
+    """E-BFMI of each chain, energy [chain, draw]: mean squared jump over variance (Betancourt 2016)."""
+    import arviz
+
+    if hasattr(arviz, "InferenceData"):
+        return np.asarray(arviz.bfmi(energy))
+    data = xr.DataTree.from_dict({"sample_stats": xr.Dataset({"energy": (("chain", "draw"), energy)})})
+    return np.asarray(arviz.bfmi(data)["energy"])

@@ -1,0 +1,108 @@
+"""The predictor of a theory or of a run on test inputs, and its accuracy (docs/model.md, sections 3 and 8)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..models import PathInputs, checks
+from ..sampler import Run
+from ..theory import Theory, conditional_predictor
+
+_BLOCKS = 8  # blocks per chain for error bars: long enough to be nearly independent, enough of them to count
+
+
+class Prediction(NamedTuple):
+    """Mean and variance of f(x) [Q] over the posterior; ``blocks`` [B, Q], means over B blocks of draws, for errors."""
+
+    mean: np.ndarray
+    variance: np.ndarray
+    blocks: np.ndarray | None = None
+
+
+def predict(source: Theory | Run, data_test: PathInputs) -> Prediction:
+    """Predictor on test inputs.
+
+    A theory gives the Gaussian-process mean and variance at its U_1. A run gives mean and variance of f over its draws.
+
+    Args:
+        source: from ``theory.solve``, ``theory.gp``, ``sample`` or ``open``.
+        data_test: test inputs with all the paths of the training inputs.
+
+    Returns:
+        Prediction with mean [Q] and variance [Q] of f (noise variance T not added).
+
+    Raises:
+        ValueError: test inputs whose shape does not fit.
+    """
+    posterior = source.posterior
+    if not isinstance(data_test, PathInputs) or data_test.xi.shape[1:] != posterior.data.xi.shape[1:]:
+        shape = getattr(getattr(data_test, "xi", data_test), "shape", type(data_test).__name__)
+        raise checks.InputError(
+            f"data_test has shape {shape}: give path inputs [Q, {', '.join(map(str, posterior.data.xi.shape[1:]))}]"
+        )
+    if isinstance(source, Theory):
+        inputs = data_test if source.paths is None else data_test.select(source.paths)
+        mean, variance = conditional_predictor(
+            source.U[0][None], source.train, posterior.y, posterior.temperature, posterior.network.variances[0], inputs
+        )
+        return Prediction(mean[0], variance[0])
+    return _from_path_weights(source, data_test)
+
+
+def _from_path_weights(run: Run, data_test: PathInputs) -> Prediction:
+    """f = B . xi is linear in the recorded path weights B, so its moments follow from theirs."""
+    B = np.asarray(run.variables["path_weights"], dtype=np.float64)
+    B = B.reshape(*B.shape[:2], -1)  # [chain, draw, H N_0]
+    xi = data_test.flat.transpose(0, 2, 1).reshape(len(data_test), -1)  # [Q, H N_0]
+    blocks = (
+        np.concatenate([[b.mean(0) for b in np.array_split(chain, min(_BLOCKS, len(chain)))] for chain in B]) @ xi.T
+    )
+    total = B.reshape(-1, B.shape[-1])
+    mean = total.mean(0)
+    centred = total - mean
+    variance = np.concatenate(
+        [np.mean((centred @ part.T) ** 2, axis=0) for part in np.array_split(xi, max(1, len(xi) // 100))]
+    )
+    return Prediction(xi @ mean, variance, blocks)
+
+
+def accuracy(prediction: Prediction, y_test) -> float:
+    """Fraction of test labels with sign(mean predictor) = y.
+
+    Args:
+        prediction: from ``predict``.
+        y_test: labels [Q], +1 or -1.
+
+    Raises:
+        ValueError: labels of another number than the predictions.
+    """
+    return float(_hits(prediction.mean, _labels(prediction, y_test)))
+
+
+def accuracy_error(prediction: Prediction, y_test) -> float:
+    """Monte Carlo standard error of the accuracy, by the jackknife over blocks of draws of all chains.
+
+    0 for a theory. Uncertainty from the finite test set is not included: theory and samples share it.
+    """
+    labels = _labels(prediction, y_test)
+    if prediction.blocks is None:
+        return 0.0
+    B = len(prediction.blocks)
+    left_out = (prediction.blocks.sum(0) - prediction.blocks) / (B - 1)
+    values = _hits(left_out, labels)
+    return float(np.sqrt((B - 1) / B * np.sum((values - values.mean()) ** 2)))
+
+
+def _hits(mean, labels):
+    return np.mean(np.sign(mean) == labels, axis=-1)
+
+
+def _labels(prediction, y_test):
+    labels = checks.array("y_test", y_test, "Q")
+    if labels.shape != prediction.mean.shape:
+        raise checks.InputError(
+            f"y_test has {len(labels)} labels and the prediction {len(prediction.mean)}: give one each"
+        )
+    return labels

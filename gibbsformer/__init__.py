@@ -1,0 +1,42 @@
+"""gibbsformer: Bayesian sampling and theory of deep linear-value multi-head attention.
+
+>>> import jax, gibbsformer as gf
+>>> task = gf.tasks.hidden_markov_chain(key=jax.random.key(0))
+
+See docs/ for the model, its notation and guides.
+"""
+
+from importlib.metadata import version as _version
+
+from . import diagnostics, models, sampler, store, tasks, theory
+from ._sampling import open, sample
+from .diagnostics import accuracy, accuracy_error, compare, predict
+from .models import Attention, Network, OrderParameters, PathInputs, Posterior, contract
+from .sampler import HMC, KERNELS, NUTS, Run
+
+__version__ = _version("gibbsformer")
+
+__all__ = [
+    "HMC",
+    "KERNELS",
+    "NUTS",
+    "Attention",
+    "Network",
+    "OrderParameters",
+    "PathInputs",
+    "Posterior",
+    "Run",
+    "accuracy",
+    "accuracy_error",
+    "compare",
+    "contract",
+    "diagnostics",
+    "models",
+    "open",
+    "predict",
+    "sample",
+    "sampler",
+    "store",
+    "tasks",
+    "theory",
+]

@@ -1,0 +1,182 @@
+"""The command line: ``gibbsformer demo | sample | theory | compare | inspect``.
+
+Numbers as text for people, ``--json`` for programs; progress on stderr. Exit code 0 on success, 2 on bad input with
+one line on stderr, 3 for a run that was required to converge and did not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        self.exit(2, f"gibbsformer: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(argv)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")  # its notice of a coming 1.0
+    import jax
+
+    # One XLA device per core lets chains run side by side on a CPU; draws do not depend on it.
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    from .models.checks import InputError
+
+    try:
+        return options.run(options)
+    except InputError as error:
+        print(f"gibbsformer: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("gibbsformer: stopped by the user", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="gibbsformer", description="Sampling and theory of deep linear-value multi-head attention.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
+
+    demo = _verb(verbs, "demo", _demo, "the main job end to end: table, sample file and figures in a folder")
+    demo.add_argument("--out", default="demo", metavar="DIR", help="folder to write (default %(default)s)")
+    _chain_options(demo, chains=2)
+    _seed(demo)
+
+    sample = _verb(verbs, "sample", _sample, "draw from the posterior of a task")
+    _problem_options(sample)
+    sample.add_argument("--kernel", default="nuts", help="kernel by name (default %(default)s)")
+    _chain_options(sample, chains=4)
+    sample.add_argument("--out", required=True, metavar="FILE", help="sample file to write, such as run.h5")
+    sample.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    sample.add_argument("--keep", help="weights (default) or order_parameters")
+    sample.add_argument("--precision", default="auto", help="auto, float32 or float64 (default %(default)s)")
+    sample.add_argument("--require-converged", action="store_true", help="exit 3 unless R-hat and ESS are good")
+
+    theory = _verb(verbs, "theory", _theory, "solve the large-N theory of a task")
+    _problem_options(theory)
+
+    for name, run, text in (
+        ("compare", _compare, "a sample file beside the theory"),
+        ("inspect", _inspect, "what a sample file holds"),
+    ):
+        _verb(verbs, name, run, text).add_argument("file", metavar="FILE", help="sample file")
+    return parser
+
+
+def _verb(verbs, name, run, text):
+    verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    verb.set_defaults(run=run)
+    verb.add_argument("--json", action="store_true", help="print JSON instead of text")
+    return verb
+
+
+def _problem_options(verb):
+    verb.add_argument("--task", default="hmm", help="hmm, or an .npz file of your own arrays (default %(default)s)")
+    verb.add_argument("--width", type=int, default=10, metavar="N", help="N_1 = .. = N_{L+1} (default %(default)s)")
+    verb.add_argument("--temperature", type=float, metavar="T", help="temperature (default: the task's, 0.01)")
+    _seed(verb)
+
+
+def _chain_options(verb, chains):
+    verb.add_argument("--chains", type=int, default=chains, help="number of chains (default %(default)s)")
+    verb.add_argument("--warmup", type=int, default=500, help="warm-up transitions per chain (default %(default)s)")
+    verb.add_argument("--draws", type=int, default=1000, help="draws per chain (default %(default)s)")
+    verb.add_argument("--quiet", action="store_true", help="no progress line")
+
+
+def _seed(verb):
+    verb.add_argument("--seed", type=int, default=0, help="sets task and chains (default %(default)s)")
+
+
+def _demo(options) -> int:
+    from ._demo import demo
+    from .diagnostics.findings import render_run
+
+    found, files = demo(
+        options.out, options.seed, options.chains, options.warmup, options.draws, options.quiet or options.json
+    )
+    print(json.dumps(found | {"files": [str(f) for f in files]}) if options.json else render_run(found))
+    if not options.json:
+        print("\nwritten: " + ", ".join(str(f) for f in files))
+    return 0
+
+
+def _problem(options):
+    from . import tasks
+
+    task = tasks.by_name(options.task, options.seed)
+    return task, task.posterior(options.width, options.temperature)
+
+
+def _sample(options) -> int:
+    import jax
+
+    from . import sample, store
+    from .sampler import resolve_kernel
+
+    kernel = resolve_kernel(options.kernel)
+    store.checked_path(options.out, options.overwrite)
+    task, posterior = _problem(options)
+    run = sample(
+        posterior,
+        kernel,
+        key=jax.random.fold_in(jax.random.key(options.seed), 1),
+        chains=options.chains,
+        warmup=options.warmup,
+        draws=options.draws,
+        store=options.out,
+        keep=options.keep,
+        test=task.test_set,
+        precision=options.precision,
+        overwrite=options.overwrite,
+        progress=not (options.quiet or options.json),
+        about={"task": options.task, "seed": options.seed, **task.settings},
+    )
+    found = _print_run(run, options)
+    return 3 if options.require_converged and not found["convergence"]["converged"] else 0
+
+
+def _print_run(run, options):
+    from . import theory
+    from .diagnostics.findings import render_run, run_findings
+
+    found = run_findings(run, theory.solve(run.posterior), theory.gp(run.posterior))
+    print(json.dumps(found) if options.json else render_run(found))
+    return found
+
+
+def _theory(options) -> int:
+    from . import theory
+    from .diagnostics.findings import render_theory, theory_findings
+
+    task, posterior = _problem(options)
+    found = theory_findings(theory.solve(posterior), theory.gp(posterior), task.test_set)
+    print(json.dumps(found) if options.json else render_theory(found))
+    return 0
+
+
+def _compare(options) -> int:
+    from ._sampling import open as open_run
+
+    _print_run(open_run(options.file), options)
+    return 0
+
+
+def _inspect(options) -> int:
+    from ._sampling import open as open_run
+    from .diagnostics.findings import inspection, render_inspection
+
+    found = inspection(open_run(options.file))
+    print(json.dumps(found) if options.json else render_inspection(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,18 @@
+"""Log-densities: attention, path contraction, the network in weight space, its order parameters."""
+
+from .attention import Attention
+from .network import Network, OrderParameters, draw_prior, order_parameters, path_weights
+from .paths import PathInputs, contract
+from .posterior import Posterior
+
+__all__ = [
+    "Attention",
+    "Network",
+    "OrderParameters",
+    "PathInputs",
+    "Posterior",
+    "contract",
+    "draw_prior",
+    "order_parameters",
+    "path_weights",
+]

@@ -1,0 +1,137 @@
+r"""Attention patterns, fixed by the bare input: A_l^h(x)[s, t], weight of source s for target t.
+
+Columns sum to 1 (docs/model.md, section 1). A layer is anything that maps inputs x [P, N_0, S] to
+patterns [P, H, S, S]: from one matrix per head, ``softmax_s(x(s)^T W^h x(t))``; from queries and keys,
+``softmax_s((K^h x(s)) . (Q^h x(t)) / sqrt(G))``; the one-hot argmax of either; arrays already computed;
+or a function of the user's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from . import checks
+
+COLUMN_SUM_TOLERANCE = 1e-4  # patterns stored in float32 sum to 1 within about S * 1e-7
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """The attention of every layer, bottom layer first.
+
+    Args:
+        layers: one entry per layer l = 1..L, each an array W [H, N_0, N_0] (key on the left, query on the
+            right), a pair (Q, K) of arrays [H, G, N_0], or a function x [P, N_0, S] -> A [P, H, S, S]
+            with columns (over source tokens s) that sum to 1.
+        hardmax: replace the softmax over source tokens by the one-hot argmax (W and Q, K layers only).
+        path_names: names of the H_1 .. H_L attention paths in C order (h_1 slowest); default "(h1 h2 .. hL)".
+
+    Raises:
+        ValueError: an entry has the wrong shape or holds NaN or infinity.
+
+    Source: arXiv:2405.15926, section 2.
+    """
+
+    layers: Sequence
+    hardmax: bool = False
+    path_names: tuple[str, ...] = ()
+    _patterns: tuple[Callable, ...] = field(init=False, repr=False)
+
+    def __post_init__(self):
+        if isinstance(self.layers, (str, bytes)) or not hasattr(self.layers, "__len__") or not len(self.layers):
+            raise checks.InputError("layers must list one attention per layer, bottom first: [W_1, .., W_L]")
+        object.__setattr__(self, "layers", tuple(self.layers))
+        patterns = tuple(_layer(f"layers[{l}]", layer, self.hardmax) for l, layer in enumerate(self.layers))
+        object.__setattr__(self, "_patterns", patterns)
+
+    @classmethod
+    def given(cls, patterns: Sequence, path_names: tuple[str, ...] = ()) -> Attention:
+        """Attention already computed for one set of inputs: A_l [P, H_l, S, S] per layer, columns sum to 1."""
+        arrays = [checks.array(f"patterns[{l}]", a, "P, H, S, S") for l, a in enumerate(patterns)]
+        return cls([_Given(a) for a in arrays], path_names=path_names)
+
+    def __call__(self, x, examples: slice = slice(None)) -> list[Float[Array, "P H S S"]]:
+        """Patterns [P, H_l, S, S] of each layer for inputs x[examples], checked."""
+        result = []
+        for l, pattern in enumerate(self._patterns):
+            a = pattern.arrays[examples] if isinstance(pattern, _Given) else pattern(x[examples])
+            result.append(_checked(f"attention of layer {l + 1}", jnp.asarray(a, jnp.float64), x[examples]))
+        return result
+
+
+class _Given:
+    """Patterns that need no input."""
+
+    def __init__(self, arrays):
+        self.arrays = arrays
+
+
+def _layer(name: str, layer, hardmax: bool) -> Callable:
+    if callable(layer) or isinstance(layer, _Given):
+        return layer
+    if isinstance(layer, (tuple, list)) and len(layer) == 2:
+        query = checks.array(f"{name} Q", layer[0], "H, G, N_0")
+        key = checks.array(f"{name} K", layer[1], "H, G, N_0")
+        if query.shape != key.shape:
+            raise checks.InputError(f"{name} has Q {query.shape} and K {key.shape}: give both as [H, G, N_0]")
+        return lambda x: query_key_attention(x, query, key, hardmax)
+    weights = checks.array(f"{name} W", layer, "H, N_0, N_0")
+    if weights.shape[1] != weights.shape[2]:
+        raise checks.InputError(f"{name} W has shape {weights.shape}: give one square matrix per head [H, N_0, N_0]")
+    return lambda x: bilinear_attention(x, weights, hardmax)
+
+
+def bilinear_attention(
+    x: Float[Array | np.ndarray, "P N_0 S"], weights: Float[Array | np.ndarray, "H N_0 N_0"], hardmax: bool = False
+) -> Float[Array, "P H S S"]:
+    """softmax_s(x(s)^T W^h x(t)), or its one-hot argmax."""
+    _same_width(x, weights)
+    return _normalise(jnp.einsum("pas,hab,pbt->phst", x, weights, x, optimize="optimal"), hardmax)
+
+
+def query_key_attention(
+    x: Float[Array | np.ndarray, "P N_0 S"],
+    query: Float[Array | np.ndarray, "H G N_0"],
+    key: Float[Array | np.ndarray, "H G N_0"],
+    hardmax: bool = False,
+) -> Float[Array, "P H S S"]:
+    """softmax_s((K^h x(s)) . (Q^h x(t)) / sqrt(G)), or its one-hot argmax."""
+    _same_width(x, query)
+    keys = jnp.einsum("hga,pas->phgs", key, x)
+    queries = jnp.einsum("hga,pat->phgt", query, x)
+    return _normalise(jnp.einsum("phgs,phgt->phst", keys, queries) / np.sqrt(query.shape[1]), hardmax)
+
+
+def _normalise(scores, hardmax):
+    if hardmax:
+        return jax.nn.one_hot(jnp.argmax(scores, axis=-2), scores.shape[-2], axis=-2, dtype=scores.dtype)
+    return jax.nn.softmax(scores, axis=-2)
+
+
+def _same_width(x, weights):
+    if weights.shape[-1] != x.shape[1]:
+        raise checks.InputError(
+            f"x has input width {x.shape[1]} (shape {tuple(x.shape)}) and the attention weights act on width "
+            f"{weights.shape[-1]} (shape {tuple(weights.shape)}): make them the same N_0"
+        )
+
+
+def _checked(name: str, a, x):
+    P, _, S = x.shape
+    if a.ndim != 4 or a.shape[0] != P or a.shape[2:] != (S, S):
+        raise checks.InputError(f"{name} has shape {tuple(a.shape)}: give [P, H, S, S] with P={P}, S={S} as in x")
+    if not bool(jnp.isfinite(a).all()):
+        raise checks.InputError(f"{name} holds NaN or infinity: every attention weight must be finite")
+    error = float(jnp.abs(a.sum(-2) - 1).max())
+    if error > COLUMN_SUM_TOLERANCE:
+        raise checks.InputError(
+            f"{name} has columns that miss 1 by up to {error:.3g}: A[s, t] must sum to 1 over source tokens s "
+            "for every target t (transpose it if rows are normalised)"
+        )
+    return a

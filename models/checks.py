@@ -1,0 +1,113 @@
+"""Checks of what a user hands in: one place, one voice, before anything compiles.
+
+Every message is one line that names the argument, shows the value and says the remedy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import numbers
+from collections.abc import Iterable
+
+import jax
+import numpy as np
+
+
+class InputError(ValueError):
+    """What the user handed in cannot be used; the message is one line with the argument, the value and the remedy."""
+
+
+def nearest(argument: str, value: str, options: Iterable[str]) -> str:
+    """Return ``value`` if it is one of ``options``; otherwise raise ValueError offering the nearest."""
+    options = tuple(options)
+    if value in options:
+        return value
+    close = difflib.get_close_matches(str(value), options, n=1, cutoff=0.4)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise InputError(f"{argument}={value!r} is not known: {hint}choose one of {', '.join(options)}")
+
+
+def array(argument: str, value, axes: str) -> np.ndarray:
+    """Return ``value`` as a finite float64 NumPy array with the named axes.
+
+    ``axes`` is the expected layout in words, ``"P, N_0, S"``; a trailing ``..`` allows any further axes.
+    """
+    try:
+        result = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{argument} is a {type(value).__name__}, not numbers: give an array [{axes}]") from None
+    names = [name.strip() for name in axes.split(",")]
+    open_ended = names[-1] == ".."
+    rank = len(names) - open_ended
+    if (result.ndim < rank) if open_ended else (result.ndim != rank):
+        raise InputError(f"{argument} has shape {result.shape}: give an array [{axes}]")
+    if 0 in result.shape:
+        raise InputError(
+            f"{argument} has shape {result.shape}, which holds nothing: give at least one entry per axis [{axes}]"
+        )
+    finite = np.isfinite(result)
+    if not finite.all():
+        where = tuple(int(i) for i in np.argwhere(~finite)[0])
+        raise InputError(
+            f"{argument} is {result[where]} at index {where}: every entry must be finite, remove or impute it"
+        )
+    return result
+
+
+def positive(argument: str, value) -> float:
+    """Return ``value`` as a float, or raise ValueError unless it is a finite number above zero."""
+    number = _number(argument, value)
+    if not (np.isfinite(number) and number > 0):
+        raise InputError(f"{argument}={value} must be a finite number above 0")
+    return number
+
+
+def count(argument: str, value, least: int = 1) -> int:
+    """Return ``value`` as an int, or raise ValueError unless it is a whole number of at least ``least``."""
+    number = _number(argument, value)
+    if not np.isfinite(number) or number != int(number) or number < least:
+        raise InputError(f"{argument}={value} must be a whole number, {least} or more")
+    return int(number)
+
+
+def counts(argument: str, values, length: int | None = None) -> tuple[int, ...]:
+    """Return ``values`` as a tuple of whole numbers, 1 or more, of the given length."""
+    return tuple(count(f"{argument}[{i}]", v) for i, v in enumerate(_sequence(argument, values, length)))
+
+
+def positives(argument: str, values, length: int | None = None) -> tuple[float, ...]:
+    """Return ``values`` as a tuple of finite numbers above 0, of the given length."""
+    return tuple(positive(f"{argument}[{i}]", v) for i, v in enumerate(_sequence(argument, values, length)))
+
+
+def random_key(argument: str, value) -> jax.Array:
+    """Return a typed random key, or raise ValueError that says how to make one."""
+    remedy = "make one with jax.random.key(0)"
+    if not isinstance(value, jax.Array):
+        raise InputError(f"{argument}={value!r} is a {type(value).__name__}, not a random key: {remedy}")
+    if not jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        raise InputError(f"{argument} is an array of {value.dtype}, not a typed random key: {remedy}")
+    if value.shape != ():
+        raise InputError(f"{argument} holds keys of shape {value.shape}: give one key, {remedy}")
+    return value
+
+
+def _number(argument: str, value) -> float:
+    scalar = isinstance(value, (numbers.Real, np.generic)) or (
+        isinstance(value, (np.ndarray, jax.Array)) and value.ndim == 0
+    )
+    if isinstance(value, (bool, np.bool_)) or not scalar:
+        raise InputError(f"{argument}={value!r} is a {type(value).__name__}: give a number")
+    return float(value)
+
+
+def _sequence(argument: str, values, length: int | None) -> tuple:
+    try:
+        result = tuple(values)
+    except TypeError:
+        raise InputError(f"{argument}={values!r} is one value: give a tuple, one entry per layer") from None
+    if not result:
+        raise InputError(f"{argument}=() is empty: give one entry per layer")
+    if length is not None and len(result) != length:
+        raise InputError(f"{argument}={result} has {len(result)} entries: give {length}")
+    return result

@@ -1,0 +1,156 @@
+r"""The exact finite-width law of the order parameters (docs/model.md, section 4), and its posterior.
+
+Under the prior the effective weights form a Markov chain of Gaussian matrices, so with U_{L+1} := U_a
+
+    N_{L+1} U_a ~ sigma_a^2 chi^2(N_{L+1}),   N_l U_l | U_{l+1} ~ Wishart(N_l, sigma_l^2 (I_{H_l} (x) U_{l+1}))
+
+and the data see U_1 alone: y | U_1 ~ N(0, K(U_1) + T I). Every layer is one Bartlett factor M_l (lower
+triangular, or trapezoidal where N_l is below its size), U_a being the one of size 1 at the top:
+
+    U_l = C_l C_l^T,   C_l = sigma_l (I_{H_l} (x) C_{l+1}) M_l,
+    sqrt(N_l) M_ii ~ chi(N_l - i + 1),   sqrt(N_l) M_ij ~ N(0, 1) below the diagonal
+
+``theta`` is the flat vector of (log M_ii, M_ij below the diagonal), top layer first: real, unconstrained, and of
+scale 1/sqrt(N) in every direction. The large-N theory is the minimum of the same density's exponent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import jax.scipy.special as special
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jaxtyping import Array, Float
+
+from .network import Network, OrderParameters
+from .path_kernel import PathKernel, combine, log_likelihood
+
+
+class CollapsedData(NamedTuple):
+    """What the collapsed density needs, as arrays that may be traced: one compilation serves all widths."""
+
+    kernel: PathKernel
+    y: Float[Array, " P"]
+    temperature: Float[Array, ""]
+    widths: Float[Array, " L+1"]  # N_1, .., N_{L+1}
+    variances: Float[Array, " L+2"]  # sigma_0^2, .., sigma_L^2, sigma_a^2
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Shapes of the Bartlett factors M_{L+1}, .., M_1 (top layer first) inside the flat vector theta."""
+
+    heads: tuple[int, ...]  # H_1, .., H_L
+    factors: tuple[tuple[int, int], ...]  # (rows, rank), top layer first
+
+    @property
+    def size(self) -> int:
+        """Length of theta."""
+        return sum(_entries(rows, rank) for rows, rank in self.factors)
+
+
+def _entries(rows: int, rank: int) -> int:
+    return rows * rank - rank * (rank - 1) // 2
+
+
+def layout(network: Network, singular: bool = True) -> Layout:
+    """Layout of theta for a network; ``singular=False`` keeps full factors whatever the widths (for the saddle)."""
+    factors = [(1, 1)]
+    for H, N in zip(network.heads[::-1], network.widths[-2::-1], strict=True):
+        rows = H * factors[-1][1]
+        factors.append((rows, min(rows, N) if singular else rows))
+    return Layout(network.heads, tuple(factors))
+
+
+def bartlett_factors(shape: Layout, theta: Float[Array, " D"]) -> tuple[tuple[Array, Array], ...]:
+    """(M, log diagonal of M) of each layer, top layer first."""
+    result, start = [], 0
+    for rows, rank in shape.factors:
+        below = _below(rows, rank)
+        log_diagonal = theta[start : start + rank]
+        entries = theta[start + rank : start + rank + len(below[0])]
+        M = jnp.zeros((rows, rank), theta.dtype).at[np.arange(rank), np.arange(rank)].set(jnp.exp(log_diagonal))
+        result.append((M.at[below].set(entries), log_diagonal))
+        start += rank + len(below[0])
+    return tuple(result)
+
+
+def flatten_factors(shape: Layout, factors) -> np.ndarray:
+    """theta of given Bartlett factors M (top layer first): the inverse of ``bartlett_factors``."""
+    parts = []
+    for (rows, rank), M in zip(shape.factors, factors, strict=True):
+        parts += [np.log(np.diagonal(M)), M[_below(rows, rank)]]
+    return np.concatenate(parts)
+
+
+def _below(rows, rank):
+    return np.tril_indices(rows, -1, rank)
+
+
+def square_roots(shape: Layout, variances: Float[Array, " L+2"], theta: Float[Array, " D"]) -> tuple[Array, ...]:
+    """(C_{L+1}, C_L, .., C_1), each [k_l, rank], with U_l = C_l C_l^T; top layer first."""
+    C = jnp.ones((1, 1), theta.dtype)
+    result = []
+    for l, (M, _) in enumerate(bartlett_factors(shape, theta)):
+        H = 1 if l == 0 else shape.heads[-l]
+        below = M.reshape(H, -1, M.shape[1])  # (I_H (x) C) M acts on H blocks of rows
+        C = jnp.sqrt(variances[-1 - l]) * jnp.matmul(C, below).reshape(-1, M.shape[1])
+        result.append(C)
+    return tuple(result)
+
+
+def order_parameters(shape: Layout, variances, theta) -> OrderParameters:
+    """U_a and (U_1, .., U_L) at theta."""
+    U_a, *U = (C @ C.T for C in square_roots(shape, variances, theta))
+    return OrderParameters(U_a[0, 0], tuple(U[::-1]))
+
+
+def log_prior(shape: Layout, widths: Float[Array, " L+1"], theta: Float[Array, " D"]) -> Float[Array, ""]:
+    """log density of theta under the prior, normalising constants and log-Jacobian included.
+
+    Per layer of width N: sum_i [d log A_ii - A_ii^2/2 - (d/2 - 1) log 2 - log Gamma(d/2)], d = N - i + 1, plus a
+    standard normal for each A_ij below, with A = sqrt(N) M.
+    """
+    total = jnp.zeros(())
+    for l, ((rows, rank), (M, log_diagonal)) in enumerate(
+        zip(shape.factors, bartlett_factors(shape, theta), strict=True)
+    ):
+        N = widths[-1 - l]
+        d = N - np.arange(rank)
+        total += jnp.sum(d * (log_diagonal + 0.5 * jnp.log(N)) - (d / 2 - 1) * np.log(2) - special.gammaln(d / 2))
+        total += -0.5 * N * jnp.sum(M**2) + 0.5 * (_entries(rows, rank) - rank) * jnp.log(N / (2 * np.pi))
+    return total
+
+
+def log_density(shape: Layout, data: CollapsedData, theta: Float[Array, " D"]) -> Float[Array, ""]:
+    """log p(theta, y), natural logarithm, all constants kept: its integral over theta is the evidence p(y)."""
+    U_1 = order_parameters(shape, data.variances, theta).U[0]
+    data_term = log_likelihood(U_1, data.kernel, data.y, data.temperature, data.variances[0])
+    return log_prior(shape, data.widths, theta) + data_term
+
+
+def model(network: Network, data: CollapsedData) -> None:
+    """NumPyro model of the order parameters: section 4 line by line, for reading and for NumPyro's own inference.
+
+    Sites: ``c_l`` (squared Bartlett diagonal, chi^2), ``A_l`` (entries below it), and ``y``; deterministic ``U_l``.
+    """
+    shape = layout(network)
+    C = jnp.ones((1, 1))
+    for l, (rows, rank) in enumerate(shape.factors):
+        name = "a" if l == 0 else str(network.depth + 1 - l)
+        N, variance = data.widths[-1 - l], data.variances[-1 - l]
+        H = 1 if l == 0 else network.heads[-l]
+        below = _below(rows, rank)
+        c = numpyro.sample(f"c_{name}", dist.Chi2(N - jnp.arange(rank)).to_event(1))
+        A = jnp.zeros((rows, rank)).at[np.arange(rank), np.arange(rank)].set(jnp.sqrt(c))
+        if len(below[0]):
+            entries = numpyro.sample(f"A_{name}", dist.Normal(0.0, 1.0).expand([len(below[0])]).to_event(1))
+            A = A.at[below].set(entries)
+        C = jnp.kron(jnp.eye(H), C) @ A * jnp.sqrt(variance / N)
+        U = numpyro.deterministic(f"U_{name}", C @ C.T)
+    covariance = data.variances[0] * combine(data.kernel, U) + data.temperature * jnp.eye(data.y.shape[0])
+    numpyro.sample("y", dist.MultivariateNormal(0.0, covariance), obs=data.y)

@@ -1,0 +1,146 @@
+r"""The network: its shapes, its prior, and the forward pass through attention paths.
+
+Effective weights, from the readout down (docs/model.md, section 3), carry one 1/sqrt per contracted width:
+
+    W_{L+1} = a [1, N_{L+1}],   W_l[(h_l, q), j] = sum_i W_{l+1}[q, i] V_l^{h_l}[i, j] / sqrt(N_{l+1}),   [k_l, N_l]
+
+with q = (h_{l+1}..h_L) and k_l = H_l..H_L. They give at once the order parameters U_l = W_l W_l^T / N_l and
+the network, f(x) = sum_pi B^pi . xi^pi(x) with the path weights B = W_1 V_0 / sqrt(N_1) [H, N_0]. Contracted in
+this order no activation of any example is ever formed: a gradient costs k_l N_l N_{l+1} per layer whatever P is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from . import checks
+
+Weights = dict[str, Array]  # "V_0" [N_1, N_0], "V_l" [H_l, N_{l+1}, N_l], "a" [N_{L+1}]
+
+
+class OrderParameters(NamedTuple):
+    """U_a (scalar) and U = (U_1, .., U_L), U_l [k_l, k_l] with k_l = H_l..H_L; leading axes allowed.
+
+    Paths in C order, h_l slowest. U_1 is the paper's U.
+    """
+
+    U_a: Any
+    U: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Network:
+    """Shapes and prior of a deep linear-value multi-head attention network with one output.
+
+    Args:
+        input_width: N_0, entries per token.
+        heads: (H_1, .., H_L), attention heads of each layer.
+        widths: (N_1, .., N_{L+1}): widths entering each attention layer, then the readout width.
+        variances: (sigma_0^2, .., sigma_L^2, sigma_a^2), prior VARIANCE of each entry of V_0, V_1.., V_L, a;
+            all 1 by default.
+
+    Raises:
+        ValueError: an entry below 1, a variance that is not positive, or tuples whose lengths disagree.
+
+    Source: docs/model.md, section 1; arXiv:2405.15926, section 2.
+    """
+
+    input_width: int
+    heads: tuple[int, ...]
+    widths: tuple[int, ...]
+    variances: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        heads = checks.counts("heads", self.heads)
+        L = len(heads)
+        variances = self.variances if np.size(self.variances) else (1.0,) * (L + 2)
+        object.__setattr__(self, "input_width", checks.count("input_width", self.input_width))
+        object.__setattr__(self, "heads", heads)
+        object.__setattr__(self, "widths", checks.counts("widths", self.widths, L + 1))
+        object.__setattr__(self, "variances", checks.positives("variances", variances, L + 2))
+
+    @property
+    def depth(self) -> int:
+        """L, the number of attention layers."""
+        return len(self.heads)
+
+    @property
+    def paths(self) -> int:
+        """H, the number of attention paths."""
+        return self.path_counts[0]
+
+    @property
+    def path_counts(self) -> tuple[int, ...]:
+        """(k_1, .., k_L), k_l = H_l..H_L: sizes of the order parameters U_1..U_L."""
+        return tuple(int(n) for n in np.cumprod(self.heads[::-1])[::-1])
+
+    @property
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of each weight array, in the order of ``variances``."""
+        N = (self.input_width, *self.widths)
+        shapes: dict[str, tuple[int, ...]] = {"V_0": (N[1], N[0])}
+        for l, H in enumerate(self.heads, start=1):
+            shapes[f"V_{l}"] = (H, N[l + 1], N[l])
+        return shapes | {"a": (N[-1],)}
+
+    @property
+    def weight_count(self) -> int:
+        """Number of weights."""
+        return sum(int(np.prod(shape)) for shape in self.weight_shapes.values())
+
+
+def draw_prior(network: Network, key: jax.Array, dtype=jnp.float64) -> Weights:
+    """One draw of all weights from the prior N(0, sigma^2)."""
+    keys = jax.random.split(key, network.depth + 2)
+    return {
+        name: np.sqrt(variance) * jax.random.normal(k, shape, dtype)
+        for (name, shape), variance, k in zip(network.weight_shapes.items(), network.variances, keys, strict=True)
+    }
+
+
+def effective_weights(weights: Weights) -> tuple[Array, ...]:
+    """(W_1, .., W_{L+1}), each [k_l, N_l]: the weights contracted from the readout down."""
+    W = weights["a"][None, :]
+    result = [W]
+    for l in range(len(weights) - 2, 0, -1):
+        V = weights[f"V_{l}"]
+        # V [h, i, j], W [q, i] -> [(h, q), j]
+        W = jnp.matmul(W, V).reshape(-1, V.shape[2]) / np.sqrt(V.shape[1])
+        result.append(W)
+    return tuple(result[::-1])
+
+
+def order_parameters(weights: Weights) -> OrderParameters:
+    """U_a = |a|^2 / N_{L+1} and U_l = W_l W_l^T / N_l of one set of weights."""
+    return _gram(effective_weights(weights))
+
+
+def _gram(effective) -> OrderParameters:
+    *U, U_a = (W @ W.T / W.shape[1] for W in effective)
+    return OrderParameters(U_a[0, 0], tuple(U))
+
+
+def path_weights(weights: Weights) -> Float[Array, "H N_0"]:
+    """B [H, N_0] with f(x) = sum_pi B^pi . xi^pi(x): all that the network's output depends on."""
+    return _output_map(effective_weights(weights)[0], weights["V_0"])
+
+
+def _output_map(W_1, V_0):
+    return W_1 @ V_0 / np.sqrt(W_1.shape[1])
+
+
+def summarise(weights: Weights) -> tuple[OrderParameters, Float[Array, "H N_0"]]:
+    """Order parameters and path weights of one set of weights, in one pass."""
+    effective = effective_weights(weights)
+    return _gram(effective), _output_map(effective[0], weights["V_0"])
+
+
+def forward(B: Float[Array, "H N_0"], xi: Float[Array, "P N_0 H"]) -> Float[Array, " P"]:
+    """Network output f(x) = sum_pi B^pi . xi^pi(x)."""
+    return jnp.matmul(xi.reshape(xi.shape[0], -1), B.T.reshape(-1))

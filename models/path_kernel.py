@@ -1,0 +1,122 @@
+r"""Path kernels and the renormalized kernel they combine into (docs/model.md, sections 2 and 3).
+
+    C^{pi pi'}(x, x') = xi^pi(x) . xi^pi'(x'),      K(x, x') = sigma_0^2 sum_{pi pi'} U_1^{pi pi'} C^{pi pi'}(x, x')
+
+Between training examples C is needed in two ways only: K from U, and dE/dU^{pi pi'} = sigma_0^2 sum G C^{pi pi'}
+from G = dE/dK. ``PathKernel`` does both from whichever takes less memory: the H(H+1)/2 symmetrised blocks
+C^{pi pi'} + C^{pi' pi} [P, P], or xi itself [P, N_0, H].
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+# Blocks cost fewer operations than contracting xi (P^2 H^2/2 against P^2 N_0 H), so they are kept as long as
+# they stay small in absolute terms even where xi is smaller still.
+BLOCK_BYTES = 512 * 2**20
+
+
+class PathKernel(NamedTuple):
+    """Path kernels between P training examples, stored as blocks or as inputs (the other one is None)."""
+
+    blocks: Any  # [B, P, P], B = H(H+1)/2, row-major upper triangle of (pi, pi')
+    xi: Any  # [P, N_0, H]
+
+    @property
+    def paths(self) -> int:
+        """H, the number of paths."""
+        if self.xi is not None:
+            return self.xi.shape[-1]
+        return int((np.sqrt(8 * self.blocks.shape[-3] + 1) - 1) / 2)
+
+
+def block_bytes(xi_shape: tuple[int, ...]) -> int:
+    """Bytes of the symmetrised float64 blocks for inputs [P, N_0, H]."""
+    P, _, H = xi_shape
+    return H * (H + 1) // 2 * P * P * 8
+
+
+def path_kernel(xi: Float[Array | np.ndarray, "P N_0 H"]) -> PathKernel:
+    """Path kernels of inputs xi, stored as blocks up to ``BLOCK_BYTES`` or while smaller than xi."""
+    P, N_0, H = xi.shape
+    if block_bytes(xi.shape) <= max(BLOCK_BYTES, P * N_0 * H * 8):
+        return PathKernel(symmetric_blocks(jnp.asarray(xi)), None)
+    return PathKernel(None, jnp.asarray(xi))
+
+
+@jax.jit
+def symmetric_blocks(xi: Float[Array, "P N_0 H"]) -> Float[Array, "B P P"]:
+    """C^{pi pi} on the diagonal and C^{pi pi'} + C^{pi' pi} off it, for pi <= pi' [H(H+1)/2, P, P]."""
+    first, second = np.triu_indices(xi.shape[-1])
+    per_path = jnp.moveaxis(xi, -1, 0)
+
+    def block(pair):
+        one = per_path[pair[0]] @ per_path[pair[1]].T
+        return jnp.where(pair[0] == pair[1], one, one + one.T)
+
+    return jax.lax.map(block, jnp.stack([jnp.asarray(first), jnp.asarray(second)], axis=1))
+
+
+def combine(kernel: PathKernel, U: Float[Array, "H H"]) -> Float[Array, "P P"]:
+    """sum_{pi pi'} U^{pi pi'} C^{pi pi'}, for symmetric U."""
+    if kernel.xi is not None:
+        return jnp.einsum("pnh,hg,qng->pq", kernel.xi, U, kernel.xi, optimize="optimal")
+    flat = kernel.blocks.reshape(kernel.blocks.shape[0], -1)
+    return (U[np.triu_indices(kernel.paths)] @ flat).reshape(kernel.blocks.shape[1:])
+
+
+def project(kernel: PathKernel, G: Float[Array, "P P"]) -> Float[Array, "H H"]:
+    """sum_{mu nu} G_{mu nu} C^{pi pi'}_{mu nu}, for symmetric G: the transpose of ``combine``."""
+    if kernel.xi is not None:
+        return jnp.einsum("pnh,pq,qng->hg", kernel.xi, G, kernel.xi, optimize="optimal")
+    H = kernel.paths
+    upper = kernel.blocks.reshape(kernel.blocks.shape[0], -1) @ G.reshape(-1)
+    index = np.triu_indices(H)
+    half = jnp.zeros((H, H), G.dtype).at[index].set(jnp.where(index[0] == index[1], upper, upper / 2))
+    return half + half.T - jnp.diag(jnp.diag(half))
+
+
+def cross_kernel(
+    U: Float[Array, "H H"], xi: Float[Array, "P N_0 H"], other: Float[Array, "Q N_0 H"]
+) -> Float[Array, "P Q"]:
+    """sum_{pi pi'} U^{pi pi'} xi^pi(x) . xi^pi'(x') between two sets of examples."""
+    return jnp.einsum("pnh,hg,qng->pq", xi, U, other, optimize="optimal")
+
+
+@jax.custom_vjp
+def log_likelihood(
+    U: Float[Array, "H H"],
+    kernel: PathKernel,
+    y: Float[Array, " P"],
+    temperature: Float[Array, ""],
+    variance: Float[Array, ""],
+) -> Float[Array, ""]:
+    """log N(y; 0, variance K(U) + temperature I), with a closed-form gradient in U (only in U).
+
+    ``variance`` is sigma_0^2. Not a number where the matrix is not positive definite to working precision.
+    """
+    return _log_likelihood(U, kernel, y, temperature, variance)[0]
+
+
+def _log_likelihood(U, kernel, y, temperature, variance):
+    P = y.shape[0]
+    covariance = variance * combine(kernel, U) + temperature * jnp.eye(P, dtype=y.dtype)
+    chol = jnp.linalg.cholesky(covariance)
+    alpha = jax.scipy.linalg.cho_solve((chol, True), y)
+    value = -0.5 * y @ alpha - jnp.sum(jnp.log(jnp.diag(chol))) - 0.5 * P * np.log(2 * np.pi)
+    return value, (chol, alpha, kernel, variance)
+
+
+def _log_likelihood_vjp(residual, cotangent):
+    chol, alpha, kernel, variance = residual
+    inverse = jax.scipy.linalg.cho_solve((chol, True), jnp.eye(alpha.shape[0], dtype=alpha.dtype))
+    G = 0.5 * (jnp.outer(alpha, alpha) - inverse)
+    return cotangent * variance * project(kernel, G), None, None, None, None
+
+
+log_likelihood.defvjp(_log_likelihood, _log_likelihood_vjp)

@@ -1,0 +1,161 @@
+r"""Attention paths: contract the tokens away, once (docs/model.md, section 2).
+
+A path pi = (h_1, .., h_L) takes one head per layer. The network depends on x only through
+
+    xi^pi(x) = 1/sqrt(N_0 H) sum_{s_1..s_L} x(s_1) A_1^{h_1}[s_1, s_2] .. A_L^{h_L}[s_L, t*],   H = prod_l H_l,
+
+computed from the readout token down, one layer at a time, so that nothing of size S^L exists.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import checks
+from .attention import Attention
+
+READOUTS = ("last", "first", "mean")
+_BATCH = 128  # examples contracted at a time: bounds the attention patterns held in memory
+
+
+@dataclass(frozen=True, eq=False)
+class PathInputs:
+    """Path-contracted inputs xi, all that the network sees of its inputs.
+
+    Args:
+        xi: array [P, N_0, H_1, .., H_L], prefactor 1/sqrt(N_0 H) included; kept as float64 on the host.
+        path_names: names of the paths in C order (h_1 slowest); default "(h1 h2 .. hL)", heads from 1.
+
+    Raises:
+        ValueError: wrong rank, NaN or infinity, no examples, or a number of names that is not that of paths.
+    """
+
+    xi: np.ndarray
+    path_names: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        xi = checks.array("xi", self.xi, "P, N_0, H_1, ..")
+        object.__setattr__(self, "xi", xi)
+        names = self.path_names
+        if not len(names):
+            names = tuple(f"({' '.join(map(str, h))})" for h in _head_tuples(self.heads))
+        names = tuple(str(name) for name in names)
+        if len(names) != self.paths or len(set(names)) != len(names):
+            raise checks.InputError(
+                f"path_names={names} must be {self.paths} different names, one per path of {self.heads}"
+            )
+        object.__setattr__(self, "path_names", names)
+
+    def __len__(self) -> int:
+        return self.xi.shape[0]
+
+    @property
+    def input_width(self) -> int:
+        """N_0."""
+        return self.xi.shape[1]
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Heads per layer (H_1, .., H_L)."""
+        return self.xi.shape[2:]
+
+    @property
+    def paths(self) -> int:
+        """Number of paths H = prod_l H_l."""
+        return int(np.prod(self.heads))
+
+    @property
+    def flat(self) -> np.ndarray:
+        """xi as [P, N_0, H], paths in C order."""
+        return self.xi.reshape(len(self), self.input_width, self.paths)
+
+    def path_indices(self, paths: Sequence) -> tuple[int, ...]:
+        """Sorted indices of paths given by name or by index.
+
+        Raises:
+            ValueError: an unknown name (the nearest is offered), an index out of range, none, or a repeat.
+        """
+        if isinstance(paths, str):
+            paths = (paths,)
+        found = []
+        for path in paths:
+            if isinstance(path, str):
+                found.append(self.path_names.index(checks.nearest("path", path, self.path_names)))
+            else:
+                index = checks.count("path", path, least=0)
+                if index >= self.paths:
+                    raise checks.InputError(
+                        f"path={index} is out of range: there are {self.paths} paths, counted from 0"
+                    )
+                found.append(index)
+        if not found or len(set(found)) != len(found):
+            raise checks.InputError(f"paths={tuple(paths)} must name at least one path, each once")
+        return tuple(sorted(found))
+
+    def select(self, paths: Sequence) -> PathInputs:
+        """Inputs of the sub-network made of some paths, with their own number in place of H in xi.
+
+        Paths that are all combinations of some heads of each layer keep one axis per layer, and the
+        sub-network can have any width. Any other set becomes one axis of paths: enough for the GP limit.
+
+        Args:
+            paths: names or indices of the paths to keep.
+        """
+        index = self.path_indices(paths)
+        names = tuple(self.path_names[i] for i in index)
+        kept = [sorted(set(axis)) for axis in zip(*(np.unravel_index(i, self.heads) for i in index), strict=True)]
+        heads = tuple(len(axis) for axis in kept)
+        if int(np.prod(heads)) != len(index):
+            heads = (len(index),)
+        xi = self.flat[:, :, list(index)] * np.sqrt(self.paths / len(index))
+        return PathInputs(xi.reshape(len(self), self.input_width, *heads), names)
+
+
+def contract(x, attention: Attention, readout: str = "last") -> PathInputs:
+    """Path-contracted inputs of sequences x under fixed attention, in float64.
+
+    Args:
+        x: sequences [P, N_0, S], token s is column s.
+        attention: the attention patterns of every layer, a function of x.
+        readout: token t* that the network reads: ``"last"``, ``"first"``, or ``"mean"`` over target tokens.
+
+    Returns:
+        PathInputs with xi [P, N_0, H_1, .., H_L].
+
+    Raises:
+        ValueError: shapes of x and attention that disagree, NaN or infinity in either, attention columns
+            that do not sum to 1, an unknown readout.
+
+    Source: docs/model.md, section 2; cost P * (S^2 sum_l H_l..H_L + N_0 S H), memory for 128 examples.
+    """
+    x = checks.array("x", x, "P, N_0, S")
+    checks.nearest("readout", readout, READOUTS)
+    if not isinstance(attention, Attention):
+        raise checks.InputError(f"attention is a {type(attention).__name__}: give gf.Attention([W_1, .., W_L])")
+    with jax.enable_x64(True):
+        batches = [slice(i, i + _BATCH) for i in range(0, len(x), _BATCH)]
+        xi = np.concatenate([np.asarray(_contract(x, attention, readout, batch)) for batch in batches])
+    return PathInputs(xi, attention.path_names)
+
+
+def _contract(x, attention, readout, batch):
+    patterns = attention(x, batch)
+    top = patterns[-1]
+    to_readout = {"last": top[..., -1], "first": top[..., 0], "mean": top.mean(-1)}[readout]  # [P, H_L, S]
+    for a in patterns[-2::-1]:
+        # a [P, h, s, t], to_readout [P, (h_{l+1}..h_L), t] -> [P, (h_l..h_L), s], h_l slowest
+        to_readout = jnp.einsum("phst,pqt->phqs", a, to_readout)
+        to_readout = to_readout.reshape(to_readout.shape[0], -1, to_readout.shape[-1])
+    xi = jnp.einsum("pns,pqs->pnq", x[batch], to_readout)
+    xi = xi / np.sqrt(xi.shape[1] * xi.shape[2])
+    return xi.reshape(*xi.shape[:2], *(a.shape[1] for a in patterns))
+
+
+def _head_tuples(heads):
+    return itertools.product(*(range(1, h + 1) for h in heads))

@@ -1,0 +1,116 @@
+"""The Gibbs posterior of a network given data: the object every solver and sampler takes.
+
+p(Theta | data) ~ exp(-1/(2T) sum_mu (f(x_mu) - y_mu)^2) x prior(Theta)      (docs/model.md, section 1)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import checks, collapsed, weight_space
+from .network import Network, Weights
+from .path_kernel import path_kernel
+from .paths import PathInputs
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """A network, its path-contracted inputs, the labels and the temperature, checked once.
+
+    Args:
+        network: shapes and prior.
+        data: path-contracted inputs, xi [P, N_0, H_1, .., H_L].
+        y: labels [P].
+        temperature: T > 0, the variance of the Gaussian likelihood.
+
+    Raises:
+        ValueError: shapes that disagree (the message says which), NaN or infinity, temperature not above 0.
+    """
+
+    network: Network
+    data: PathInputs
+    y: np.ndarray
+    temperature: float
+
+    def __post_init__(self):
+        if not isinstance(self.network, Network):
+            raise checks.InputError(f"network is a {type(self.network).__name__}: give gf.Network(..)")
+        if not isinstance(self.data, PathInputs):
+            raise checks.InputError(
+                f"data is a {type(self.data).__name__}: give gf.contract(x, attention) or gf.PathInputs(xi)"
+            )
+        y = checks.array("y", self.y, "P")
+        if len(y) != len(self.data):
+            raise checks.InputError(
+                f"y has {len(y)} labels and data has {len(self.data)} examples: give one label each"
+            )
+        if self.data.heads != self.network.heads:
+            raise checks.InputError(
+                f"data has heads {self.data.heads} (xi {self.data.xi.shape}) and network has heads="
+                f"{self.network.heads}: make them the same"
+            )
+        if self.data.input_width != self.network.input_width:
+            raise checks.InputError(
+                f"data has input width {self.data.input_width} (xi {self.data.xi.shape}) and network has "
+                f"input_width={self.network.input_width}: make them the same"
+            )
+        object.__setattr__(self, "y", y)
+        object.__setattr__(self, "temperature", checks.positive("temperature", self.temperature))
+
+    def log_density(self, weights: Weights) -> jax.Array:
+        """log p(weights, y), natural logarithm, constants included, in the precision of ``weights``.
+
+        Args:
+            weights: dict of "V_0" [N_1, N_0], "V_l" [H_l, N_{l+1}, N_l], "a" [N_{L+1}].
+        """
+        return weight_space.log_density(self.network, self.weight_data(weights["a"].dtype), weights)
+
+    def model(self) -> None:
+        """The same density as a NumPyro model over the weights, for NumPyro's own inference."""
+        weight_space.model(self.network, self.weight_data(jnp.asarray(0.0).dtype))
+
+    def collapsed_model(self) -> None:
+        """The collapsed posterior over order parameters as a NumPyro model (docs/model.md, section 4).
+
+        Run it in float64: ``with jax.enable_x64(True):``.
+        """
+        collapsed.model(self.network, self.collapsed_data())
+
+    def weight_data(self, dtype) -> weight_space.WeightData:
+        """Data of the weight-space density in a given precision."""
+        return weight_space.WeightData(
+            jnp.asarray(self.data.flat, dtype), jnp.asarray(self.y, dtype), jnp.asarray(self.temperature, dtype)
+        )
+
+    def collapsed_data(self) -> collapsed.CollapsedData:
+        """Data of the collapsed density; float64 inside ``jax.enable_x64(True)``, where it belongs."""
+        return collapsed.CollapsedData(
+            path_kernel(self.data.flat),
+            jnp.asarray(self.y),
+            jnp.asarray(self.temperature, float),
+            jnp.asarray(self.network.widths, float),
+            jnp.asarray(self.network.variances, float),
+        )
+
+    def select(self, paths: Sequence) -> Posterior:
+        """Posterior of the sub-network made of some paths, with their own number in place of H.
+
+        Args:
+            paths: names or indices of paths that are all combinations of some heads of each layer.
+
+        Raises:
+            ValueError: unknown paths, or a set that is not all combinations (``theory.gp`` takes any set).
+        """
+        data = self.data.select(paths)
+        if len(data.heads) != self.network.depth:
+            raise checks.InputError(
+                f"paths={data.path_names} are not all combinations of some heads of each layer, so they are no "
+                "network of finite width: theory.gp(posterior, paths=..) takes any set"
+            )
+        network = Network(self.network.input_width, data.heads, self.network.widths, self.network.variances)
+        return Posterior(network, data, self.y, self.temperature)

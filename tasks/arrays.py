@@ -1,0 +1,79 @@
+"""Tasks from the user's own arrays, in Python or from an .npz file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..models import Attention, checks
+from .task import Examples, Task
+
+FILE_LAYOUT = "x, y, x_test, y_test, and per layer l = 1.. either W_l or Q_l and K_l"
+
+
+def arrays(x, y, attention: Attention, x_test=None, y_test=None, readout: str = "last", name: str = "arrays") -> Task:
+    """A task made of sequences, labels and attention.
+
+    Args:
+        x: training sequences [P, N_0, S], token s is column s.
+        y: training labels [P].
+        attention: ``Attention``, a function of x.
+        x_test, y_test: test sequences [P*, N_0, S] and labels [P*]; both or neither.
+        readout: ``"last"``, ``"first"`` or ``"mean"``.
+        name: recorded with every run.
+
+    Raises:
+        ValueError: shapes that disagree, NaN or infinity, labels missing for one of the sets.
+    """
+    train = _examples("x", x, "y", y)
+    if (x_test is None) != (y_test is None):
+        raise checks.InputError("x_test and y_test go together: give both or neither")
+    test = None if x_test is None else _examples("x_test", x_test, "y_test", y_test)
+    if test is not None and test.x.shape[1] != train.x.shape[1]:
+        raise checks.InputError(
+            f"x_test has input width {test.x.shape[1]} and x has {train.x.shape[1]}: make them the same N_0"
+        )
+    return Task(name, train, test, attention, readout)
+
+
+def load(path: str | Path, readout: str = "last") -> Task:
+    """A task from an .npz file that holds x, y, (x_test, y_test), and per layer W_l or Q_l and K_l.
+
+    Raises:
+        ValueError: the file is missing, is no .npz, or lacks an array; the message lists the layout.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise checks.InputError(f"task={str(path)!r} is no file: give a built-in task or an .npz with {FILE_LAYOUT}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = dict(file)
+    except (ValueError, OSError, EOFError) as error:
+        raise checks.InputError(
+            f"task={str(path)!r} is not an .npz file ({error}): it must hold {FILE_LAYOUT}"
+        ) from None
+    layers: list = []
+    while (l := len(layers) + 1) and (f"W_{l}" in found or f"Q_{l}" in found):
+        if f"W_{l}" in found:
+            layers.append(found[f"W_{l}"])
+        elif f"K_{l}" in found:
+            layers.append((found[f"Q_{l}"], found[f"K_{l}"]))
+        else:
+            raise checks.InputError(f"task={str(path)!r} has Q_{l} but no K_{l}: it must hold {FILE_LAYOUT}")
+    if not layers or "x" not in found or "y" not in found:
+        raise checks.InputError(f"task={str(path)!r} holds {', '.join(found) or 'nothing'}: it must hold {FILE_LAYOUT}")
+    task = arrays(
+        found["x"], found["y"], Attention(layers), found.get("x_test"), found.get("y_test"), readout, path.name
+    )
+    task.settings.update(file=path.name, readout=readout)
+    return task
+
+
+def _examples(x_name, x, y_name, y) -> Examples:
+    examples = Examples(checks.array(x_name, x, "P, N_0, S"), checks.array(y_name, y, "P"))
+    if len(examples.x) != len(examples.y):
+        raise checks.InputError(
+            f"{y_name} has {len(examples.y)} labels and {x_name} has {len(examples.x)} sequences: give one label each"
+        )
+    return examples

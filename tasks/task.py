@@ -1,0 +1,75 @@
+"""A task: training and test sequences with labels, and the attention that reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..models import Attention, Network, PathInputs, Posterior, checks, contract
+
+
+class Examples(NamedTuple):
+    """Sequences x [P, N_0, S] (token s is column s) and labels y [P]."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Data and attention of one learning problem.
+
+    Attributes:
+        name: short name, as on the command line.
+        train, test: ``Examples``; test may be None.
+        attention: fixed attention, bottom layer first.
+        readout: token read by the network, ``"last"``, ``"first"`` or ``"mean"``.
+        temperature: the temperature its source uses.
+        settings: plain values that made it, recorded with every run.
+    """
+
+    name: str
+    train: Examples
+    test: Examples | None
+    attention: Attention
+    readout: str = "last"
+    temperature: float = 0.01
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def train_inputs(self) -> PathInputs:
+        """Path-contracted training inputs."""
+        return contract(self.train.x, self.attention, self.readout)
+
+    @cached_property
+    def test_inputs(self) -> PathInputs:
+        """Path-contracted test inputs."""
+        if self.test is None:
+            raise checks.InputError(f"task {self.name!r} has no test set: give x_test and y_test")
+        return contract(self.test.x, self.attention, self.readout)
+
+    @property
+    def test_set(self) -> tuple[PathInputs, np.ndarray] | None:
+        """(path-contracted test inputs, labels), as ``gf.sample(test=..)`` takes them."""
+        return None if self.test is None else (self.test_inputs, self.test.y)
+
+    def posterior(
+        self, width: int | Sequence[int], temperature: float | None = None, variances: Sequence[float] = ()
+    ) -> Posterior:
+        """Posterior of a network on this task.
+
+        Args:
+            width: N for N_1 = .. = N_{L+1} = N, or all of (N_1, .., N_{L+1}).
+            temperature: T; default the task's own.
+            variances: prior variances (sigma_0^2, .., sigma_L^2, sigma_a^2); default all 1.
+        """
+        data = self.train_inputs
+        widths = (
+            tuple(width) if isinstance(width, Sequence) else (checks.count("width", width),) * (len(data.heads) + 1)
+        )
+        network = Network(data.input_width, data.heads, widths, tuple(variances))
+        return Posterior(network, data, self.train.y, self.temperature if temperature is None else temperature)

@@ -1,0 +1,67 @@
+r"""The predictor given the order parameter U_1: Gaussian-process regression with the renormalized kernel.
+
+    mean k^T (K + T I)^{-1} y,   variance k(x, x) - k^T (K + T I)^{-1} k,   K = sigma_0^2 sum U_1 C
+
+(docs/model.md, section 3). It serves the theory (one U_1) and, averaged over draws of U_1, the exact posterior.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from ..models.path_kernel import combine, path_kernel
+from ..models.paths import PathInputs
+
+_DRAWS = 64  # order parameters treated in one batch; bounds memory at _DRAWS * P_test * P numbers
+
+
+def conditional_predictor(
+    U_1: Float[np.ndarray, "D H H"],
+    train: PathInputs,
+    y: Float[np.ndarray, " P"],
+    temperature: float,
+    variance: float,
+    test: PathInputs,
+) -> tuple[Float[np.ndarray, "D Q"], Float[np.ndarray, "D Q"]]:
+    """Mean and variance of f(x_test) given each of D order parameters.
+
+    Args:
+        U_1: order parameters [D, H, H].
+        train, y: training inputs and labels [P].
+        temperature: T.
+        variance: sigma_0^2.
+        test: inputs of Q test examples.
+
+    Returns:
+        Means [D, Q] and variances [D, Q], float64. NaN where K + T I is not positive definite in float64.
+    """
+    with jax.enable_x64(True):
+        kernel = path_kernel(train.flat)
+        per_path = [np.moveaxis(data.flat, -1, 0) for data in (test, train)]
+        cross = np.matmul(per_path[0][:, None], per_path[1][None].transpose(0, 1, 3, 2))  # [H, H, Q, P]
+        own = np.einsum("qnh,qng->hgq", test.flat, test.flat, optimize=True)
+        scaled = variance * np.asarray(U_1, np.float64)
+        batches = [
+            _predict(scaled[i : i + _DRAWS], kernel, y, temperature, cross, own) for i in range(0, len(scaled), _DRAWS)
+        ]
+        means, variances = (np.concatenate([np.asarray(b) for b in part]) for part in zip(*batches, strict=True))
+    return means, variances
+
+
+@jax.jit
+def _predict(U, kernel, y, temperature, cross, own):
+    Q, P = cross.shape[-2:]
+    flat = U.reshape(len(U), -1)
+    k = (flat @ cross.reshape(flat.shape[1], -1)).reshape(-1, Q, P)
+    prior = flat @ own.reshape(flat.shape[1], -1)
+
+    def one(args):
+        u, k, prior = args
+        chol = jnp.linalg.cholesky(combine(kernel, u) + temperature * jnp.eye(P))
+        half = jax.scipy.linalg.solve_triangular(chol, jnp.concatenate([k, y[None]]).T, lower=True)
+        return half[:, :-1].T @ half[:, -1], prior - jnp.sum(half[:, :-1] ** 2, axis=0)
+
+    return jax.lax.map(one, (U, k, prior))
