@@ -8,8 +8,9 @@ import numpy as np
 
 from ..models import PathInputs, checks
 from ..sampler import Run
-from ..theory import Theory, conditional_predictor
+from ..theory import Theory, conditional_mean, conditional_predictor
 
+_VARIANCE_DRAWS = 256  # draws that the mean conditional variance is averaged over: it varies little between draws
 _BLOCKS = 8  # blocks per chain for error bars: long enough to be nearly independent, enough of them to count
 
 
@@ -24,7 +25,8 @@ class Prediction(NamedTuple):
 def predict(source: Theory | Run, data_test: PathInputs) -> Prediction:
     """Predictor on test inputs.
 
-    A theory gives the Gaussian-process mean and variance at its U_1. A run gives mean and variance of f over its draws.
+    A theory gives the Gaussian-process mean and variance at its U_1. A run gives mean and variance of f over its
+    draws; a collapsed run through the conditional mean given U_1 (Rao-Blackwell).
 
     Args:
         source: from ``theory.solve``, ``theory.gp``, ``sample`` or ``open``.
@@ -48,7 +50,23 @@ def predict(source: Theory | Run, data_test: PathInputs) -> Prediction:
             source.U[0][None], source.train, posterior.y, posterior.temperature, posterior.network.variances[0], inputs
         )
         return Prediction(mean[0], variance[0])
-    return _from_path_weights(source, data_test)
+    return (_from_order_parameters if "theta" in source.variables else _from_path_weights)(source, data_test)
+
+
+def _from_order_parameters(run: Run, data_test: PathInputs) -> Prediction:
+    """Rao-Blackwell: average the conditional mean of f given U_1 over all draws; far less noise than draws of f.
+
+    The variance is that of the conditional mean plus the mean conditional variance (from evenly spaced draws).
+    """
+    posterior = run.posterior
+    problem = (posterior.data, posterior.y, posterior.temperature, posterior.network.variances[0], data_test)
+    U_1 = run.order_parameters.U[0]
+    means = conditional_mean(U_1.reshape(-1, *U_1.shape[2:]), *problem)  # [chain * draw, Q]
+    spaced = np.linspace(0, len(means) - 1, min(len(means), _VARIANCE_DRAWS)).astype(int)
+    _, variances = conditional_predictor(U_1.reshape(-1, *U_1.shape[2:])[spaced], *problem)
+    chains = np.split(means, run.chains)
+    blocks = np.concatenate([[b.mean(0) for b in np.array_split(c, min(_BLOCKS, len(c)))] for c in chains])
+    return Prediction(means.mean(0), means.var(0) + variances.mean(0), blocks)
 
 
 def _from_path_weights(run: Run, data_test: PathInputs) -> Prediction:

@@ -9,10 +9,10 @@ See docs/ for the model, its notation and guides.
 from importlib.metadata import version as _version
 
 from . import diagnostics, models, sampler, store, tasks, theory
-from ._sampling import open, sample
+from ._sampling import lift, open, sample
 from .diagnostics import accuracy, accuracy_error, compare, predict
 from .models import Attention, Network, OrderParameters, PathInputs, Posterior, contract
-from .sampler import HMC, KERNELS, NUTS, Run
+from .sampler import HMC, KERNELS, NUTS, Collapsed, Gibbs, Run
 
 __version__ = _version("gibbsformer")
 
@@ -21,6 +21,8 @@ __all__ = [
     "KERNELS",
     "NUTS",
     "Attention",
+    "Collapsed",
+    "Gibbs",
     "Network",
     "OrderParameters",
     "PathInputs",
@@ -31,6 +33,7 @@ __all__ = [
     "compare",
     "contract",
     "diagnostics",
+    "lift",
     "models",
     "open",
     "predict",

@@ -51,11 +51,11 @@ def _parser() -> argparse.ArgumentParser:
 
     sample = _verb(verbs, "sample", _sample, "draw from the posterior of a task")
     _problem_options(sample)
-    sample.add_argument("--kernel", default="nuts", help="kernel by name (default %(default)s)")
+    sample.add_argument("--kernel", default="collapsed", help="kernel by name (default %(default)s)")
     _chain_options(sample, chains=4)
     sample.add_argument("--out", required=True, metavar="FILE", help="sample file to write, such as run.h5")
     sample.add_argument("--overwrite", action="store_true", help="replace an existing file")
-    sample.add_argument("--keep", help="weights (default) or order_parameters")
+    sample.add_argument("--keep", help="weights or order_parameters (default: the kernel's own)")
     sample.add_argument("--precision", default="auto", help="auto, float32 or float64 (default %(default)s)")
     sample.add_argument("--require-converged", action="store_true", help="exit 3 unless R-hat and ESS are good")
 

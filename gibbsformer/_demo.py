@@ -38,7 +38,9 @@ def demo(out: str | Path, seed: int = 0, chains: int = 2, warmup: int = 500, dra
         raise checks.InputError(f"out={str(out)!r} cannot be a folder ({error.strerror}): choose another") from None
     key = jax.random.key(seed)
     task = tasks.hidden_markov_chain(key=key)
-    inputs, labels = task.test_inputs, task.test.y
+    test = task.test_set
+    assert test is not None  # this task always has one
+    inputs, labels = test
     posteriors = {N: task.posterior(N) for N in WIDTHS}
     solved = {N: theory.solve(p) for N, p in posteriors.items()}
     gp = {name: theory.gp(posteriors[10], paths) for name, paths in GP_LINES.items()}
@@ -46,7 +48,7 @@ def demo(out: str | Path, seed: int = 0, chains: int = 2, warmup: int = 500, dra
 
     run = _finished_or_new(
         folder / "run.h5", posteriors[10], jax.random.fold_in(key, 1), chains, warmup, draws,
-        test=(inputs, labels), progress=not quiet, about={"task": "hmm", "seed": seed, **task.settings},
+        test=test, progress=not quiet, about={"task": "hmm", "seed": seed, **task.settings},
     )  # fmt: skip
     found: dict[str, Any] = run_findings(run, solved[10], gp["all paths"])
     a = found["accuracy"]

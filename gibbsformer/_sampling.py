@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 import os
 from collections.abc import Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
+from . import _records as records
 from . import store as _store
 from .models import Network, PathInputs, Posterior, checks
-from .sampler import Run, driver, resolve_kernel, schema
+from .sampler import Collapsed, Run, driver, resolve_kernel, schema
 from .sampler.progress import Progress
 
 _PRECISIONS = ("auto", "float32", "float64")
@@ -24,7 +26,7 @@ _PACKAGES = ("gibbsformer", "jax", "numpyro", "blackjax", "numpy", "h5py", "arvi
 
 def sample(
     posterior: Posterior,
-    kernel="nuts",
+    kernel="collapsed",
     *,
     key: jax.Array,
     chains: int = 4,
@@ -36,6 +38,7 @@ def sample(
     precision: str = "auto",
     overwrite: bool = False,
     progress: bool = True,
+    init: str | None = None,
     chunk: int | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> Run:
@@ -50,11 +53,13 @@ def sample(
         draws: draws per chain.
         store: sample file to write as the chains run; None keeps the draws in memory.
         keep: ``"weights"`` records order parameters and all weights, ``"order_parameters"`` leaves the weights out
-            (predictions stay possible); default: weights.
+            (predictions stay possible); default: weights, for ``collapsed`` order parameters.
         test: (inputs, labels) of test examples; f on them is recorded for each draw.
         precision: ``"float32"``, ``"float64"``, or ``"auto"``: float32 on an accelerator, float64 on a CPU.
         overwrite: replace an existing file.
         progress: a live line on stderr.
+        init: ``"collapsed"`` starts a kernel over weights in equilibrium, at exact draws lifted from short collapsed
+            chains; default the prior (weights), or around the theory's saddle point (collapsed).
         chunk: transitions per chunk; default about one second's worth. Draws do not depend on it.
         about: plain values recorded with the run.
 
@@ -74,7 +79,7 @@ def sample(
     chains, draws = checks.count("chains", chains), checks.count("draws", draws)
     warmup = checks.count("warmup", warmup, least=0)
     chunk = None if chunk is None else checks.count("chunk", chunk)
-    keep = checks.nearest("keep", keep or schema.WEIGHTS, (schema.WEIGHTS, schema.ORDER_PARAMETERS_ONLY))
+    keep = checks.nearest("keep", keep or kernel.keep, (schema.WEIGHTS, schema.ORDER_PARAMETERS_ONLY))
     checks.nearest("precision", precision, _PRECISIONS)
     test = _checked_test(posterior, test)
     if store is not None:
@@ -101,9 +106,13 @@ def sample(
         "versions": {name: version(name) for name in _PACKAGES},
         "about": dict(about or {}),
     }
+    try:
+        json.dumps(settings)
+    except (TypeError, ValueError) as error:
+        raise checks.InputError(f"about={checks.brief(about)} cannot be stored ({error}): give plain values") from None
     # the precision of this run alone, whatever the global flag says
     with jax.enable_x64(precision == "float64"):
-        target = kernel.target(posterior.network)
+        target = kernel.target(posterior.network, keep == schema.WEIGHTS)
         problem = driver.Problem(
             kernel=kernel,
             target=target,
@@ -112,23 +121,100 @@ def sample(
             warmup=warmup,
             record=(),
         )
-        shapes = driver.record_shapes(problem)
-        record = schema.kept(posterior.network, shapes, keep)
-        problem = problem._replace(record=record)
-        columns = _columns(posterior.network, {name: shapes[name] for name in record}, problem, chains)
-        _check_room(columns, chains, draws, store)
-        sink = _open_sink(store, columns, posterior, test, settings, chains, draws, overwrite)
-        chain_keys, state = driver.start_chains(problem, key, chains)
+        draw_shapes, stat_shapes = driver.record_shapes(problem)
+        problem = problem._replace(record=schema.kept(posterior.network, draw_shapes, keep))
+        columns = records.columns(posterior.network, {n: draw_shapes[n] for n in problem.record}, stat_shapes)
+        sink = records.open_sink(store, columns, posterior, test, settings, chains, draws, overwrite)
+        positions = _initial_positions(init, target, posterior, key, chains, precision)
+        chain_keys, state = driver.start_chains(problem, key, chains, positions)
         with sink as out, Progress(warmup, draws, progress) as bar:
             for part in driver.run_chains(problem, chain_keys, state, 0, warmup + draws, chunk):
                 first = max(0, warmup - part.start)
                 values = {name: array[:, first:] for name, array in (part.draws | part.stats).items()}
                 out.append(values, _leaves(part.state), part.start + part.length)
                 bar.update(part)
-    if isinstance(sink, _Memory):
-        variables = {name: sink.arrays[name] for name in record}
-        return Run(posterior, variables, {n: a for n, a in sink.arrays.items() if n not in variables}, settings, test)
-    return open(store)
+    return _finished(sink, store, posterior, settings, test)
+
+
+def lift(
+    run: Run,
+    *,
+    key: jax.Array,
+    draws: int | None = None,
+    store: str | os.PathLike | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Run:
+    """Exact weight samples from a collapsed run: each order parameter draw becomes a joint draw of all weights.
+
+    Args:
+        run: from ``sample(kernel="collapsed")``.
+        key: typed random key.
+        draws: evenly spaced draws per chain to lift; default all.
+        store: sample file to write; None keeps the weights in memory. Either way only one batch is on the device.
+        overwrite: replace an existing file.
+        progress: a live line on stderr.
+
+    Returns:
+        Run with weights, path weights and (where the run had test inputs) f, beside the draws they came from.
+
+    Raises:
+        ValueError: the run is not collapsed, more draws are asked for than it has, or the weights would not fit.
+
+    Source: docs/model.md, section 4, "lifting".
+    """
+    checks.random_key("key", key)
+    if "theta" not in run.variables:
+        raise checks.InputError(f"run has kernel {run.settings['kernel']!r}: only a collapsed run can be lifted")
+    draws = run.draws if draws is None else checks.count("draws", draws)
+    if draws > run.draws:
+        raise checks.InputError(f"draws={draws} is more than the {run.draws} that the run has per chain")
+    path = None if store is None else _store.checked_path(store, overwrite)
+    picked = np.linspace(0, run.draws - 1, draws).round().astype(int)
+    settings = run.settings | {"keep": schema.WEIGHTS, "draws": draws, "lifted_from_draws": run.draws}
+    posterior = run.posterior
+    theta = np.asarray(run.variables["theta"])[:, picked]
+    stats = {name: np.asarray(values)[:, picked] for name, values in run.stats.items()}
+    with jax.enable_x64(True):
+        target = Collapsed().target(posterior.network, weights=True)
+        data = target.data(posterior, "float64")
+        test_xi = None if run.test is None else jax.numpy.asarray(run.test[0].flat)
+        keys = jax.random.split(key, theta.shape[:2])
+        observe = jax.jit(jax.vmap(jax.vmap(target.observe, (None, None, 0, 0)), (None, None, 0, 0)))
+        shapes = jax.eval_shape(target.observe, data, test_xi, theta[0, 0], keys[0, 0])
+        columns = records.columns(posterior.network, shapes, {n: s[0, 0] for n, s in stats.items()})
+        batch = driver.capacity_of(posterior.network.weight_count * 8 * run.chains)
+        sink = records.open_sink(path, columns, posterior, run.test, settings, run.chains, draws, overwrite)
+        with sink as out, tqdm(total=draws, disable=not progress, unit="draw", desc="lift") as bar:
+            for start in range(0, draws, batch):
+                part = slice(start, start + batch)
+                lifted = observe(data, test_xi, theta[:, part], keys[:, part])
+                values = {n: np.asarray(v) for n, v in lifted.items()} | {n: s[:, part] for n, s in stats.items()}
+                out.append(values, [], min(part.stop, draws))
+                bar.update(min(batch, draws - start))
+    return _finished(sink, path, posterior, settings, run.test)
+
+
+def _finished(sink, path, posterior, settings, test) -> Run:
+    if path is not None:
+        return open(path)
+    draws, stats = sink.split()
+    return Run(posterior, draws, stats, settings, test)
+
+
+def _initial_positions(init, target, posterior, key, chains, precision):
+    """Positions [chains, ..] for ``init``, or None for the target's own start."""
+    if init is None:
+        return None
+    checks.nearest("init", init, ("collapsed",))
+    if target.name != "weights":
+        raise checks.InputError(f"init={init!r} is for kernels over weights: leave it out, or choose such a kernel")
+    # a key that no chain of the run itself takes
+    run = sample(
+        posterior, "collapsed", key=jax.random.fold_in(key, 2**31 - 1), chains=chains, warmup=200, draws=1,
+        keep=schema.WEIGHTS, progress=False,
+    )  # fmt: skip
+    return {name: jax.numpy.asarray(w[:, 0], precision) for name, w in run.weights.items()}
 
 
 def open(path: str | os.PathLike) -> Run:
@@ -164,71 +250,5 @@ def _checked_test(posterior, test):
     return inputs, labels
 
 
-def _columns(network, shapes, problem, chains) -> dict[str, _store.Column]:
-    table = schema.variables(network)
-    columns = {
-        name: _store.Column(table[name].group, table[name].dims, spec.shape, spec.dtype)
-        for name, spec in shapes.items()
-    }
-    stats = driver.statistics_shapes(problem)
-    return columns | {name: _store.Column("sample_stats", (), (), spec.dtype) for name, spec in stats.items()}
-
-
-def _check_room(columns, chains, draws, store) -> None:
-    """Refuse before the start what would not fit at the end."""
-    needed = chains * draws * sum(int(np.prod(c.shape)) * np.dtype(c.dtype).itemsize for c in columns.values())
-    if store is None:
-        available, place = _available_memory(), "memory"
-        remedy = "keep='order_parameters', fewer draws, or store='run.h5'"
-    else:
-        usage = os.statvfs(Path(store).parent)
-        available, place = usage.f_bavail * usage.f_frsize, f"room in {str(Path(store).parent)!r}"
-        remedy = "keep='order_parameters' or fewer draws"
-    if needed > available:
-        raise checks.InputError(
-            f"draws={draws} x chains={chains} need {needed / 2**30:.1f} GiB of {place} and "
-            f"{available / 2**30:.1f} GiB is free: use {remedy}"
-        )
-
-
-def _available_memory() -> int:
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _open_sink(store, columns, posterior, test, settings, chains, draws, overwrite):
-    if store is None:
-        return _Memory(columns, chains, draws)
-    path_axes = ("example", "input", *(f"head_{l}" for l in range(1, posterior.network.depth + 1)))
-    constants: dict[str, dict] = {
-        "constant_data": {"xi": (path_axes, posterior.data.xi)},
-        "observed_data": {"y": (("example",), posterior.y)},
-    }
-    if test is not None:
-        constants["constant_data"]["xi_test"] = (("test_example", *path_axes[1:]), test[0].xi)
-        constants["observed_data"]["y_test"] = (("test_example",), test[1])
-    labels = schema.coordinates(posterior.network, posterior.data.path_names, 0 if test is None else len(test[1]))
-    return _store.SampleFile.create(store, columns, labels, constants, settings, chains, overwrite)
-
-
 def _leaves(state) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
-
-
-class _Memory:
-    """Draws in preallocated arrays: the sink used where no file is asked for."""
-
-    def __init__(self, columns: Mapping[str, _store.Column], chains: int, draws: int):
-        self.arrays = {name: np.empty((chains, draws, *c.shape), c.dtype) for name, c in columns.items()}
-        self._length = 0
-
-    def append(self, values, state, step) -> None:
-        count = next(iter(values.values())).shape[1]
-        for name, array in self.arrays.items():
-            array[:, self._length : self._length + count] = values[name]
-        self._length += count
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass

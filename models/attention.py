@@ -41,11 +41,13 @@ class Attention:
     layers: Sequence
     hardmax: bool = False
     path_names: tuple[str, ...] = ()
-    _patterns: tuple[Callable, ...] = field(init=False, repr=False)
+    _patterns: tuple[Callable | _Given, ...] = field(init=False, repr=False)
 
     def __post_init__(self):
         if isinstance(self.layers, (str, bytes)) or not hasattr(self.layers, "__len__") or not len(self.layers):
-            raise checks.InputError("layers must list one attention per layer, bottom first: [W_1, .., W_L]")
+            raise checks.InputError(
+                f"layers={checks.brief(self.layers)} must list one attention per layer, bottom first: [W_1, .., W_L]"
+            )
         object.__setattr__(self, "layers", tuple(self.layers))
         patterns = tuple(_layer(f"layers[{l}]", layer, self.hardmax) for l, layer in enumerate(self.layers))
         object.__setattr__(self, "_patterns", patterns)
@@ -60,8 +62,19 @@ class Attention:
         """Patterns [P, H_l, S, S] of each layer for inputs x[examples], checked."""
         result = []
         for l, pattern in enumerate(self._patterns):
+            name = f"attention of layer {l + 1}"
+            if isinstance(pattern, _Given) and len(pattern.arrays) != len(x):
+                raise checks.InputError(
+                    f"{name} has shape {pattern.arrays.shape} and x has {len(x)} examples: give one pattern each"
+                )
             a = pattern.arrays[examples] if isinstance(pattern, _Given) else pattern(x[examples])
-            result.append(_checked(f"attention of layer {l + 1}", jnp.asarray(a, jnp.float64), x[examples]))
+            try:
+                a = jnp.asarray(a, float)
+            except (TypeError, ValueError):
+                raise checks.InputError(
+                    f"{name} is a {type(a).__name__}: give a function that returns an array [P, H, S, S]"
+                ) from None
+            result.append(_checked(name, a, x[examples]))
         return result
 
 
@@ -72,10 +85,10 @@ class _Given:
         self.arrays = arrays
 
 
-def _layer(name: str, layer, hardmax: bool) -> Callable:
+def _layer(name: str, layer, hardmax: bool) -> Callable | _Given:
     if callable(layer) or isinstance(layer, _Given):
         return layer
-    if isinstance(layer, (tuple, list)) and len(layer) == 2:
+    if isinstance(layer, tuple) and len(layer) == 2:
         query = checks.array(f"{name} Q", layer[0], "H, G, N_0")
         key = checks.array(f"{name} K", layer[1], "H, G, N_0")
         if query.shape != key.shape:

@@ -24,7 +24,7 @@ def nearest(argument: str, value: str, options: Iterable[str]) -> str:
         return value
     close = difflib.get_close_matches(str(value), options, n=1, cutoff=0.4)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    raise InputError(f"{argument}={value!r} is not known: {hint}choose one of {', '.join(options)}")
+    raise InputError(f"{argument}={brief(value)} is not known: {hint}choose one of {', '.join(options)}")
 
 
 def array(argument: str, value, axes: str) -> np.ndarray:
@@ -33,14 +33,19 @@ def array(argument: str, value, axes: str) -> np.ndarray:
     ``axes`` is the expected layout in words, ``"P, N_0, S"``; a trailing ``..`` allows any further axes.
     """
     try:
-        result = np.asarray(value, dtype=np.float64)
+        result = np.asarray(value)
+        if np.iscomplexobj(result):
+            raise TypeError
+        result = result.astype(np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"{argument} is a {type(value).__name__}, not numbers: give an array [{axes}]") from None
+        kind = getattr(value, "dtype", type(value).__name__)
+        raise InputError(f"{argument}={brief(value)} ({kind}) is not real numbers: give an array [{axes}]") from None
     names = [name.strip() for name in axes.split(",")]
     open_ended = names[-1] == ".."
     rank = len(names) - open_ended
     if (result.ndim < rank) if open_ended else (result.ndim != rank):
-        raise InputError(f"{argument} has shape {result.shape}: give an array [{axes}]")
+        shown = "" if result.ndim else f"={result}"
+        raise InputError(f"{argument}{shown} has shape {result.shape}: give an array [{axes}]")
     if 0 in result.shape:
         raise InputError(
             f"{argument} has shape {result.shape}, which holds nothing: give at least one entry per axis [{axes}]"
@@ -58,7 +63,7 @@ def positive(argument: str, value) -> float:
     """Return ``value`` as a float, or raise ValueError unless it is a finite number above zero."""
     number = _number(argument, value)
     if not (np.isfinite(number) and number > 0):
-        raise InputError(f"{argument}={value} must be a finite number above 0")
+        raise InputError(f"{argument}={brief(value)} must be a finite number above 0")
     return number
 
 
@@ -66,7 +71,7 @@ def count(argument: str, value, least: int = 1) -> int:
     """Return ``value`` as an int, or raise ValueError unless it is a whole number of at least ``least``."""
     number = _number(argument, value)
     if not np.isfinite(number) or number != int(number) or number < least:
-        raise InputError(f"{argument}={value} must be a whole number, {least} or more")
+        raise InputError(f"{argument}={brief(value)} must be a whole number, {least} or more")
     return int(number)
 
 
@@ -84,7 +89,7 @@ def random_key(argument: str, value) -> jax.Array:
     """Return a typed random key, or raise ValueError that says how to make one."""
     remedy = "make one with jax.random.key(0)"
     if not isinstance(value, jax.Array):
-        raise InputError(f"{argument}={value!r} is a {type(value).__name__}, not a random key: {remedy}")
+        raise InputError(f"{argument}={brief(value)} is a {type(value).__name__}, not a random key: {remedy}")
     if not jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
         raise InputError(f"{argument} is an array of {value.dtype}, not a typed random key: {remedy}")
     if value.shape != ():
@@ -93,21 +98,31 @@ def random_key(argument: str, value) -> jax.Array:
 
 
 def _number(argument: str, value) -> float:
+    remedy = "give a number"
     scalar = isinstance(value, (numbers.Real, np.generic)) or (
         isinstance(value, (np.ndarray, jax.Array)) and value.ndim == 0
     )
     if isinstance(value, (bool, np.bool_)) or not scalar:
-        raise InputError(f"{argument}={value!r} is a {type(value).__name__}: give a number")
-    return float(value)
+        raise InputError(f"{argument}={brief(value)} is a {type(value).__name__}: {remedy}")
+    try:
+        return float(value)
+    except (ValueError, TypeError, OverflowError):
+        raise InputError(f"{argument}={brief(value)} does not fit a float: {remedy}") from None
+
+
+def brief(value) -> str:
+    """One short line that shows a value."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _sequence(argument: str, values, length: int | None) -> tuple:
     try:
         result = tuple(values)
     except TypeError:
-        raise InputError(f"{argument}={values!r} is one value: give a tuple, one entry per layer") from None
+        raise InputError(f"{argument}={brief(values)} is one value: give a tuple, one entry per layer") from None
     if not result:
         raise InputError(f"{argument}=() is empty: give one entry per layer")
     if length is not None and len(result) != length:
-        raise InputError(f"{argument}={result} has {len(result)} entries: give {length}")
+        raise InputError(f"{argument}={brief(result)} has {len(result)} entries: give {length}")
     return result

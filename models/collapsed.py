@@ -36,8 +36,8 @@ class CollapsedData(NamedTuple):
     kernel: PathKernel
     y: Float[Array, " P"]
     temperature: Float[Array, ""]
-    widths: Float[Array, " L+1"]  # N_1, .., N_{L+1}
-    variances: Float[Array, " L+2"]  # sigma_0^2, .., sigma_L^2, sigma_a^2
+    widths: Float[Array, " layers"]  # N_1, .., N_{L+1} [L + 1]
+    variances: Float[Array, " blocks"]  # sigma_0^2, .., sigma_L^2, sigma_a^2 [L + 2]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,11 @@ class Layout:
     def size(self) -> int:
         """Length of theta."""
         return sum(_entries(rows, rank) for rows, rank in self.factors)
+
+    @property
+    def singular(self) -> bool:
+        """Some width is below the size of its order parameter."""
+        return any(rank < rows for rows, rank in self.factors)
 
 
 def _entries(rows: int, rank: int) -> int:
@@ -91,7 +96,7 @@ def _below(rows, rank):
     return np.tril_indices(rows, -1, rank)
 
 
-def square_roots(shape: Layout, variances: Float[Array, " L+2"], theta: Float[Array, " D"]) -> tuple[Array, ...]:
+def square_roots(shape: Layout, variances: Float[Array, " blocks"], theta: Float[Array, " D"]) -> tuple[Array, ...]:
     """(C_{L+1}, C_L, .., C_1), each [k_l, rank], with U_l = C_l C_l^T; top layer first."""
     C = jnp.ones((1, 1), theta.dtype)
     result = []
@@ -109,7 +114,7 @@ def order_parameters(shape: Layout, variances, theta) -> OrderParameters:
     return OrderParameters(U_a[0, 0], tuple(U[::-1]))
 
 
-def log_prior(shape: Layout, widths: Float[Array, " L+1"], theta: Float[Array, " D"]) -> Float[Array, ""]:
+def log_prior(shape: Layout, widths: Float[Array, " layers"], theta: Float[Array, " D"]) -> Float[Array, ""]:
     """log density of theta under the prior, normalising constants and log-Jacobian included.
 
     Per layer of width N: sum_i [d log A_ii - A_ii^2/2 - (d/2 - 1) log 2 - log Gamma(d/2)], d = N - i + 1, plus a

@@ -11,6 +11,7 @@ this order no activation of any example is ever formed: a gradient costs k_l N_l
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -92,14 +93,14 @@ class Network:
     @property
     def weight_count(self) -> int:
         """Number of weights."""
-        return sum(int(np.prod(shape)) for shape in self.weight_shapes.values())
+        return sum(math.prod(shape) for shape in self.weight_shapes.values())
 
 
 def draw_prior(network: Network, key: jax.Array, dtype=jnp.float64) -> Weights:
     """One draw of all weights from the prior N(0, sigma^2)."""
     keys = jax.random.split(key, network.depth + 2)
     return {
-        name: np.sqrt(variance) * jax.random.normal(k, shape, dtype)
+        name: math.sqrt(variance) * jax.random.normal(k, shape, dtype)
         for (name, shape), variance, k in zip(network.weight_shapes.items(), network.variances, keys, strict=True)
     }
 
@@ -111,7 +112,7 @@ def effective_weights(weights: Weights) -> tuple[Array, ...]:
     for l in range(len(weights) - 2, 0, -1):
         V = weights[f"V_{l}"]
         # V [h, i, j], W [q, i] -> [(h, q), j]
-        W = jnp.matmul(W, V).reshape(-1, V.shape[2]) / np.sqrt(V.shape[1])
+        W = jnp.matmul(W, V).reshape(-1, V.shape[2]) / math.sqrt(V.shape[1])
         result.append(W)
     return tuple(result[::-1])
 
@@ -132,7 +133,7 @@ def path_weights(weights: Weights) -> Float[Array, "H N_0"]:
 
 
 def _output_map(W_1, V_0):
-    return W_1 @ V_0 / np.sqrt(W_1.shape[1])
+    return W_1 @ V_0 / math.sqrt(W_1.shape[1])
 
 
 def summarise(weights: Weights) -> tuple[OrderParameters, Float[Array, "H N_0"]]:

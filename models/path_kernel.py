@@ -120,3 +120,17 @@ def _log_likelihood_vjp(residual, cotangent):
 
 
 log_likelihood.defvjp(_log_likelihood, _log_likelihood_vjp)
+
+
+def mean_path_weights(
+    U: Float[Array, "H H"],
+    kernel: PathKernel,
+    xi: Float[Array, "P N_0 H"],
+    y: Float[Array, " P"],
+    temperature: Float[Array, ""],
+    variance: Float[Array, ""],
+) -> Float[Array, "H N_0"]:
+    """E[B | U_1, data] = sigma_0^2 U_1 sum_mu alpha_mu xi_mu with alpha = (K + T I)^{-1} y; f(x) = B . xi(x)."""
+    covariance = variance * combine(kernel, U) + temperature * jnp.eye(y.shape[0], dtype=y.dtype)
+    alpha = jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(covariance), True), y)
+    return variance * U @ jnp.einsum("p,pnh->hn", alpha, xi)

@@ -81,7 +81,7 @@ class PathInputs:
         Raises:
             ValueError: an unknown name (the nearest is offered), an index out of range, none, or a repeat.
         """
-        if isinstance(paths, str):
+        if isinstance(paths, str) or not np.iterable(paths):
             paths = (paths,)
         found = []
         for path in paths:

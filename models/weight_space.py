@@ -6,10 +6,10 @@ and as the hand-written log-density that the samplers differentiate; tests hold 
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
@@ -28,7 +28,7 @@ class WeightData(NamedTuple):
 def model(network: Network, data: WeightData) -> None:
     """NumPyro model of the weights, with the likelihood at site ``y`` and the output at site ``f``."""
     weights = {
-        name: numpyro.sample(name, dist.Normal(0.0, np.sqrt(variance)).expand(shape).to_event(len(shape)))
+        name: numpyro.sample(name, dist.Normal(0.0, math.sqrt(variance)).expand(shape).to_event(len(shape)))
         for (name, shape), variance in zip(network.weight_shapes.items(), network.variances, strict=True)
     }
     f = numpyro.deterministic("f", forward(path_weights(weights), data.xi))
@@ -38,9 +38,9 @@ def model(network: Network, data: WeightData) -> None:
 def log_density(network: Network, data: WeightData, weights: Weights) -> Float[Array, ""]:
     """log p(weights, y), natural logarithm, normalising constants included."""
     log_prior = sum(
-        -0.5 * jnp.sum(weights[name] ** 2) / variance - 0.5 * np.prod(shape) * np.log(2 * np.pi * variance)
+        -0.5 * jnp.sum(weights[name] ** 2) / variance - 0.5 * math.prod(shape) * math.log(2 * math.pi * variance)
         for (name, shape), variance in zip(network.weight_shapes.items(), network.variances, strict=True)
     )
     residual = forward(path_weights(weights), data.xi) - data.y
     T = data.temperature
-    return log_prior - 0.5 * jnp.sum(residual**2) / T - 0.5 * data.y.shape[0] * jnp.log(2 * np.pi * T)
+    return log_prior - 0.5 * jnp.sum(residual**2) / T - 0.5 * data.y.shape[0] * jnp.log(2 * math.pi * T)

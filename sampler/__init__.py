@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from ..models import checks
+from .collapsed import Collapsed
+from .gibbs import Gibbs
 from .hmc import HMC
 from .kernel import Kernel, Target
 from .nuts import NUTS
 from .run import Run
 
-KERNELS = {kernel.name: kernel for kernel in (NUTS, HMC)}
+KERNELS = {kernel.name: kernel for kernel in (Collapsed, Gibbs, NUTS, HMC)}
 
 
 def resolve_kernel(kernel) -> Kernel:
@@ -26,4 +28,4 @@ def resolve_kernel(kernel) -> Kernel:
     return kernel
 
 
-__all__ = ["HMC", "KERNELS", "NUTS", "Kernel", "Run", "Target", "resolve_kernel"]
+__all__ = ["HMC", "KERNELS", "NUTS", "Collapsed", "Gibbs", "Kernel", "Run", "Target", "resolve_kernel"]

@@ -8,6 +8,7 @@ chunk runs on the device the previous one is handed to the sink; neither device 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -46,30 +47,26 @@ class Chunk(NamedTuple):
     state: Any  # device pytree with leading chain axis
 
 
-def start_chains(problem: Problem, key: jax.Array, chains: int):
-    """(chain keys [chains], state [chains, ..]) before the first transition."""
+def start_chains(problem: Problem, key: jax.Array, chains: int, positions=None):
+    """(chain keys [chains], state [chains, ..]) before the first transition, at given positions or the target's own."""
     chain_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(chains))
-    return chain_keys, _start(problem.kernel, problem.target, problem.warmup, problem.data, chain_keys)
+    if positions is None:
+        # the transitions fold in 0, 1, ..: the start takes a number they never reach
+        start_keys = jax.vmap(jax.random.fold_in, (0, None))(chain_keys, 2**31 - 1)
+        positions = jax.vmap(problem.target.initial, (None, 0))(problem.data, start_keys)
+    return chain_keys, _start(problem.kernel, problem.target, problem.warmup, problem.data, positions)
 
 
-def record_shapes(problem: Problem) -> dict[str, jax.ShapeDtypeStruct]:
-    """Name, shape and dtype of everything a draw could record, without computing it."""
+def record_shapes(problem: Problem) -> tuple[dict, dict]:
+    """(draws, statistics): name -> shape and dtype of everything one transition could record, without computing it."""
+    kernel, target, data = problem.kernel, problem.target, problem.data
 
-    def observe(key):
-        state = problem.kernel.init(problem.target, problem.data, problem.warmup, key)
-        return problem.target.observe(problem.data, problem.test, problem.kernel.position(state))
+    def record(key):
+        state = kernel.init(target, data, problem.warmup, target.initial(data, key))
+        state, stats = kernel.step(target, data, problem.warmup, key, jnp.int32(0), state)
+        return target.observe(data, problem.test, kernel.position(state), key), stats
 
-    return jax.eval_shape(observe, jax.random.key(0))
-
-
-def statistics_shapes(problem: Problem) -> dict[str, jax.ShapeDtypeStruct]:
-    """Name, shape and dtype of the statistics of one transition, without computing them."""
-
-    def step(key):
-        state = problem.kernel.init(problem.target, problem.data, problem.warmup, key)
-        return problem.kernel.step(problem.target, problem.data, problem.warmup, key, jax.numpy.int32(0), state)[1]
-
-    return jax.eval_shape(step, jax.random.key(0))
+    return jax.eval_shape(record, jax.random.key(0))
 
 
 def run_chains(
@@ -84,8 +81,8 @@ def run_chains(
         chunk: transitions per chunk; default about one second's worth. Draws do not depend on it.
     """
     chains = len(chain_keys)
-    capacity = chunk or _capacity(problem, chains)
-    mesh = _mesh(chains)
+    capacity = chunk or capacity_of(record_bytes(problem) * chains)
+    mesh = _mesh(problem.kernel, chains)
     count = capacity if chunk else 1
     pending: Chunk | None = None
     clock = time.perf_counter()
@@ -108,14 +105,26 @@ def run_chains(
         pending = launched
 
 
-def _capacity(problem, chains):
-    shapes = record_shapes(problem)
-    size = sum(np.prod(shapes[name].shape) * shapes[name].dtype.itemsize for name in problem.record)
-    return int(np.clip(_CHUNK_BYTES // max(1, size * chains), 1, _MAX_CAPACITY))
+def record_bytes(problem: Problem) -> int:
+    """Bytes of what one draw of one chain records."""
+    shapes, _ = record_shapes(problem)
+    return sum(math.prod(shapes[name].shape) * shapes[name].dtype.itemsize for name in problem.record)
 
 
-def _mesh(chains: int) -> Mesh:
+def capacity_of(bytes_each: int) -> int:
+    """How many things of a size to hold on the device at once."""
+    return int(np.clip(_CHUNK_BYTES // max(1, bytes_each), 1, _MAX_CAPACITY))
+
+
+def _mesh(kernel: Kernel, chains: int) -> Mesh:
+    """As many of the host's devices as divide the chains evenly.
+
+    One only for factorising kernels on a CPU: LAPACK calls of several CPU devices wait for each other's threads
+    and can hang (seen with jaxlib 0.10; each call uses all cores anyway).
+    """
     devices = jax.local_devices()
+    if kernel.lapack and devices[0].platform == "cpu":
+        devices = devices[:1]
     used = max(n for n in range(1, len(devices) + 1) if chains % n == 0)
     return Mesh(np.array(devices[:used]), ("chains",))
 
@@ -126,18 +135,17 @@ def _to_host(chunk: Chunk) -> Chunk:
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _start(kernel, target, warmup, data, chain_keys):
-    # the transitions fold in 0, 1, ..: the start takes a number they never reach
-    init = lambda key: kernel.init(target, data, warmup, jax.random.fold_in(key, 2**31 - 1))  # noqa: E731
-    return jax.vmap(init)(chain_keys)
+def _start(kernel, target, warmup, data, positions):
+    return jax.vmap(lambda position: kernel.init(target, data, warmup, position))(positions)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
 def _advance(kernel, target, warmup, record, capacity, mesh, data, test, chain_keys, state, start, count):
     def one_chain(data, test, start, count, key, state):
         def transition(state, index):
-            state, stats = kernel.step(target, data, warmup, jax.random.fold_in(key, index), index, state)
-            observed = target.observe(data, test, kernel.position(state))
+            key_step, key_observe = jax.random.split(jax.random.fold_in(key, index))
+            state, stats = kernel.step(target, data, warmup, key_step, index, state)
+            observed = target.observe(data, test, kernel.position(state), key_observe)
             return state, ({name: observed[name] for name in record}, stats)
 
         def body(state, offset):

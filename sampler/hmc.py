@@ -13,7 +13,7 @@ from typing import ClassVar
 import jax
 
 from ..models import Network, checks
-from . import targets, window
+from . import schema, targets, window
 from .kernel import Target
 
 
@@ -33,17 +33,19 @@ class HMC:
     target_acceptance: float = 0.8
     initial_step_size: float = 0.1
     name: ClassVar[str] = "hmc"
+    keep: ClassVar[str] = schema.WEIGHTS
     float64_only: ClassVar[bool] = False
+    lapack: ClassVar[bool] = False
 
     def __post_init__(self):
         window.check_options(self)
         checks.count("integration_steps", self.integration_steps)
 
-    def target(self, network: Network) -> Target:
+    def target(self, network: Network, weights: bool) -> Target:
         return targets.weights(network)
 
-    def init(self, target, data, warmup, key):
-        return window.start(self, target, data, key)
+    def init(self, target, data, warmup, position):
+        return window.start(self, target, data, position)
 
     def step(self, target, data, warmup, key, index, state):
         import blackjax  # not above: its import starts XLA, after which devices cannot be chosen
@@ -57,10 +59,8 @@ class HMC:
             state.inverse_mass_matrix,
             jax.random.randint(key_length, (), 1, 2 * self.integration_steps),
         )
-        return (
-            window.update(state, chain, info.acceptance_rate, index, warmup, self.target_acceptance, dense=False),
-            window.statistics(chain, info, state),
-        )
+        stats = window.statistics(chain, info, state)
+        return window.update(self, state, chain, info.acceptance_rate, index, warmup, dense=False), stats
 
     def position(self, state):
         return state.chain.position

@@ -7,7 +7,7 @@ of ``Kernel``. Adding one is a file like nuts.py and a line in ``KERNELS`` of th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 
@@ -19,30 +19,37 @@ class Target(NamedTuple):
 
     Attributes:
         name: ``"weights"`` or ``"order_parameters"``.
+        network: the network, or None where one target serves several widths.
         data: (posterior, dtype) -> pytree of device arrays the functions below take first.
         initial: (data, key) -> position of a new chain.
         log_density: (data, position) -> scalar, natural logarithm.
-        observe: (data, test xi [Q, N_0, H] or None, position) -> named arrays, the record of one draw.
+        metric_known: ``data.covariance`` is a good inverse mass matrix, nothing is gained by adapting it.
+        observe: (data, test xi [Q, N_0, H] or None, position, key) -> named arrays, the record of one draw.
     """
 
     name: str
+    network: Network | None
     data: Callable[[Posterior, Any], Any]
     initial: Callable[[Any, jax.Array], Any]
     log_density: Callable[[Any, Any], jax.Array]
-    observe: Callable[[Any, jax.Array | None, Any], dict[str, jax.Array]]
+    observe: Callable[[Any, jax.Array | None, Any, jax.Array], dict[str, jax.Array]]
+    metric_known: bool = False
 
 
+@runtime_checkable
 class Kernel(Protocol):
     """A Markov kernel of one chain. ``warmup`` is static: the first so many transitions may adapt."""
 
     name: ClassVar[str]
+    keep: ClassVar[str]  # what is recorded by default, see ``schema``
     float64_only: ClassVar[bool]
+    lapack: ClassVar[bool]  # factorises matrices: not to be split over CPU devices, see ``driver``
 
-    def target(self, network: Network) -> Target:
-        """The space this kernel explores for a network."""
+    def target(self, network: Network, weights: bool) -> Target:
+        """The space this kernel explores for a network; ``weights`` says whether a draw must offer all weights."""
 
-    def init(self, target: Target, data, warmup: int, key: jax.Array):
-        """State of a new chain: a pytree, everything that a later transition depends on."""
+    def init(self, target: Target, data, warmup: int, position):
+        """State of a new chain at a position: a pytree, everything that a later transition depends on."""
 
     def step(self, target: Target, data, warmup: int, key: jax.Array, index: jax.Array, state):
         """Transition number ``index`` (0-based, warm-up first): (state, statistics of the transition)."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..models import Network, checks
-from . import targets, window
+from . import schema, targets, window
 from .kernel import Target
 
 
@@ -30,34 +30,38 @@ class NUTS:
     max_doublings: int = 10
     initial_step_size: float = 0.1
     name: ClassVar[str] = "nuts"
+    keep: ClassVar[str] = schema.WEIGHTS
     float64_only: ClassVar[bool] = False
+    lapack: ClassVar[bool] = False
 
     def __post_init__(self):
         window.check_options(self)
         checks.count("max_doublings", self.max_doublings)
 
-    def target(self, network: Network) -> Target:
+    def target(self, network: Network, weights: bool) -> Target:
         return targets.weights(network)
 
-    def init(self, target, data, warmup, key):
-        return window.start(self, target, data, key)
+    def init(self, target, data, warmup, position):
+        return window.start(self, target, data, position)
 
     def step(self, target, data, warmup, key, index, state):
-        import blackjax  # not above: its import starts XLA, after which devices cannot be chosen
-
-        chain, info = blackjax.nuts.build_kernel()(
-            key,
-            state.chain,
-            lambda position: target.log_density(data, position),
-            state.step_size,
-            state.inverse_mass_matrix,
-            self.max_doublings,
-        )
-        stats = window.statistics(chain, info, state) | {"tree_depth": info.num_trajectory_expansions}
-        return (
-            window.update(state, chain, info.acceptance_rate, index, warmup, self.target_acceptance, dense=False),
-            stats,
-        )
+        return transition(self, target, data, warmup, key, index, state, dense=False)
 
     def position(self, state):
         return state.chain.position
+
+
+def transition(kernel, target, data, warmup, key, index, state, dense: bool, adapt_metric: bool = True):
+    """One NUTS transition on any target, adapted while index < warmup."""
+    import blackjax  # not above: its import starts XLA, after which devices cannot be chosen
+
+    chain, info = blackjax.nuts.build_kernel()(
+        key,
+        state.chain,
+        lambda position: target.log_density(data, position),
+        state.step_size,
+        state.inverse_mass_matrix,
+        kernel.max_doublings,
+    )
+    stats = window.statistics(chain, info, state) | {"tree_depth": info.num_trajectory_expansions}
+    return window.update(kernel, state, chain, info.acceptance_rate, index, warmup, dense, adapt_metric), stats

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..models import Network
+from ..models import Network, collapsed
 
 ORDER_PARAMETERS_ONLY = "order_parameters"
 WEIGHTS = "weights"
@@ -34,7 +34,8 @@ def variables(network: Network) -> dict[str, Variable]:
     for l in range(1, L + 1):
         table[f"V_{l}"] = Variable("posterior", (f"head_{l}", f"width_{l + 1}", f"width_{l}"))
     table["a"] = Variable("posterior", (f"width_{L + 1}",))
-    table["f"] = Variable("posterior_predictive", ("test_example",))
+    table["theta"] = Variable("posterior", ("bartlett",))
+    table["f"] = table["f_mean"] = Variable("posterior_predictive", ("test_example",))
     return table
 
 
@@ -48,6 +49,7 @@ def coordinates(network: Network, path_names: tuple[str, ...], test_examples: in
         )
         labels[f"path_{l}"] = labels[f"path_{l}_prime"] = np.array(names, dtype=object)
         labels[f"head_{l}"] = np.arange(1, network.heads[l - 1] + 1)
+    labels["bartlett"] = np.arange(collapsed.layout(network).size)
     labels |= {f"width_{l}": np.arange(N) for l, N in enumerate(network.widths, start=1)}
     return labels
 

@@ -33,13 +33,12 @@ def check_options(kernel) -> None:
         raise checks.InputError(f"target_acceptance={kernel.target_acceptance} must lie between 0 and 1")
 
 
-def start(kernel, target, data, key, dense: bool = False, inverse_mass_matrix=None) -> WindowState:
-    """A chain at a starting point of the target, before its warm-up; the metric is the unit one by default."""
+def start(kernel, target, data, position, dense: bool = False, inverse_mass_matrix=None) -> WindowState:
+    """A chain at a position of the target, before its warm-up; the metric is the unit one by default."""
     import blackjax  # not above: its import starts XLA, after which devices cannot be chosen
     from blackjax.adaptation.mass_matrix import mass_matrix_adaptation
     from blackjax.adaptation.step_size import dual_averaging_adaptation
 
-    position = target.initial(data, key)
     chain = blackjax.hmc.init(position, lambda p: target.log_density(data, p))
     size, step_size = ravel_pytree(position)[0].size, kernel.initial_step_size
     dtype = chain.logdensity.dtype
@@ -57,17 +56,19 @@ def start(kernel, target, data, key, dense: bool = False, inverse_mass_matrix=No
 
 
 def update(
-    state: WindowState, chain, acceptance_rate, index, warmup: int, target_acceptance: float, dense: bool
+    kernel, state: WindowState, chain, acceptance_rate, index, warmup: int, dense: bool, adapt_metric: bool = True
 ) -> WindowState:
     """The state after transition ``index``; past the warm-up only the chain changes."""
     from blackjax.adaptation.window_adaptation import build_schedule
 
     if warmup == 0:
         return state._replace(chain=chain)
-    stage = jnp.asarray(build_schedule(warmup))[jnp.minimum(index, warmup - 1)]
+    label, window_ends = jnp.asarray(build_schedule(warmup))[jnp.minimum(index, warmup - 1)]
+    slow, window_ends = (label == 1) & adapt_metric, (window_ends == 1) & adapt_metric
+    last = index == warmup - 1
     adapted = jax.lax.cond(
         index < warmup,
-        lambda: _adapt(state, chain.position, acceptance_rate, stage, index, warmup, target_acceptance, dense),
+        lambda: _adapt(kernel, state, chain.position, acceptance_rate, slow, window_ends, last, dense),
         lambda: state,
     )
     return adapted._replace(chain=chain)
@@ -85,17 +86,17 @@ def statistics(chain, info, state: WindowState) -> dict:
     }
 
 
-def _adapt(state, position, acceptance_rate, stage, index, warmup, target_acceptance, dense):
+def _adapt(kernel, state, position, acceptance_rate, slow, window_ends, last, dense):
     from blackjax.adaptation.mass_matrix import mass_matrix_adaptation
     from blackjax.adaptation.step_size import dual_averaging_adaptation
 
-    step_init, step_update, step_final = dual_averaging_adaptation(target_acceptance)
+    step_init, step_update, step_final = dual_averaging_adaptation(kernel.target_acceptance)
     _, mass_update, mass_final = mass_matrix_adaptation(not dense)
     dtype = state.step_size.dtype
 
     step_state = step_update(state.step_size_state, acceptance_rate)
     mass_state = jax.lax.cond(
-        stage[0] == 1,
+        slow,
         lambda: _like(state.mass_matrix_state, mass_update(state.mass_matrix_state, position)),
         lambda: state.mass_matrix_state,
     )
@@ -105,9 +106,8 @@ def _adapt(state, position, acceptance_rate, stage, index, warmup, target_accept
         return _like(state.mass_matrix_state, final), _like(step_state, step_init(step_final(step_state)))
 
     mass_state, step_state = jax.lax.cond(
-        stage[1] == 1, end_of_window, lambda: (mass_state, _like(state.step_size_state, step_state))
+        window_ends, end_of_window, lambda: (mass_state, _like(state.step_size_state, step_state))
     )
-    last = index == warmup - 1
     step_size = jnp.where(last, step_final(step_state), jnp.exp(step_state.log_step_size))
     return state._replace(
         step_size=step_size.astype(dtype),

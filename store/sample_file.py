@@ -25,6 +25,7 @@ SCHEMA = "gibbsformer-samples"
 SCHEMA_VERSION = 1
 _CHUNK_EDGE = 250  # weight matrices in (1, 1, 250, 250) chunks: one weight's trace reads few bytes
 _SMALL_CHUNK_BYTES = 64 * 2**10
+_REQUIRED = ("posterior/path_1", "sample_stats", "constant_data/xi", "observed_data/y", "sampler_state")
 _STRING = h5py.string_dtype()
 
 
@@ -237,19 +238,27 @@ def reading(path: str | os.PathLike) -> Iterator[h5py.File]:
             reason = "is being written by another process"
         raise checks.InputError(f"{path} {reason} ({error}): give a sample file written by gibbsformer") from None
     with file:
-        if file.attrs.get("schema") != SCHEMA:
+        if str(file.attrs.get("schema")) != SCHEMA:
             raise checks.InputError(f"{path} is an HDF5 file, but not a sample file of gibbsformer: check the name")
-        version = int(file.attrs["schema_version"])
+        version = int(file.attrs.get("schema_version", 0))
         if version > SCHEMA_VERSION:
             raise checks.InputError(
                 f"{path} has schema version {version}, newer than {SCHEMA_VERSION}: upgrade gibbsformer"
+            )
+        missing = [name for name in _REQUIRED if name not in file] + ["settings"] * ("settings" not in file.attrs)
+        if version < 1 or missing:
+            raise checks.InputError(
+                f"{path} is damaged ({', '.join(missing) or 'no schema version'} missing): give a whole file"
             )
         yield file
 
 
 def checked_path(path: str | os.PathLike, overwrite: bool) -> Path:
     """A path that can be created, or ValueError with the remedy."""
-    path = Path(path)
+    try:
+        path = Path(path)
+    except TypeError:
+        raise checks.InputError(f"store={checks.brief(path)} is no path: give a file name, such as run.h5") from None
     if path.is_dir():
         raise checks.InputError(f"store={str(path)!r} is a folder: give the name of a file, such as run.h5")
     if path.exists() and not overwrite:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,8 @@ def arrays(x, y, attention: Attention, x_test=None, y_test=None, readout: str = 
     """
     train = _examples("x", x, "y", y)
     if (x_test is None) != (y_test is None):
-        raise checks.InputError("x_test and y_test go together: give both or neither")
+        missing = "x_test" if x_test is None else "y_test"
+        raise checks.InputError(f"{missing}=None, but x_test and y_test go together: give both or neither")
     test = None if x_test is None else _examples("x_test", x_test, "y_test", y_test)
     if test is not None and test.x.shape[1] != train.x.shape[1]:
         raise checks.InputError(
@@ -43,26 +46,32 @@ def load(path: str | Path, readout: str = "last") -> Task:
     Raises:
         ValueError: the file is missing, is no .npz, or lacks an array; the message lists the layout.
     """
-    path = Path(path)
+    path, remedy = Path(path), f"it must hold {FILE_LAYOUT}"
     if not path.is_file():
         raise checks.InputError(f"task={str(path)!r} is no file: give a built-in task or an .npz with {FILE_LAYOUT}")
     try:
         with np.load(path, allow_pickle=False) as file:
             found = dict(file)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise checks.InputError(
-            f"task={str(path)!r} is not an .npz file ({error}): it must hold {FILE_LAYOUT}"
+            f"task={str(path)!r} is not an .npz file that can be read ({error}): {remedy}"
         ) from None
+    attention = {name for name in found if name[:2] in ("W_", "Q_", "K_")}
     layers: list = []
-    while (l := len(layers) + 1) and (f"W_{l}" in found or f"Q_{l}" in found):
-        if f"W_{l}" in found:
+    while attention:
+        l = len(layers) + 1
+        if f"W_{l}" in attention:
             layers.append(found[f"W_{l}"])
-        elif f"K_{l}" in found:
+            attention -= {f"W_{l}"}
+        elif {f"Q_{l}", f"K_{l}"} <= attention:
             layers.append((found[f"Q_{l}"], found[f"K_{l}"]))
+            attention -= {f"Q_{l}", f"K_{l}"}
         else:
-            raise checks.InputError(f"task={str(path)!r} has Q_{l} but no K_{l}: it must hold {FILE_LAYOUT}")
+            raise checks.InputError(
+                f"task={str(path)!r} has {', '.join(sorted(attention))} but no W_{l}, nor Q_{l} and K_{l}: {remedy}"
+            )
     if not layers or "x" not in found or "y" not in found:
-        raise checks.InputError(f"task={str(path)!r} holds {', '.join(found) or 'nothing'}: it must hold {FILE_LAYOUT}")
+        raise checks.InputError(f"task={str(path)!r} holds {', '.join(found) or 'nothing'}: {remedy}")
     task = arrays(
         found["x"], found["y"], Attention(layers), found.get("x_test"), found.get("y_test"), readout, path.name
     )

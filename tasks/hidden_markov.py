@@ -53,9 +53,9 @@ def hidden_markov_chain(
     for name, value in {"examples": examples, "test_examples": test_examples, "features": features}.items():
         if checks.count(name, value) % 2:
             raise checks.InputError(f"{name}={value} must be even: it is split in two halves")
-    for p in stay:
-        if not 0 <= p <= 1:
-            raise checks.InputError(f"stay={stay} must be two probabilities, for y=+1 and y=-1")
+    probabilities = checks.array("stay", stay, "y=+1 and y=-1").tolist()
+    if len(probabilities) != 2 or not all(0 <= p <= 1 for p in probabilities):
+        raise checks.InputError(f"stay={checks.brief(stay)} must be two probabilities: give one for y=+1, one for y=-1")
     if perpendicular_noise is None:
         perpendicular_noise = 1.0 if variant == "2c" else 5.0
     elif perpendicular_noise != 0:
@@ -77,7 +77,7 @@ def hidden_markov_chain(
             "test_examples": int(test_examples),
             "length": length,
             "features": int(features),
-            "stay": [float(p) for p in stay],
+            "stay": probabilities,
             "perpendicular_noise": float(perpendicular_noise),
             "key_data": np.asarray(jax.random.key_data(key)).ravel().tolist(),
         },

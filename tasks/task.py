@@ -54,7 +54,7 @@ class Task:
 
     @property
     def test_set(self) -> tuple[PathInputs, np.ndarray] | None:
-        """(path-contracted test inputs, labels), as ``gf.sample(test=..)`` takes them."""
+        """(path-contracted test inputs, labels), as ``gf.sample(test=..)`` takes them; None without a test set."""
         return None if self.test is None else (self.test_inputs, self.test.y)
 
     def posterior(

@@ -12,10 +12,33 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ..models.path_kernel import combine, path_kernel
+from ..models.path_kernel import combine, mean_path_weights, path_kernel
 from ..models.paths import PathInputs
 
 _DRAWS = 64  # order parameters treated in one batch; bounds memory at _DRAWS * P_test * P numbers
+
+
+def conditional_mean(
+    U_1: Float[np.ndarray, "D H H"],
+    train: PathInputs,
+    y: Float[np.ndarray, " P"],
+    temperature: float,
+    variance: float,
+    test: PathInputs,
+) -> Float[np.ndarray, "D Q"]:
+    """Mean of f(x_test) [D, Q] given each of D order parameters; arguments as in ``conditional_predictor``.
+
+    Cheaper by far than mean and variance together: the mean is linear in the path-contracted inputs.
+    """
+    with jax.enable_x64(True):
+        kernel = path_kernel(train.flat)
+        B = np.asarray(_mean_path_weights(np.asarray(U_1, np.float64), kernel, train.flat, y, temperature, variance))
+    return B.reshape(len(B), -1) @ test.flat.transpose(0, 2, 1).reshape(len(test), -1).T
+
+
+@jax.jit
+def _mean_path_weights(U, kernel, xi, y, temperature, variance):
+    return jax.lax.map(lambda u: mean_path_weights(u, kernel, xi, y, temperature, variance), U)
 
 
 def conditional_predictor(

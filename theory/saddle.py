@@ -43,6 +43,7 @@ class Theory:
             NaN for the GP limit.
         converged: gradient below tolerance and Hessian positive definite.
         iterations: Newton steps taken.
+        theta: the Bartlett coordinates of the solution (``models.collapsed``).
         paths: names of the paths kept, None for all.
     """
 
@@ -54,6 +55,7 @@ class Theory:
     hessian_min: float
     converged: bool
     iterations: int
+    theta: np.ndarray
     paths: tuple[str, ...] | None = None
 
     @property
@@ -110,6 +112,7 @@ def solve(posterior: Posterior, paths: Sequence | None = None) -> Theory:
         hessian_min=hessian_min,
         converged=bool(gradient_norm < GRADIENT_TOLERANCE and hessian_min > 0),
         iterations=int(found.nit),
+        theta=theta,
         paths=None if paths is None else part.data.path_names,
     )
 
@@ -132,8 +135,9 @@ def gp(posterior: Posterior, paths: Sequence | None = None) -> Theory:
     names = None if paths is None else posterior.data.select(paths).path_names
     if names is not None:
         sizes[0] = len(names)
+    theta = np.zeros(layout(network, singular=False).size)  # M = I
     U = tuple(scale * np.eye(k) for scale, k in zip(scales[-2:0:-1], sizes, strict=True))
-    return Theory(posterior, float(scales[0]), U, np.nan, 0.0, np.nan, True, 0, names)
+    return Theory(posterior, float(scales[0]), U, np.nan, 0.0, np.nan, True, 0, theta, names)
 
 
 def _polish(shape, data, theta):

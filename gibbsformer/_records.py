@@ -1,0 +1,87 @@
+"""Where draws go: the columns of a run, the room they need, and the sink in memory or in a sample file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from .models import checks
+from .sampler import schema
+from .store import Column, SampleFile
+
+
+def columns(network, draws: Mapping, stats: Mapping) -> dict[str, Column]:
+    """Columns of recorded draws and statistics, given as name -> anything with shape and dtype (per draw)."""
+    table = schema.variables(network)
+    result = {name: Column(table[name].group, table[name].dims, d.shape, d.dtype) for name, d in draws.items()}
+    return result | {name: Column("sample_stats", (), (), s.dtype) for name, s in stats.items()}
+
+
+def check_room(columns: Mapping[str, Column], chains: int, draws: int, path: Path | None) -> None:
+    """Refuse before the start what would not fit at the end.
+
+    Raises:
+        ValueError: says how much is needed, how much is free, and which options shrink it.
+    """
+    needed = chains * draws * sum(int(np.prod(c.shape)) * np.dtype(c.dtype).itemsize for c in columns.values())
+    if path is None:
+        available, place = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "memory"
+        remedy = "keep='order_parameters', fewer draws, or store='run.h5'"
+    else:
+        usage = os.statvfs(path.parent)
+        available, place = usage.f_bavail * usage.f_frsize, f"disk in {str(path.parent)!r}"
+        remedy = "keep='order_parameters' or fewer draws"
+    if needed > available:
+        raise checks.InputError(
+            f"draws={draws} of {chains} chains need {needed / 2**30:.1f} GiB of {place} and "
+            f"{available / 2**30:.1f} GiB is free: use {remedy}"
+        )
+
+
+def open_sink(path: Path | None, columns, posterior, test, settings, chains: int, draws: int, overwrite: bool):
+    """A context manager with ``append(values, state, step)``: a sample file, or arrays in memory without a path."""
+    check_room(columns, chains, draws, path)
+    if path is None:
+        return Memory(columns, chains, draws)
+    path_axes = ("example", "input", *(f"head_{l}" for l in range(1, posterior.network.depth + 1)))
+    constants: dict[str, dict] = {
+        "constant_data": {"xi": (path_axes, posterior.data.xi)},
+        "observed_data": {"y": (("example",), posterior.y)},
+    }
+    if test is not None:
+        constants["constant_data"]["xi_test"] = (("test_example", *path_axes[1:]), test[0].xi)
+        constants["observed_data"]["y_test"] = (("test_example",), test[1])
+    labels = schema.coordinates(posterior.network, posterior.data.path_names, 0 if test is None else len(test[1]))
+    return SampleFile.create(path, columns, labels, constants, settings, chains, overwrite)
+
+
+class Memory:
+    """Draws in preallocated arrays [chain, draw, ..] by name."""
+
+    def __init__(self, columns: Mapping[str, Column], chains: int, draws: int):
+        self.arrays = {name: np.empty((chains, draws, *c.shape), c.dtype) for name, c in columns.items()}
+        self._statistics = {name for name, c in columns.items() if c.group == "sample_stats"}
+        self._length = 0
+
+    def append(self, values: Mapping[str, np.ndarray], state, step: int) -> None:
+        """Append draws [chain, n, ..] of every column."""
+        count = next(iter(values.values())).shape[1]
+        for name, array in self.arrays.items():
+            array[:, self._length : self._length + count] = values[name]
+        self._length += count
+
+    def split(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """(draws, statistics)."""
+        return (
+            {name: a for name, a in self.arrays.items() if name not in self._statistics},
+            {name: a for name, a in self.arrays.items() if name in self._statistics},
+        )
+
+    def __enter__(self) -> Memory:
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass

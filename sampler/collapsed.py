@@ -1,0 +1,133 @@
+"""The collapsed sampler: NUTS on the exact law of the order parameters. The default, at any width.
+
+A few numbers (14 for two layers of two heads) stand for all weights, so the cost per draw does not depend on N
+or N_0. Chains start around the theory's saddle point, with the inverse Hessian there as dense metric; both only
+shorten the warm-up, the draws are exact. Weights are lifted from each draw where they are kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import theory
+from ..models import Network, Posterior, checks, collapsed
+from ..models.collapsed import CollapsedData, Layout
+from ..models.lifting import lift
+from ..models.network import forward, path_weights
+from ..models.path_kernel import mean_path_weights
+from . import schema, window
+from .kernel import Target
+from .nuts import transition
+from .targets import order_parameter_record
+
+
+class CollapsedProblem(NamedTuple):
+    """Data of the density, the inputs that lifting needs, and where chains start."""
+
+    density: CollapsedData
+    xi: jax.Array
+    centre: jax.Array  # theta [D] at the saddle point
+    covariance: jax.Array  # [D, D], inverse Hessian of -log density there
+    spread: jax.Array  # [D, D], lower Cholesky factor of the covariance
+
+
+@lru_cache
+def _lifting_target(network: Network) -> Target:
+    """The order parameters, with all weights lifted from each draw."""
+    shape = collapsed.layout(network)
+    lean = _lean_target(shape)
+
+    def observe(data, test, position, key):
+        record = lean.observe(data, test, position, key)
+        weights = lift(network, shape, data.density, data.xi, key, position)
+        B = path_weights(weights)
+        record |= weights | {"path_weights": B}
+        return record if test is None else record | {"f": forward(B, test)}
+
+    return lean._replace(network=network, observe=observe)
+
+
+@lru_cache
+def _lean_target(shape: Layout) -> Target:
+    """The order parameters in Bartlett coordinates: the same for all widths, so one compilation serves them all."""
+
+    def observe(data, test, position, key):
+        U = collapsed.order_parameters(shape, data.density.variances, position)
+        record = order_parameter_record(U) | {"theta": position}
+        if test is None:
+            return record
+        d = data.density
+        B = mean_path_weights(U.U[0], d.kernel, data.xi, d.y, d.temperature, d.variances[0])
+        return record | {"f_mean": forward(B, test)}
+
+    return Target(
+        name="order_parameters",
+        network=None,
+        data=lambda posterior, dtype: _problem(shape, posterior),
+        initial=lambda data, key: data.centre + data.spread @ jax.random.normal(key, data.centre.shape),
+        log_density=lambda data, position: collapsed.log_density(shape, data.density, position),
+        observe=observe,
+        metric_known=not shape.singular,
+    )
+
+
+def _problem(shape: Layout, posterior: Posterior) -> CollapsedProblem:
+    density = posterior.collapsed_data()
+    if shape.singular:  # no saddle point: start around M = I and let the warm-up find the metric
+        centre = jnp.zeros(shape.size)
+        covariance = np.eye(shape.size) / min(posterior.network.widths)
+    else:
+        centre = jnp.asarray(theory.solve(posterior).theta)
+        values, vectors = np.linalg.eigh(np.asarray(_hessian(shape, density, centre)))
+        covariance = (vectors / np.abs(values)) @ vectors.T
+    return CollapsedProblem(
+        density, jnp.asarray(posterior.data.flat), centre, jnp.asarray(covariance), jnp.linalg.cholesky(covariance)
+    )
+
+
+@partial(jax.jit, static_argnums=0)
+def _hessian(shape, density, theta):
+    return jax.jacfwd(jax.grad(lambda t: -collapsed.log_density(shape, density, t)))(theta)
+
+
+@dataclass(frozen=True)
+class Collapsed:
+    """Options of the collapsed kernel.
+
+    Args:
+        target_acceptance: mean acceptance that the warm-up tunes the step size to, in (0, 1).
+        max_doublings: a trajectory has at most 2^max_doublings - 1 leapfrog steps.
+        initial_step_size: step size at the first transition of the warm-up.
+
+    Source: docs/model.md, section 4.
+    """
+
+    target_acceptance: float = 0.8
+    max_doublings: int = 8
+    initial_step_size: float = 0.5
+    name: ClassVar[str] = "collapsed"
+    keep: ClassVar[str] = schema.ORDER_PARAMETERS_ONLY
+    float64_only: ClassVar[bool] = True
+    lapack: ClassVar[bool] = True
+
+    def __post_init__(self):
+        window.check_options(self)
+        checks.count("max_doublings", self.max_doublings)
+
+    def target(self, network: Network, weights: bool) -> Target:
+        return _lifting_target(network) if weights else _lean_target(collapsed.layout(network))
+
+    def init(self, target, data, warmup, position):
+        return window.start(self, target, data, position, dense=True, inverse_mass_matrix=data.covariance)
+
+    def step(self, target, data, warmup, key, index, state):
+        return transition(self, target, data, warmup, key, index, state, True, not target.metric_known)
+
+    def position(self, state) -> Any:
+        return state.chain.position

@@ -1,0 +1,110 @@
+"""Fixtures shared by the tests: the reference extract, a small network with unequal shapes, double precision."""
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+import h5py
+import jax
+import numpy as np
+import pytest
+
+import gibbsformer as gf
+from gibbsformer.models.network import draw_prior
+
+EXTRACT = Path(__file__).parent / "data" / "reference_hmm_extract.h5"
+REFERENCE_WIDTHS = (10, 100, 1000)
+
+
+@pytest.fixture
+def x64():
+    """Double precision for one test; the global flag is left alone."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def reference() -> dict[str, np.ndarray]:
+    """The reference extract (data/extract.py) as name -> array; test/xi in double precision."""
+    arrays = {}
+    with h5py.File(EXTRACT, "r") as file:
+        file.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+        arrays["temperature"] = float(file.attrs["temperature"])
+    arrays["test/xi"] = arrays["test/xi"].astype(np.float64)
+    return arrays
+
+
+@pytest.fixture(scope="session")
+def reference_posterior(reference):
+    """Width N -> posterior of the reference task at N_1 = N_2 = N_3 = N."""
+    data = _four_paths(reference["train/xi"])
+
+    @cache
+    def posterior(N: int) -> gf.Posterior:
+        return gf.Posterior(gf.Network(231, (2, 2), (N, N, N)), data, reference["train/y"], reference["temperature"])
+
+    return posterior
+
+
+@pytest.fixture(scope="session")
+def reference_theory(reference_posterior):
+    """Width N -> saddle point of the reference task; each is solved once."""
+    return cache(lambda N: gf.theory.solve(reference_posterior(N)))
+
+
+@pytest.fixture(scope="session")
+def reference_test(reference):
+    """(path inputs, labels) of the 1000 reference test chains."""
+    return _four_paths(reference["test/xi"]), reference["test/y"]
+
+
+def _four_paths(xi):
+    return gf.PathInputs(xi.reshape(*xi.shape[:2], 2, 2), ("good", "same-token/random", "denoising", "random/random"))
+
+
+@dataclass(frozen=True, eq=False)
+class Small:
+    """One small problem, everything in float64 on the host."""
+
+    network: gf.Network
+    x: np.ndarray  # [P, N_0, S]
+    layers: list  # W_l [H_l, N_0, N_0]
+    attention: gf.Attention
+    posterior: gf.Posterior
+
+    @cached_property
+    def weights(self) -> dict[str, jax.Array]:
+        """One draw of the prior, in float64."""
+        with jax.enable_x64(True):
+            return draw_prior(self.network, jax.random.key(0))
+
+    @property
+    def host_weights(self) -> dict[str, np.ndarray]:
+        """The same as NumPy arrays, for loops."""
+        return {name: np.asarray(w) for name, w in self.weights.items()}
+
+
+@pytest.fixture(scope="session")
+def make_small():
+    """Factory of small problems: unequal heads, widths and variances unless told otherwise."""
+
+    @cache
+    def make(
+        heads=(2, 3), widths=(4, 3, 5), variances=(0.7, 1.3, 0.9, 1.1), N_0=6, S=3, P=7, temperature=0.3,
+        readout="last", seed=0,
+    ) -> Small:  # fmt: skip
+        rng = np.random.default_rng(seed)
+        network = gf.Network(N_0, heads, widths, variances)
+        x, y = rng.standard_normal((P, N_0, S)), rng.standard_normal(P)
+        layers = [rng.standard_normal((H, N_0, N_0)) / np.sqrt(N_0) for H in heads]
+        attention = gf.Attention(layers)
+        posterior = gf.Posterior(network, gf.contract(x, attention, readout), y, temperature)
+        return Small(network, x, layers, attention, posterior)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small(make_small) -> Small:
+    """L=2, heads (2, 3), widths (4, 3, 5), input width 6, S=5, P=7; N_1 is below the number of paths."""
+    return make_small(S=5)

@@ -1,0 +1,121 @@
+"""The package's layout: links to the folders of the checkout, one-directional imports, an import without effects."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gibbsformer
+
+PACKAGE = Path(gibbsformer.__file__).parent
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+# folder -> folders it may import: tasks, models -> theory; models -> sampler -> store; everything -> diagnostics.
+# theory never sees a sampler, so that their comparison stays independent; diagnostics never touches files.
+ALLOWED = {
+    "models": set(),
+    "tasks": {"models"},
+    "theory": {"models", "tasks"},
+    "sampler": {"models", "tasks", "theory"},
+    "store": {"models", "sampler"},
+    "diagnostics": {"models", "tasks", "theory", "sampler"},
+}
+
+
+@pytest.mark.parametrize("folder", ALLOWED)
+def test_folder_of_the_package_is_the_folder_of_the_checkout(folder):
+    linked = CHECKOUT / "gibbsformer" / folder
+    if not (CHECKOUT / "gibbsformer").is_dir():
+        pytest.skip("these tests run without a checkout of the package")
+    target = CHECKOUT / folder
+    assert target.is_dir(), f"{target} is missing: the code of gibbsformer.{folder} lives there"
+    assert linked.is_symlink(), (
+        f"{linked} is no symbolic link: restore it (`git checkout gibbsformer/{folder}`; on Windows with "
+        "`git config core.symlinks true` first), or the package misses this folder"
+    )
+    assert linked.readlink() == Path("..", folder), f"{linked} points to {linked.readlink()}, not to ../{folder}"
+    assert linked.resolve() == target.resolve()
+    assert (linked / "__init__.py").is_file(), f"{target} has no __init__.py: it is no package"
+
+
+def test_every_folder_of_the_package_has_rules():
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert folders == set(ALLOWED), "state what the new folder may import in ALLOWED"
+
+
+def imported_folders(path: Path) -> set[str]:
+    """Folders of the package that one module imports, wherever in the file, relatively or by full name."""
+    folders = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 2:
+            names = [f"gibbsformer.{node.module or alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            whole = node.module == "gibbsformer"
+            names = [f"gibbsformer.{alias.name}" for alias in node.names] if whole else [node.module]
+        else:
+            assert getattr(node, "level", 0) < 2, f"{path}: imports from outside the package"
+            continue
+        folders |= {name.split(".")[1] for name in names if name.startswith("gibbsformer.")}
+    return folders
+
+
+@pytest.mark.parametrize("folder", ALLOWED)
+def test_imports_point_one_way(folder):
+    modules = sorted((PACKAGE / folder).rglob("*.py"))
+    assert modules
+    for path in modules:
+        forbidden = imported_folders(path) - ALLOWED[folder] - {folder}
+        assert not forbidden, f"{folder}/{path.name} imports {sorted(forbidden)}: {folder} may import {ALLOWED[folder]}"
+
+
+def test_the_rules_have_no_cycle():
+    for folder, below in ALLOWED.items():
+        assert all(folder not in ALLOWED[other] for other in below)
+
+
+PROBE = """
+import json, logging, random
+import jax, numpy as np
+
+def state():
+    root = logging.getLogger()
+    return {
+        "x64": bool(jax.config.jax_enable_x64),
+        "level": root.level,
+        "handlers": [repr(h) for h in root.handlers],
+        "filters": len(root.filters),
+        "disabled": logging.root.manager.disable,
+        "numpy": [str(part) for part in np.random.get_state()],
+        "python": hash(random.getstate()),
+        "errors": np.geterr(),
+        "prng": str(jax.config.jax_default_prng_impl),
+        "matmul": str(jax.config.jax_default_matmul_precision),
+        "threefry": bool(jax.config.jax_threefry_partitionable),
+    }
+
+np.random.seed(7)
+before = state()
+import gibbsformer
+print(json.dumps([before, state()]))
+"""
+
+
+def test_import_changes_no_global_state():
+    found = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True)
+    before, after = json.loads(found.stdout.splitlines()[-1])
+    assert before == after
+    assert found.stderr == ""
+
+
+def test_public_names_exist():
+    for name in gibbsformer.__all__:
+        assert hasattr(gibbsformer, name), name
+    for folder in ALLOWED:
+        module = getattr(gibbsformer, folder)
+        for name in module.__all__:
+            assert hasattr(module, name), f"{folder}.{name}"
