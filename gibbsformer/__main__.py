@@ -46,13 +46,13 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = _verb(verbs, "demo", _demo, "the main job end to end: table, sample file and figures in a folder")
     demo.add_argument("--out", default="demo", metavar="DIR", help="folder to write (default %(default)s)")
-    _chain_options(demo, chains=2)
+    _chain_options(demo, chains=2, warmup=300, draws=800)
     _seed(demo)
 
     sample = _verb(verbs, "sample", _sample, "draw from the posterior of a task")
     _problem_options(sample)
     sample.add_argument("--kernel", default="collapsed", help="kernel by name (default %(default)s)")
-    _chain_options(sample, chains=4)
+    _chain_options(sample, chains=4, warmup=500, draws=1000)
     sample.add_argument("--out", required=True, metavar="FILE", help="sample file to write, such as run.h5")
     sample.add_argument("--overwrite", action="store_true", help="replace an existing file")
     sample.add_argument("--keep", help="weights or order_parameters (default: the kernel's own)")
@@ -84,10 +84,10 @@ def _problem_options(verb):
     _seed(verb)
 
 
-def _chain_options(verb, chains):
+def _chain_options(verb, chains, warmup, draws):
     verb.add_argument("--chains", type=int, default=chains, help="number of chains (default %(default)s)")
-    verb.add_argument("--warmup", type=int, default=500, help="warm-up transitions per chain (default %(default)s)")
-    verb.add_argument("--draws", type=int, default=1000, help="draws per chain (default %(default)s)")
+    verb.add_argument("--warmup", type=int, default=warmup, help="warm-up transitions per chain (default %(default)s)")
+    verb.add_argument("--draws", type=int, default=draws, help="draws per chain (default %(default)s)")
     verb.add_argument("--quiet", action="store_true", help="no progress line")
 
 
@@ -96,13 +96,12 @@ def _seed(verb):
 
 
 def _demo(options) -> int:
-    from ._demo import demo
-    from .diagnostics.findings import render_run
+    from ._demo import demo, render
 
     found, files = demo(
         options.out, options.seed, options.chains, options.warmup, options.draws, options.quiet or options.json
     )
-    print(json.dumps(found | {"files": [str(f) for f in files]}) if options.json else render_run(found))
+    print(json.dumps(found | {"files": [str(f) for f in files]}) if options.json else render(found))
     if not options.json:
         print("\nwritten: " + ", ".join(str(f) for f in files))
     return 0

@@ -1,4 +1,5 @@
-"""The main job in one call: the paper's hidden Markov chain task, theory beside samples, as a table and figures."""
+"""The main job in one call: the paper's hidden Markov chain task, with theory, exact posterior and weight samples
+side by side, as tables and figures."""
 
 from __future__ import annotations
 
@@ -7,29 +8,33 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from . import tasks, theory
 from ._sampling import open as open_run
 from ._sampling import sample
-from .diagnostics import accuracy, figures, predict
-from .diagnostics.findings import run_findings
+from .diagnostics import accuracy, accuracy_error, compare, convergence, figures, predict
 from .models import checks
 
 WIDTHS = (10, 30, 50, 100, 300, 500, 1000)  # figure 2c
 GP_LINES = {"all paths": None, "good path": ("good",), "good + denoising": ("good", "denoising")}
+_EXACT = {"chains": 4, "warmup": 100, "draws": 1000}
 
 
-def demo(out: str | Path, seed: int = 0, chains: int = 2, warmup: int = 500, draws: int = 1000, quiet: bool = False):
-    """Sample the task of figure 2c at N = 10, T = 0.01 with NUTS and set it beside the theory.
+def demo(out: str | Path, seed: int = 0, chains: int = 2, warmup: int = 300, draws: int = 800, quiet: bool = False):
+    """Figure 2c of arXiv:2405.15926: accuracy and order parameters against width at T = 0.01.
+
+    The exact posterior is drawn by the collapsed kernel at all seven widths, and once more by NUTS over all weights at
+    N = 10, which shares no code with it.
 
     Args:
-        out: folder for ``run.h5`` and the figures; made if missing. A finished run of the same settings is reused.
+        out: folder for the sample files and figures; made if missing. Finished runs of the same settings are reused.
         seed: sets task and chains.
-        chains, warmup, draws: of NUTS in weight space.
-        quiet: no progress line.
+        chains, warmup, draws: of NUTS.
+        quiet: no progress lines.
 
     Returns:
-        (findings as in ``diagnostics.findings``, files written).
+        (findings: plain values, files written).
     """
     folder = Path(out)
     try:
@@ -38,56 +43,114 @@ def demo(out: str | Path, seed: int = 0, chains: int = 2, warmup: int = 500, dra
         raise checks.InputError(f"out={str(out)!r} cannot be a folder ({error.strerror}): choose another") from None
     key = jax.random.key(seed)
     task = tasks.hidden_markov_chain(key=key)
-    test = task.test_set
-    assert test is not None  # this task always has one
-    inputs, labels = test
+    test, labels = task.test_inputs, task.test_set[1]  # type: ignore[index]  # this task always has a test set
     posteriors = {N: task.posterior(N) for N in WIDTHS}
     solved = {N: theory.solve(p) for N, p in posteriors.items()}
     gp = {name: theory.gp(posteriors[10], paths) for name, paths in GP_LINES.items()}
-    score = lambda t: accuracy(predict(t, inputs), labels)  # noqa: E731
+    options = {"progress": not quiet, "about": {"task": "hmm", "seed": seed, **task.settings}}
 
-    run = _finished_or_new(
-        folder / "run.h5", posteriors[10], jax.random.fold_in(key, 1), chains, warmup, draws,
-        test=test, progress=not quiet, about={"task": "hmm", "seed": seed, **task.settings},
+    exact = {}
+    for i, (N, posterior) in enumerate(posteriors.items()):
+        path = folder / f"exact_N{N}.h5"
+        exact[N] = _finished_or_new(path, posterior, "collapsed", jax.random.fold_in(key, i), **_EXACT, **options)
+    nuts = _finished_or_new(
+        folder / "run.h5", posteriors[10], "nuts", jax.random.fold_in(key, len(WIDTHS)),
+        chains=chains, warmup=warmup, draws=draws, test=(test, labels), precision="float32", **options,
     )  # fmt: skip
-    found: dict[str, Any] = run_findings(run, solved[10], gp["all paths"])
-    a = found["accuracy"]
+
+    score = lambda source: accuracy(predict(source, test), labels)  # noqa: E731
+    scored = {N: _scored(run, test, labels) for N, run in exact.items()}
+    found: dict[str, Any] = {
+        "accuracy": [
+            {"N": N, "theory": score(solved[N]), "exact": scored[N][0], "exact_error": scored[N][1]} for N in WIDTHS
+        ],
+        "gp_accuracy": {name: score(t) for name, t in gp.items()},
+        "nuts_accuracy": _scored(nuts, test, labels),
+        "order_parameters": _side_by_side(solved[10], exact[10], nuts),
+        "convergence": {
+            name: convergence(run)._asdict() for name, run in [("exact, N=10", exact[10]), ("NUTS, N=10", nuts)]
+        },
+    }
     files = figures.save(
         figures.accuracy_figure(
-            theory=(WIDTHS, [score(solved[N]) for N in WIDTHS]),
-            gp={name: score(t) for name, t in gp.items()},
-            weights=figures.Points([10], [a["sampled"]], [a["sampled_error"]]),
+            theory=(WIDTHS, [row["theory"] for row in found["accuracy"]]),
+            gp=found["gp_accuracy"],
+            exact=figures.Points(WIDTHS, *zip(*scored.values(), strict=True)),
+            weights=figures.Points([10], *([value] for value in found["nuts_accuracy"])),
         ),
         folder,
         "accuracy",
     )
-    files += figures.save(
-        figures.order_parameter_figure(
-            {
-                "theory, $N=10$": solved[10].U[0],
-                "NUTS, $N=10$": run.order_parameters.U[0].mean((0, 1)),
-                "theory, $N=1000$": solved[1000].U[0],
-            },
-            task.train_inputs.path_names,
-        ),
-        folder,
-        "order_parameters",
-    )
-    return found, [folder / "run.h5", *files]
+    mean = lambda run: run.order_parameters.U[0].mean((0, 1))  # noqa: E731
+    panels = {
+        "theory, $N=10$": solved[10].U[0],
+        "exact, $N=10$": mean(exact[10]),
+        "NUTS, $N=10$": mean(nuts),
+        "exact, $N=1000$": mean(exact[1000]),
+    }
+    files += figures.save(figures.order_parameter_figure(panels, test.path_names), folder, "order_parameters")
+    return found, [folder / "run.h5", *(folder / f"exact_N{N}.h5" for N in WIDTHS), *files]
 
 
-def _finished_or_new(path, posterior, key, chains, warmup, draws, **options):
-    """The run at ``path`` if it is complete and of the same settings and versions; otherwise sample it anew."""
-    wanted = {"chains": chains, "warmup": warmup, "draws": draws, "about": options["about"]}
+def _scored(run, test, labels) -> tuple[float, float]:
+    prediction = predict(run, test)
+    return accuracy(prediction, labels), accuracy_error(prediction, labels)
+
+
+def _side_by_side(solved, exact, nuts) -> list[dict[str, Any]]:
+    """Order parameters: theory, exact and NUTS means, and z of NUTS against exact."""
+    table, check = compare(exact, solved), compare(nuts, solved)
+    return [
+        {
+            "entry": entry,
+            "theory": row["theory"],
+            "exact": row["sampled"],
+            "exact_mcse": row["mcse"],
+            "nuts": other["sampled"],
+            "nuts_mcse": other["mcse"],
+            "z": (other["sampled"] - row["sampled"]) / np.hypot(row["mcse"], other["mcse"]),
+        }
+        for (entry, row), (_, other) in zip(table.iterrows(), check.iterrows(), strict=True)
+    ]
+
+
+def render(found: dict[str, Any]) -> str:
+    """Text for people of what ``demo`` found."""
+    lines = ["hidden Markov chain task (arXiv:2405.15926, figure 2c): P=100, S=30, T=0.01", ""]
+    lines += [f"{'N':>6} {'theory':>8} {'exact posterior':>18}   test accuracy"]
+    lines += [f"{r['N']:6d} {r['theory']:8.3f} {r['exact']:10.3f} +- {r['exact_error']:.3f}" for r in found["accuracy"]]
+    nuts, error = found["nuts_accuracy"]
+    lines += ["", f"weight samples (NUTS) at N=10: {nuts:.3f} +- {error:.3f}"]
+    lines += ["GP limit: " + ", ".join(f"{name} {value:.3f}" for name, value in found["gp_accuracy"].items())]
+    rows = found["order_parameters"]
+    width = max(len(row["entry"]) for row in rows)
+    lines += ["", f"{'N = 10':{width}} {'theory':>8} {'exact':>8} {'MCSE':>7} {'NUTS':>8} {'MCSE':>7} {'z':>5}"]
+    lines += [
+        f"{r['entry']:{width}} {r['theory']:8.3f} {r['exact']:8.3f} {r['exact_mcse']:7.3f} {r['nuts']:8.3f} "
+        f"{r['nuts_mcse']:7.3f} {r['z']:5.1f}"
+        for r in rows
+    ]
+    lines += ["(z: NUTS against exact; the theory is exact for N -> infinity)", ""]
+    for name, c in found["convergence"].items():
+        lines.append(
+            f"{name}: largest R-hat {c['rhat']:.3f}, least ESS {c['ess_bulk']:.0f}, {c['divergences']} divergences"
+        )
+        lines += [f"! {problem}" for problem in c["problems"]]
+    return "\n".join(lines)
+
+
+def _finished_or_new(path, posterior, kernel, key, **options):
+    """The run at ``path`` if it is complete and of the same settings; otherwise sample it anew."""
+    wanted = {name: options[name] for name in ("chains", "warmup", "draws", "about")} | {"kernel": kernel}
     if path.exists():
         try:
             run = open_run(path)
             same = all(run.settings.get(name) == value for name, value in wanted.items())
-            if same and run.draws == draws:
+            if same and run.draws == options["draws"]:
                 print(f"using the finished run in {path}", file=sys.stderr)
                 return run
         except checks.InputError:
             pass  # not a readable run: it is the demo's own file name, so make it anew
-    return sample(
-        posterior, "nuts", key=key, chains=chains, warmup=warmup, draws=draws, store=path, overwrite=True, **options
-    )
+    if options["progress"]:
+        print(f"{kernel} at N={posterior.network.widths[0]}", file=sys.stderr)
+    return sample(posterior, kernel, key=key, store=path, overwrite=True, **options)

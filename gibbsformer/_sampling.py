@@ -17,6 +17,7 @@ from tqdm import tqdm
 from . import _records as records
 from . import store as _store
 from .models import Network, PathInputs, Posterior, checks
+from .models.numerics import numerics
 from .sampler import Collapsed, Run, driver, resolve_kernel, schema
 from .sampler.progress import Progress
 
@@ -111,7 +112,7 @@ def sample(
     except (TypeError, ValueError) as error:
         raise checks.InputError(f"about={checks.brief(about)} cannot be stored ({error}): give plain values") from None
     # the precision of this run alone, whatever the global flag says
-    with jax.enable_x64(precision == "float64"):
+    with numerics(precision):
         target = kernel.target(posterior.network, keep == schema.WEIGHTS)
         problem = driver.Problem(
             kernel=kernel,
@@ -175,7 +176,7 @@ def lift(
     posterior = run.posterior
     theta = np.asarray(run.variables["theta"])[:, picked]
     stats = {name: np.asarray(values)[:, picked] for name, values in run.stats.items()}
-    with jax.enable_x64(True):
+    with numerics():
         target = Collapsed().target(posterior.network, weights=True)
         data = target.data(posterior, "float64")
         test_xi = None if run.test is None else jax.numpy.asarray(run.test[0].flat)

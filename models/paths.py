@@ -13,12 +13,12 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from . import checks
 from .attention import Attention
+from .numerics import numerics
 
 READOUTS = ("last", "first", "mean")
 _BATCH = 128  # examples contracted at a time: bounds the attention patterns held in memory
@@ -138,7 +138,7 @@ def contract(x, attention: Attention, readout: str = "last") -> PathInputs:
     checks.nearest("readout", readout, READOUTS)
     if not isinstance(attention, Attention):
         raise checks.InputError(f"attention is a {type(attention).__name__}: give gf.Attention([W_1, .., W_L])")
-    with jax.enable_x64(True):
+    with numerics():
         batches = [slice(i, i + _BATCH) for i in range(0, len(x), _BATCH)]
         xi = np.concatenate([np.asarray(_contract(x, attention, readout, batch)) for batch in batches])
     return PathInputs(xi, attention.path_names)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from ..models.numerics import numerics
 from ..models.path_kernel import combine, mean_path_weights, path_kernel
 from ..models.paths import PathInputs
 
@@ -30,7 +31,7 @@ def conditional_mean(
 
     Cheaper by far than mean and variance together: the mean is linear in the path-contracted inputs.
     """
-    with jax.enable_x64(True):
+    with numerics():
         kernel = path_kernel(train.flat)
         B = np.asarray(_mean_path_weights(np.asarray(U_1, np.float64), kernel, train.flat, y, temperature, variance))
     return B.reshape(len(B), -1) @ test.flat.transpose(0, 2, 1).reshape(len(test), -1).T
@@ -61,7 +62,7 @@ def conditional_predictor(
     Returns:
         Means [D, Q] and variances [D, Q], float64. NaN where K + T I is not positive definite in float64.
     """
-    with jax.enable_x64(True):
+    with numerics():
         kernel = path_kernel(train.flat)
         per_path = [np.moveaxis(data.flat, -1, 0) for data in (test, train)]
         cross = np.matmul(per_path[0][:, None], per_path[1][None].transpose(0, 1, 3, 2))  # [H, H, Q, P]

@@ -22,6 +22,7 @@ import scipy.optimize
 
 from ..models import Posterior, checks
 from ..models.collapsed import CollapsedData, Layout, bartlett_factors, layout, order_parameters
+from ..models.numerics import numerics
 from ..models.path_kernel import PathKernel, log_likelihood, symmetric_blocks
 from ..models.paths import PathInputs
 
@@ -82,7 +83,7 @@ def solve(posterior: Posterior, paths: Sequence | None = None) -> Theory:
     """
     part = posterior if paths is None else posterior.select(paths)
     shape = layout(part.network, singular=False)
-    with jax.enable_x64(True):
+    with numerics():
         data = part.collapsed_data()
         if data.kernel.blocks is None:  # the exact Hessian needs the blocks
             data = data._replace(kernel=PathKernel(symmetric_blocks(data.kernel.xi), None))

@@ -1,0 +1,338 @@
+"""What the statistical tests of the samplers share: z-scores of two runs, and the joint-distribution test.
+
+The joint-distribution test (Geweke 2004) starts many chains at exact draws of (unknowns, y) from prior and likelihood
+and alternates a transition of the kernel under test given y with a new y given the unknowns. Both leave the joint
+law alone, so at every step the unknowns have the prior's moments, which are known in closed form. Chains are
+independent: the standard error of a mean over time and chains comes from its spread between chains.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gibbsformer as gf
+from gibbsformer.models import collapsed, lifting
+from gibbsformer.models.network import forward, order_parameters, path_weights
+from gibbsformer.models.weight_space import WeightData
+from gibbsformer.sampler.collapsed import CollapsedProblem
+
+STANDARD_ERRORS = 4  # of a Monte Carlo mean: 6e-5 of normal draws are farther out; seeds are fixed
+VARIANCES = (0.7, 1.3, 0.9, 1.1)
+CASES = {
+    "one layer": {"heads": (2,), "widths": (4, 3), "variances": VARIANCES[:3]},
+    "two layers": {"heads": (2, 3), "widths": (7, 4, 5), "variances": VARIANCES},
+    "three layers": {"heads": (2, 1, 2), "widths": (5, 3, 4, 3), "variances": (*VARIANCES, 0.8)},
+    "singular": {"heads": (2, 3), "widths": (3, 2, 4), "variances": VARIANCES},  # both widths below the paths
+}
+
+
+@contextlib.contextmanager
+def optimisation(on: bool):
+    """Whether XLA optimises what is compiled meanwhile: without, these programs compile up to five times faster."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", not on)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+    """Compile the tests of this folder without optimisation: they run for less time than they compile."""
+    with optimisation(False):
+        yield
+
+
+@pytest.fixture(scope="session")
+def optimised():
+    """Context manager for the few programs that run for longer than they compile: weight-space NUTS."""
+    return lambda: optimisation(True)
+
+
+class Estimate(NamedTuple):
+    """Means, their Monte Carlo standard errors and effective sample sizes, by entry of a flat array."""
+
+    mean: np.ndarray
+    error: np.ndarray
+    ess: np.ndarray
+
+
+@pytest.fixture(scope="session")
+def estimate() -> Callable[[np.ndarray], Estimate]:
+    """samples [chain, draw, ..] -> Estimate. The ESS is that of the mean: variance over squared standard error."""
+
+    def estimate(samples):
+        samples = np.asarray(samples, np.float64).reshape(*np.shape(samples)[:2], -1)
+        found = gf.diagnostics.moments(samples)
+        return Estimate(found["mean"], found["mcse"], samples.var((0, 1)) / found["mcse"] ** 2)
+
+    return estimate
+
+
+@pytest.fixture(scope="session")
+def assert_within() -> Callable[..., None]:
+    """(z, limit, what) -> None: every |z| lies below the limit, or the message says which do not."""
+
+    def assert_within(z, what, limit=STANDARD_ERRORS):
+        z = np.asarray(z)
+        worst = np.unravel_index(np.argmax(np.abs(z)), z.shape)
+        message = f"{what}{list(map(int, worst))} is {z[worst]:.1f} standard errors off, the limit being {limit}"
+        assert np.all(np.abs(z) < limit), message
+
+    return assert_within
+
+
+# --- the joint-distribution test ---
+
+
+def prior_moments(network):
+    """Exact prior (E U_l, E U_l^2 by entry) for (U_a, U_1, .., U_L), from the moments of Wishart matrices.
+
+    U | S = Wishart(N, S)/N:  E U_ij^2 = S_ij^2 + (S_ij^2 + S_ii S_jj)/N,  E U_ii U_jj = S_ii S_jj + 2 S_ij^2 / N,
+    applied from the top down with S = sigma^2 (I (x) U_{l+1}).
+    """
+    N, variances = network.widths, network.variances
+    scale = variances[-1]
+    squares = products = np.array([[scale**2 * (1 + 2 / N[-1])]])
+    result = [(np.array([[scale]]), squares)]
+    for l in range(network.depth, 0, -1):
+        H, n = network.heads[l - 1], N[l - 1]
+        scale *= variances[l]
+        same, every = np.kron(np.eye(H), squares), np.kron(np.ones((H, H)), products)
+        squares = variances[l] ** 2 * (same * (1 + 1 / n) + every / n)
+        products = variances[l] ** 2 * (every + 2 * same / n)
+        result.append((scale * np.eye(len(squares)), squares))
+    return [result[0], *result[:0:-1]]
+
+
+def _flat(parts, xp):
+    return xp.concatenate([xp.ravel(part) for part in parts])
+
+
+def _order_parameter_statistics(U):
+    U = (jnp.reshape(U.U_a, (1, 1)), *U.U)
+    return _flat([u for u in U] + [u**2 for u in U], jnp)
+
+
+def _order_parameter_expectations(network):
+    pairs = prior_moments(network)
+    return _flat([first for first, _ in pairs] + [second for _, second in pairs], np)
+
+
+def weight_statistics(problem):
+    """(statistics of (weights, y), their exact expectations under prior and likelihood).
+
+    Squared norm of each block, standardised, and its square; U_a, U_l and their squares; residuals f - y, which
+    are N(0, T), their squares, f y and f^2.
+    """
+    network, posterior = problem.network, problem.posterior
+    xi, T = posterior.data.flat, posterior.temperature
+    variance_of = dict(zip(network.weight_shapes, network.variances, strict=True))
+
+    def statistics(weights, y):
+        norms = jnp.stack(
+            [
+                (jnp.sum(weights[name] ** 2) / variance_of[name] - math.prod(shape)) / math.sqrt(2 * math.prod(shape))
+                for name, shape in network.weight_shapes.items()
+            ]
+        )
+        f = forward(path_weights(weights), jnp.asarray(xi))
+        U = _order_parameter_statistics(order_parameters(weights))
+        return _flat([norms, norms**2, U, (f - y) / np.sqrt(T), (f - y) ** 2 / T, f * y, f**2], jnp)
+
+    blocks, P = len(network.weight_shapes), len(posterior.y)
+    prior_variance = math.prod(network.variances) * np.sum(xi**2, axis=(1, 2))
+    expected = [np.zeros(blocks), np.ones(blocks), _order_parameter_expectations(network)]
+    expected += [np.zeros(P), np.ones(P), prior_variance, prior_variance]
+    return statistics, _flat(expected, np)
+
+
+def theta_statistics(problem):
+    """(statistics of (theta, y), their exact expectations).
+
+    Every Bartlett entry standardised, A_ii^2 ~ chi^2(d) and A_ij ~ N(0, 1), and all their products; U_a, U_l and
+    their squares; y^T (K + T I)^{-1} y, which is chi^2(P) given theta, and y^2.
+    """
+    network, posterior = problem.network, problem.posterior
+    shape, xi, T = collapsed.layout(network), posterior.data.flat, posterior.temperature
+    upper = np.triu_indices(shape.size)
+
+    def statistics(theta, y):
+        A = []
+        for (rows, rank), (M, _), N in zip(
+            shape.factors, collapsed.bartlett_factors(shape, theta), network.widths[::-1], strict=True
+        ):
+            d = N - np.arange(rank)
+            A += [(N * jnp.diagonal(M) ** 2 - d) / np.sqrt(2 * d), np.sqrt(N) * M[np.tril_indices(rows, -1, rank)]]
+        A = jnp.concatenate(A)
+        U = collapsed.order_parameters(shape, jnp.asarray(network.variances), theta)
+        K = network.variances[0] * jnp.einsum("pnh,hg,qng->pq", xi, U.U[0], xi)
+        q = y @ jnp.linalg.solve(K + T * jnp.eye(len(y)), y)
+        P = len(y)
+        q = (q - P) / np.sqrt(2 * P)
+        return _flat([A, jnp.outer(A, A)[upper], _order_parameter_statistics(U), q, q**2, y**2], jnp)
+
+    prior_variance = math.prod(network.variances) * np.sum(xi**2, axis=(1, 2))
+    expected = [np.zeros(shape.size), np.eye(shape.size)[upper], _order_parameter_expectations(network)]
+    return statistics, _flat([*expected, 0.0, 1.0, prior_variance + T], np)
+
+
+def prior_weights(network, rng, draws):
+    """Weights from the prior [draws, ..], by NumPy."""
+    return {
+        name: np.sqrt(variance) * rng.standard_normal((draws, *shape))
+        for (name, shape), variance in zip(network.weight_shapes.items(), network.variances, strict=True)
+    }
+
+
+def prior_theta(network, rng, draws):
+    """theta from the prior [draws, D]: A_ii ~ chi(N - i + 1), A_ij ~ N(0, 1), M = A / sqrt(N)."""
+    parts = []
+    for (rows, rank), N in zip(collapsed.layout(network).factors, network.widths[::-1], strict=True):
+        squared = rng.chisquare(N - np.arange(rank), (draws, rank))
+        below = rng.standard_normal((draws, rows * rank - rank * (rank + 1) // 2))
+        parts += [0.5 * np.log(squared / N), below / np.sqrt(N)]
+    return np.concatenate(parts, axis=1)
+
+
+def _draw_y_given_theta(problem):
+    network, posterior = problem.network, problem.posterior
+    shape, xi = collapsed.layout(network), posterior.data.flat
+
+    def draw(key, theta):
+        U_1 = collapsed.order_parameters(shape, jnp.asarray(network.variances), theta).U[0]
+        K = network.variances[0] * jnp.einsum("pnh,hg,qng->pq", xi, U_1, xi)
+        covariance = K + posterior.temperature * jnp.eye(len(xi))
+        return jnp.linalg.cholesky(covariance) @ jax.random.normal(key, (len(xi),))
+
+    return draw
+
+
+def _draw_y_given_weights(problem):
+    posterior = problem.posterior
+    xi, T = posterior.data.flat, posterior.temperature
+
+    def draw(key, weights):
+        f = forward(path_weights(weights), jnp.asarray(xi))
+        return f + np.sqrt(T) * jax.random.normal(key, f.shape)
+
+    return draw
+
+
+def z_scores(samples, expected):
+    """(mean - expected) / standard error for independent rows [n, ..] of samples."""
+    return (samples.mean(0) - expected) / (samples.std(0) / np.sqrt(len(samples)))
+
+
+def _successive_conditional(transition, draw_y, statistics, positions, key, rounds):
+    """Statistics [chain, ..] averaged over rounds of a transition given y, then a new y."""
+
+    @jax.jit
+    @jax.vmap
+    def run(key, position):
+        key_y, key = jax.random.split(key)
+
+        def one_round(carry, key):
+            position, y = carry
+            key_step, key_y = jax.random.split(key)
+            position = transition(key_step, position, y)
+            return (position, draw_y(key_y, position)), statistics(position, y)
+
+        start = (position, draw_y(key_y, position))
+        return jax.lax.scan(one_round, start, jax.random.split(key, rounds))[1].mean(0)
+
+    chains = len(jax.tree.leaves(positions)[0])
+    return np.asarray(run(jax.random.split(key, chains), jax.tree.map(jnp.asarray, positions)))
+
+
+def weight_space_z(problem, kernel, chains, rounds, seed=0):
+    """z-scores of the joint-distribution test of a kernel over weights, untuned (step size of its options)."""
+    network, posterior = problem.network, problem.posterior
+    with jax.enable_x64(True):
+        target = kernel.target(network, True)
+        data = posterior.weight_data(jnp.float64)
+
+        def transition(key, weights, y):
+            given = data._replace(y=y)
+            state, _ = kernel.step(target, given, 0, key, jnp.int32(0), kernel.init(target, given, 0, weights))
+            return kernel.position(state)
+
+        statistics, expected = weight_statistics(problem)
+        positions = prior_weights(network, np.random.default_rng(seed), chains)
+        key, draw_y = jax.random.key(seed), _draw_y_given_weights(problem)
+        return z_scores(_successive_conditional(transition, draw_y, statistics, positions, key, rounds), expected)
+
+
+def collapsed_z(problem, chains, rounds, seed=0):
+    """z-scores of the joint-distribution test of the collapsed kernel, untuned, with the prior's own metric."""
+    network, posterior = problem.network, problem.posterior
+    shape, kernel = collapsed.layout(network), gf.Collapsed(max_doublings=5)
+    with jax.enable_x64(True):
+        target = kernel.target(network, False)
+        scales = [np.full(rows * rank - rank * (rank - 1) // 2, 1 / N) for (rows, rank), N in
+                  zip(shape.factors, network.widths[::-1], strict=True)]  # fmt: skip
+        covariance = jnp.diag(jnp.asarray(np.concatenate(scales)))
+        problem_data = CollapsedProblem(
+            posterior.collapsed_data(), jnp.asarray(posterior.data.flat), jnp.zeros(shape.size), covariance, None
+        )
+
+        def transition(key, theta, y):
+            given = problem_data._replace(density=problem_data.density._replace(y=y))
+            state, _ = kernel.step(target, given, 0, key, jnp.int32(0), kernel.init(target, given, 0, theta))
+            return kernel.position(state)
+
+        statistics, expected = theta_statistics(problem)
+        positions = prior_theta(network, np.random.default_rng(seed), chains)
+        key, draw_y = jax.random.key(seed), _draw_y_given_theta(problem)
+        return z_scores(_successive_conditional(transition, draw_y, statistics, positions, key, rounds), expected)
+
+
+def lifting_z(problem, draws, seed=0):
+    """z-scores of weights lifted from exact joint draws of (theta, y): they must follow prior and likelihood.
+
+    Beside ``weight_statistics``: the second moments of all pairs of weights, standardised.
+    """
+    network, posterior = problem.network, problem.posterior
+    shape = collapsed.layout(network)
+    upper = np.triu_indices(network.weight_count)
+    with jax.enable_x64(True):
+        data, xi = posterior.collapsed_data(), jnp.asarray(posterior.data.flat)
+        draw_y = _draw_y_given_theta(problem)
+        statistics, expected = weight_statistics(problem)
+
+        @jax.jit
+        @jax.vmap
+        def run(key, theta):
+            key_y, key_lift = jax.random.split(key)
+            y = draw_y(key_y, theta)
+            weights = lifting.lift(network, shape, data._replace(y=y), xi, key_lift, theta)
+            standard = _flat([w / np.sqrt(v) for w, v in zip(weights.values(), network.variances, strict=True)], jnp)
+            return statistics(weights, y), standard
+
+        theta = prior_theta(network, np.random.default_rng(seed), draws)
+        found, standard = map(np.asarray, run(jax.random.split(jax.random.key(seed), draws), jnp.asarray(theta)))
+    second = standard.T @ standard / draws
+    # of independent standard normals: a product has variance 1, a square 2
+    errors = np.sqrt((1 + np.eye(len(second))) / draws)
+    z_second = ((second - np.eye(len(second))) / errors)[upper]
+    return np.concatenate([z_scores(found, expected), standard.mean(0) * np.sqrt(draws), z_second])
+
+
+@pytest.fixture(scope="session")
+def geweke(make_small):
+    """The joint-distribution tests by sampler, and the small problems they run on by name."""
+
+    def problem(name):
+        return make_small(**CASES[name], N_0=3, P=4, temperature=0.3)
+
+    return SimpleNamespace(
+        problem=problem, collapsed_z=collapsed_z, lifting_z=lifting_z, weight_space_z=weight_space_z
+    )
