@@ -12,6 +12,10 @@ import pytest
 import gibbsformer as gf
 from gibbsformer.models.network import draw_prior
 
+# compiled programs are shared between test processes and kept for the next run
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
 EXTRACT = Path(__file__).parent / "data" / "reference_hmm_extract.h5"
 REFERENCE_WIDTHS = (10, 100, 1000)
 
@@ -77,6 +81,14 @@ class Small:
         """One draw of the prior, in float64."""
         with jax.enable_x64(True):
             return draw_prior(self.network, jax.random.key(0))
+
+    @cached_property
+    def test(self) -> tuple[gf.PathInputs, np.ndarray]:
+        """Four test inputs and labels."""
+        rng = np.random.default_rng(99)
+        return gf.PathInputs(rng.standard_normal((4, *self.posterior.data.xi.shape[1:])) / 3), np.array(
+            [1, -1, 1, -1.0]
+        )
 
     @property
     def host_weights(self) -> dict[str, np.ndarray]:

@@ -20,7 +20,6 @@ import pytest
 import gibbsformer as gf
 from gibbsformer.models import collapsed, lifting
 from gibbsformer.models.network import forward, order_parameters, path_weights
-from gibbsformer.models.weight_space import WeightData
 from gibbsformer.sampler.collapsed import CollapsedProblem
 
 STANDARD_ERRORS = 4  # of a Monte Carlo mean: 6e-5 of normal draws are farther out; seeds are fixed
@@ -119,7 +118,7 @@ def _flat(parts, xp):
 
 def _order_parameter_statistics(U):
     U = (jnp.reshape(U.U_a, (1, 1)), *U.U)
-    return _flat([u for u in U] + [u**2 for u in U], jnp)
+    return _flat(list(U) + [u**2 for u in U], jnp)
 
 
 def _order_parameter_expectations(network):
@@ -333,6 +332,4 @@ def geweke(make_small):
     def problem(name):
         return make_small(**CASES[name], N_0=3, P=4, temperature=0.3)
 
-    return SimpleNamespace(
-        problem=problem, collapsed_z=collapsed_z, lifting_z=lifting_z, weight_space_z=weight_space_z
-    )
+    return SimpleNamespace(problem=problem, collapsed_z=collapsed_z, lifting_z=lifting_z, weight_space_z=weight_space_z)

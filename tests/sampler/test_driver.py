@@ -1,0 +1,128 @@
+"""The driver loop: draws do not depend on chunks, chains beside, devices or memory; one compilation per run."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import gibbsformer as gf
+from gibbsformer.sampler import driver
+
+KEY = jax.random.key(7)
+
+
+def draws(run):
+    return {name: np.asarray(values) for name, values in (*run.variables.items(), *run.stats.items())}
+
+
+@pytest.mark.parametrize("kernel", ["nuts", "gibbs", "collapsed"])
+def test_chunks_and_chains_beside_change_nothing(small, kernel):
+    run = lambda **options: draws(  # noqa: E731
+        gf.sample(small.posterior, kernel, key=KEY, warmup=30, draws=21, progress=False, keep="weights", **options)
+    )
+    whole = run(chains=3)
+    other = run(chains=3, chunk=17)
+    for name, values in whole.items():
+        np.testing.assert_array_equal(other[name], values, err_msg=name)
+    # fewer chains beside: the same random streams; batched linear algebra may round differently
+    alone = run(chains=1)
+    np.testing.assert_allclose(alone["U_a"][0, 0], whole["U_a"][0, 0], rtol=1e-6)
+
+
+def test_store_holds_the_same_draws(small, tmp_path):
+    options = {"key": KEY, "chains": 2, "warmup": 20, "draws": 15, "progress": False, "test": small.test}
+    memory = gf.sample(small.posterior, "nuts", **options)
+    stored = gf.sample(small.posterior, "nuts", store=tmp_path / "run.h5", **options)
+    for name, values in draws(memory).items():
+        np.testing.assert_array_equal(draws(stored)[name], values, err_msg=name)
+    assert stored.path == str(tmp_path / "run.h5")
+
+
+def test_one_compilation_per_run(small):
+    """Warm-up, draws and the short last chunk share one compiled program, and so does a longer run."""
+    run = lambda draws: gf.sample(  # noqa: E731
+        small.posterior, "gibbs", key=KEY, chains=2, warmup=3, draws=draws, progress=False
+    )
+    before = driver._advance._cache_size()
+    run(301)
+    assert driver._advance._cache_size() == before + 1
+    run(40)
+    assert driver._advance._cache_size() == before + 1
+
+
+def test_nothing_random_is_shared(small):
+    run = gf.sample(small.posterior, "nuts", key=KEY, chains=4, warmup=0, draws=3, progress=False)
+    first = np.asarray(run.variables["U_a"])[:, 0]
+    assert len(np.unique(first)) == 4
+
+
+def test_gradient_kernels_record_f_and_path_weights_consistently(small):
+    run = gf.sample(small.posterior, "nuts", key=KEY, chains=2, warmup=20, draws=5, progress=False, test=small.test)
+    inputs = small.test[0]
+    B = np.asarray(run.variables["path_weights"])
+    f = np.einsum("qnh,cdhn->cdq", inputs.flat, B)
+    np.testing.assert_allclose(run.variables["f"], f, rtol=1e-10, atol=1e-12)  # float64 rounding
+    for chain, draw in ((0, 0), (1, 4)):
+        weights = {name: np.asarray(w[chain, draw]) for name, w in run.weights.items()}
+        with jax.enable_x64(True):
+            U = gf.models.order_parameters(weights)
+        np.testing.assert_allclose(run.order_parameters.U[0][chain, draw], U.U[0], rtol=1e-10)
+
+
+def test_chunk_capacity_is_bounded_by_bytes():
+    assert driver.capacity_of(1) == driver._MAX_CAPACITY
+    assert driver.capacity_of(driver._CHUNK_BYTES) == 1
+    assert driver.capacity_of(10 * driver._CHUNK_BYTES) == 1
+
+
+DEVICES = """
+import sys, json, jax, numpy as np, gibbsformer as gf
+rng = np.random.default_rng(0)
+data = gf.PathInputs(rng.standard_normal((5, 4, 2, 2)))
+posterior = gf.Posterior(gf.Network(4, (2, 2), (3, 3, 3)), data, rng.standard_normal(5), 0.5)
+assert len(jax.devices()) == int(sys.argv[1])
+run = gf.sample(posterior, gf.NUTS(max_doublings=4), key=jax.random.key(1), chains=4, warmup=0, draws=3, progress=False)
+col = gf.sample(posterior, "collapsed", key=jax.random.key(1), chains=4, warmup=10, draws=5, progress=False)
+print(json.dumps([np.asarray(run.variables["U_a"]).tolist(), np.asarray(col.variables["U_a"]).tolist()]))
+"""
+
+
+def test_devices_change_nothing():
+    def run(devices):
+        flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        done = subprocess.run(
+            [sys.executable, "-c", DEVICES, str(devices)], env=os.environ | flags, capture_output=True, text=True,
+            timeout=240, check=True,
+        )  # fmt: skip
+        return [np.array(a) for a in json.loads(done.stdout)]
+
+    one, two = run(1), run(2)
+    # the first transitions agree to rounding; later ones amplify it (chaotic trajectories)
+    np.testing.assert_allclose(one[0][:, 0], two[0][:, 0], rtol=1e-9)
+    np.testing.assert_allclose(one[1][:, 0], two[1][:, 0], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_draws(tmp_path):
+    """Peak resident memory of a stored run at 1x and 10x draws, in fresh processes."""
+    script = """
+import sys, resource, jax, numpy as np, gibbsformer as gf
+rng = np.random.default_rng(0)
+data = gf.PathInputs(rng.standard_normal((5, 30, 2, 2)))
+posterior = gf.Posterior(gf.Network(30, (2, 2), (40, 40, 40)), data, rng.standard_normal(5), 0.5)
+kernel = gf.NUTS(max_doublings=1)
+gf.sample(posterior, kernel, key=jax.random.key(1), chains=2, warmup=0, draws=int(sys.argv[1]), progress=False,
+          store=sys.argv[2])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    peak = {}
+    for draws in (600, 6000):  # 70 kB a draw and chain: 84 MB and 840 MB
+        command = [sys.executable, "-c", script, str(draws), str(tmp_path / f"{draws}.h5")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+        peak[draws] = int(done.stdout) / 1024
+    # 756 MB more on disk; the page cache is not resident memory of the process. 100 MB for allocator noise.
+    assert peak[6000] - peak[600] < 100, peak

@@ -1,0 +1,122 @@
+"""The command line: text and JSON, exit codes, one line on stderr for what a user got wrong."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from gibbsformer.__main__ import main
+
+VERBS = ("demo", "sample", "theory", "compare", "inspect")
+
+
+@pytest.fixture(scope="module")
+def own_arrays(tmp_path_factory):
+    """A tiny task of a user's own arrays."""
+    rng = np.random.default_rng(5)
+    path = tmp_path_factory.mktemp("cli") / "own.npz"
+    x = rng.standard_normal((12, 4, 5))
+    arrays = {"x": x[:8], "y": np.sign(x[:8, 0].sum(1)), "x_test": x[8:], "y_test": np.sign(x[8:, 0].sum(1))}
+    np.savez(path, W_1=rng.standard_normal((2, 4, 4)), Q_2=np.ones((1, 3, 4)), K_2=np.ones((1, 3, 4)), **arrays)
+    return path
+
+
+@pytest.fixture(scope="module")
+def sampled(own_arrays):
+    out = own_arrays.parent / "run.h5"
+    options = ["--width", "3", "--temperature", "0.5", "--warmup", "50", "--draws", "60", "--chains", "2"]
+    command = ["sample", "--task", str(own_arrays), *options, "--seed", "1", "--out", str(out), "--quiet"]
+    return out, command
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+    # the test process has already started XLA, after which the number of devices is fixed
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
+
+
+def test_sample_then_compare_and_inspect(sampled, capsys):
+    out, command = sampled
+    assert main(command) == 0
+    text = capsys.readouterr().out
+    assert "collapsed: 2 chains x 60 draws" in text
+    assert "U_1[(1 1), (2 1)]" in text
+    assert "test accuracy" in text
+    for verb in ("compare", "inspect"):
+        assert main([verb, str(out)]) == 0
+        assert capsys.readouterr().out
+        assert main([verb, str(out), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["draws"] == 60
+    assert found["complete"] is True
+    assert found["settings"]["about"]["seed"] == 1
+
+    # again: refused, unless told to overwrite; then 3, since 60 draws are too few
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "--overwrite" in error
+    assert main([*command, "--overwrite", "--require-converged"]) == 3
+    assert "! ESS falls to" in capsys.readouterr().out
+
+
+def test_theory(own_arrays, capsys):
+    assert main(["theory", "--task", str(own_arrays), "--width", "5", "--temperature", "0.5", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["converged"] is True
+    assert np.shape(found["U_1"]) == (2, 2)
+    assert set(found["accuracy"]) == {"theory", "gp"}
+    assert main(["theory", "--task", str(own_arrays), "--width", "5", "--temperature", "0.5"]) == 0
+    assert "theory at N = [5, 5, 5], T = 0.5: converged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["theory", "--task", "hnm"], "did you mean 'hmm'"),
+        (["theory", "--task", "missing.npz"], "'missing.npz'"),
+        (["theory", "--width", "0"], "width=0"),
+        (["theory", "--temperature", "-1"], "temperature=-1.0"),
+        (["theory", "--temperature", "nan"], "temperature=nan"),
+        (["theory", "--width", "ten"], "invalid int value: 'ten'"),
+        (["sample", "--kernel", "nutz", "--out", "r.h5"], "did you mean 'nuts'"),
+        (["sample", "--kernel", "nuts"], "--out"),
+        (["sample", "--draws", "0", "--out", "r.h5"], "draws=0"),
+        (["sample", "--chains", "0", "--out", "r.h5"], "chains=0"),
+        (["sample", "--out", "no/such/folder/r.h5"], "create it first"),
+        (["sample", "--precision", "float16", "--out", "r.h5"], "precision='float16'"),
+        (["compare", "missing.h5"], "missing.h5"),
+        (["inspect", __file__], "is not an HDF5 file"),
+        (["thoery"], "theory"),
+        ([], "VERB"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_and_exit_2(arguments, said, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main(arguments)
+    except SystemExit as stopped:
+        code = stopped.code
+    captured = capsys.readouterr()
+    assert code == 2
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1, captured.err
+    assert said in captured.err
+    assert "Traceback" not in captured.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help(verb, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([verb, "--help"])
+    assert stopped.value.code == 0
+    assert "--json" in capsys.readouterr().out
+
+
+def test_module_runs():
+    done = subprocess.run([sys.executable, "-m", "gibbsformer", "--help"], capture_output=True, text=True, check=True)
+    assert all(verb in done.stdout for verb in VERBS)
