@@ -1,6 +1,6 @@
 """Effective draws per second of the exact samplers beside weight-space NUTS, and how the exact cost grows.
 
-Reference task of figure 2c (P=100, T=0.01), 4 chains, one run on one machine. ESS is the least bulk-ESS over the entries
+Reference task of figure 2c (P=100, T=0.01), 4 chains, one run on one machine. ESS is the least bulk-ESS over entries
 of U_1; seconds include warm-up but not compilation. NUTS cannot converge within a benchmark at N >= 100: there a few
 draws are timed at a step size that works, and one effective draw per draw and chain is counted, an UPPER bound.
 """

@@ -27,18 +27,13 @@ def check_room(columns: Mapping[str, Column], chains: int, draws: int, path: Pat
         ValueError: says how much is needed, how much is free, and which options shrink it.
     """
     needed = chains * draws * sum(int(np.prod(c.shape)) * np.dtype(c.dtype).itemsize for c in columns.values())
+    argument = f"draws={draws} of {chains} chains"
     if path is None:
-        available, place = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "memory"
-        remedy = "keep='order_parameters', fewer draws, or store='run.h5'"
-    else:
-        usage = os.statvfs(path.parent)
-        available, place = usage.f_bavail * usage.f_frsize, f"disk in {str(path.parent)!r}"
-        remedy = "keep='order_parameters' or fewer draws"
-    if needed > available:
-        raise checks.InputError(
-            f"draws={draws} of {chains} chains need {needed / 2**30:.1f} GiB of {place} and "
-            f"{available / 2**30:.1f} GiB is free: use {remedy}"
-        )
+        checks.memory(argument, needed, "keep='order_parameters', fewer draws, or store='run.h5'")
+        return
+    usage = os.statvfs(path.parent)
+    available = usage.f_bavail * usage.f_frsize
+    checks.room(argument, needed, available, f"disk in {str(path.parent)!r}", "keep='order_parameters' or fewer draws")
 
 
 def open_sink(path: Path | None, columns, posterior, test, settings, chains: int, draws: int, overwrite: bool):

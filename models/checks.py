@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import numbers
+import os
 from collections.abc import Iterable
 
 import jax
@@ -108,6 +109,20 @@ def _number(argument: str, value) -> float:
         return float(value)
     except (ValueError, TypeError, OverflowError):
         raise InputError(f"{argument}={brief(value)} does not fit a float: {remedy}") from None
+
+
+def memory(argument: str, needed: int, remedy: str) -> None:
+    """Raise ValueError if ``needed`` bytes are more than the free memory of this machine."""
+    room(argument, needed, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "memory", remedy)
+
+
+def room(argument: str, needed: int, available: int, place: str, remedy: str) -> None:
+    """Raise ValueError if ``needed`` bytes are more than the ``available`` ones."""
+    if needed > available:
+        raise InputError(
+            f"{argument} needs {needed / 2**30:.1f} GiB of {place} and {available / 2**30:.1f} GiB is free: "
+            f"use {remedy}"
+        )
 
 
 def brief(value) -> str:

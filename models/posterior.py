@@ -5,6 +5,7 @@ p(Theta | data) ~ exp(-1/(2T) sum_mu (f(x_mu) - y_mu)^2) x prior(Theta)      (do
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,8 +15,10 @@ import numpy as np
 
 from . import checks, collapsed, weight_space
 from .network import Network, Weights
-from .path_kernel import path_kernel
+from .path_kernel import combine, path_kernel
 from .paths import PathInputs
+
+_ROUNDING = 100  # rounding errors of K in units of epsilon times its trace, with room for U above its prior mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,14 +91,29 @@ class Posterior:
         )
 
     def collapsed_data(self) -> collapsed.CollapsedData:
-        """Data of the collapsed density; float64 inside ``jax.enable_x64(True)``, where it belongs."""
-        return collapsed.CollapsedData(
+        """Data of the collapsed density; float64 inside ``jax.enable_x64(True)``, where it belongs.
+
+        Raises:
+            ValueError: K + T I is not positive definite to working precision at the prior mean of U_1.
+        """
+        data = collapsed.CollapsedData(
             path_kernel(self.data.flat),
             jnp.asarray(self.y),
             jnp.asarray(self.temperature, float),
             jnp.asarray(self.network.widths, float),
             jnp.asarray(self.network.variances, float),
         )
+        self._check_temperature(data)
+        return data
+
+    def _check_temperature(self, data) -> None:
+        K = math.prod(self.network.variances) * combine(data.kernel, jnp.eye(self.network.paths))
+        rounding = _ROUNDING * float(jnp.finfo(K.dtype).eps) * float(jnp.trace(K))
+        if not jnp.isfinite(jnp.linalg.cholesky(K + (self.temperature - rounding) * jnp.eye(len(K)))).all():
+            raise checks.InputError(
+                f"temperature={self.temperature:g} leaves K + T I not positive definite in {K.dtype}: "
+                f"use {2 * rounding:.1e} or more"
+            )
 
     def select(self, paths: Sequence) -> Posterior:
         """Posterior of the sub-network made of some paths, with their own number in place of H.

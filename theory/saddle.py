@@ -23,7 +23,7 @@ import scipy.optimize
 from ..models import Posterior, checks
 from ..models.collapsed import CollapsedData, Layout, bartlett_factors, layout, order_parameters
 from ..models.numerics import numerics
-from ..models.path_kernel import PathKernel, log_likelihood, symmetric_blocks
+from ..models.path_kernel import PathKernel, block_bytes, log_likelihood, symmetric_blocks
 from ..models.paths import PathInputs
 
 GRADIENT_TOLERANCE = 1e-8  # max |d (S / max N) / d theta|: U then agrees with the saddle to about 1e-7 relative
@@ -85,13 +85,12 @@ def solve(posterior: Posterior, paths: Sequence | None = None) -> Theory:
     shape = layout(part.network, singular=False)
     with numerics():
         data = part.collapsed_data()
+        checks.memory(
+            f"theory of {part.data.paths} paths", 2 * block_bytes(part.data.flat.shape), "fewer paths or examples"
+        )
         if data.kernel.blocks is None:  # the exact Hessian needs the blocks
             data = data._replace(kernel=PathKernel(symmetric_blocks(data.kernel.xi), None))
         start = np.zeros(shape.size)  # M = I, the GP limit
-        if not np.isfinite(_action(shape, data, start)[0]):
-            raise checks.InputError(
-                f"temperature={posterior.temperature} leaves K + T I not positive definite in float64: raise it"
-            )
         found = scipy.optimize.minimize(
             lambda theta: _host(_action(shape, data, theta)),
             start,
