@@ -12,7 +12,7 @@ demo: $(STAMP)
 	$(BIN)/gibbsformer demo --out demo
 
 test: $(STAMP)
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -181,7 +181,7 @@ def lift(
         data = target.data(posterior, "float64")
         test_xi = None if run.test is None else jax.numpy.asarray(run.test[0].flat)
         keys = jax.random.split(key, theta.shape[:2])
-        observe = jax.jit(jax.vmap(jax.vmap(target.observe, (None, None, 0, 0)), (None, None, 0, 0)))
+        observe = _observer(target)
         shapes = jax.eval_shape(target.observe, data, test_xi, theta[0, 0], keys[0, 0])
         columns = records.columns(posterior.network, shapes, {n: s[0, 0] for n, s in stats.items()})
         batch = driver.capacity_of(posterior.network.weight_count * 8 * run.chains)
@@ -194,6 +194,24 @@ def lift(
                 out.append(values, [], min(part.stop, draws))
                 bar.update(min(batch, draws - start))
     return _finished(sink, path, posterior, settings, run.test)
+
+
+def _observer(target):
+    """``target.observe`` over [chain, draw]: all at once on an accelerator, one after the other on a CPU.
+
+    On a CPU the factorisations of a large batch that do not depend on each other can wait for each other's threads
+    for ever (seen with jaxlib 0.10 on two cores).
+    """
+
+    @jax.jit
+    def observe(data, test, theta, keys):
+        one = lambda position_key: target.observe(data, test, *position_key)  # noqa: E731
+        if jax.default_backend() != "cpu":
+            return jax.vmap(jax.vmap(one))((theta, keys))
+        flat = jax.lax.map(one, (theta.reshape(-1, theta.shape[-1]), keys.reshape(-1)))
+        return {name: values.reshape(*keys.shape, *values.shape[1:]) for name, values in flat.items()}
+
+    return observe
 
 
 def _finished(sink, path, posterior, settings, test) -> Run:

@@ -104,18 +104,21 @@ def log_likelihood(
 
 
 def _log_likelihood(U, kernel, y, temperature, variance):
+    # One chain of factorisations, each waiting for the one before: independent ones may run at the same time on a
+    # CPU, and wait for each other's threads for ever (seen with jaxlib 0.10 on two cores).
     P = y.shape[0]
     covariance = variance * combine(kernel, U) + temperature * jnp.eye(P, dtype=y.dtype)
     chol = jnp.linalg.cholesky(covariance)
-    alpha = jax.scipy.linalg.cho_solve((chol, True), y)
-    value = -0.5 * y @ alpha - jnp.sum(jnp.log(jnp.diag(chol))) - 0.5 * P * np.log(2 * np.pi)
-    return value, (chol, alpha, kernel, variance)
+    half = jax.scipy.linalg.solve_triangular(chol, jnp.eye(P, dtype=y.dtype), lower=True)
+    z = half @ y
+    value = -0.5 * z @ z - jnp.sum(jnp.log(jnp.diag(chol))) - 0.5 * P * np.log(2 * np.pi)
+    return value, (half, z, kernel, variance)
 
 
 def _log_likelihood_vjp(residual, cotangent):
-    chol, alpha, kernel, variance = residual
-    inverse = jax.scipy.linalg.cho_solve((chol, True), jnp.eye(alpha.shape[0], dtype=alpha.dtype))
-    G = 0.5 * (jnp.outer(alpha, alpha) - inverse)
+    half, z, kernel, variance = residual
+    alpha = half.T @ z
+    G = 0.5 * (jnp.outer(alpha, alpha) - half.T @ half)
     return cotangent * variance * project(kernel, G), None, None, None, None
 
 

@@ -226,6 +226,15 @@ def _draw_y_given_weights(problem):
     return draw
 
 
+def in_batches(function, arguments):
+    """Vectorised over the leading axis in batches small enough for XLA to run each factorisation on one thread.
+
+    Factorisations of large batches that do not depend on each other can wait for each other's threads for ever (seen
+    with jaxlib 0.10 on two cores).
+    """
+    return jax.jit(lambda a: jax.lax.map(function, a, batch_size=200))(arguments)
+
+
 def z_scores(samples, expected):
     """(mean - expected) / standard error for independent rows [n, ..] of samples."""
     return (samples.mean(0) - expected) / (samples.std(0) / np.sqrt(len(samples)))
@@ -295,9 +304,9 @@ def collapsed_z(problem, chains, rounds, seed=0):
 
 
 def lifting_z(problem, draws, seed=0):
-    """z-scores of weights lifted from exact joint draws of (theta, y): they must follow prior and likelihood.
+    """z-scores of weights lifted from exact joint draws of (theta, y), which must follow prior and likelihood.
 
-    Beside ``weight_statistics``: the second moments of all pairs of weights, standardised.
+    Two arrays: ``weight_statistics`` and the mean of every weight; the second moments of all pairs of weights.
     """
     network, posterior = problem.network, problem.posterior
     shape = collapsed.layout(network)
@@ -307,9 +316,8 @@ def lifting_z(problem, draws, seed=0):
         draw_y = _draw_y_given_theta(problem)
         statistics, expected = weight_statistics(problem)
 
-        @jax.jit
-        @jax.vmap
-        def run(key, theta):
+        def one(arguments):
+            key, theta = arguments
             key_y, key_lift = jax.random.split(key)
             y = draw_y(key_y, theta)
             weights = lifting.lift(network, shape, data._replace(y=y), xi, key_lift, theta)
@@ -317,12 +325,13 @@ def lifting_z(problem, draws, seed=0):
             return statistics(weights, y), standard
 
         theta = prior_theta(network, np.random.default_rng(seed), draws)
-        found, standard = map(np.asarray, run(jax.random.split(jax.random.key(seed), draws), jnp.asarray(theta)))
+        keys = jax.random.split(jax.random.key(seed), draws)
+        found, standard = map(np.asarray, in_batches(one, (keys, jnp.asarray(theta))))
     second = standard.T @ standard / draws
     # of independent standard normals: a product has variance 1, a square 2
     errors = np.sqrt((1 + np.eye(len(second))) / draws)
     z_second = ((second - np.eye(len(second))) / errors)[upper]
-    return np.concatenate([z_scores(found, expected), standard.mean(0) * np.sqrt(draws), z_second])
+    return np.concatenate([z_scores(found, expected), standard.mean(0) * np.sqrt(draws)]), z_second
 
 
 @pytest.fixture(scope="session")
@@ -333,3 +342,9 @@ def geweke(make_small):
         return make_small(**CASES[name], N_0=3, P=4, temperature=0.3)
 
     return SimpleNamespace(problem=problem, collapsed_z=collapsed_z, lifting_z=lifting_z, weight_space_z=weight_space_z)
+
+
+@pytest.fixture(scope="session")
+def batched():
+    """function, arguments -> the function over the leading axis of all arguments, in small batches."""
+    return in_batches
