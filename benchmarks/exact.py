@@ -28,11 +28,12 @@ def effective(run) -> float:
 
 
 def timed_run(posterior, kernel, **options):
-    """(run, seconds) of the second of two equal runs: the first one compiles."""
-    call = lambda: gf.sample(  # noqa: E731
-        posterior, kernel, key=jax.random.key(1), chains=CHAINS, keep="order_parameters", progress=False, **options
-    )
-    call()
+    """(run, seconds) after a short run that compiles the same program (it does not depend on the draws)."""
+    call = lambda **changes: gf.sample(  # noqa: E731
+        posterior, kernel, key=jax.random.key(1), chains=CHAINS, keep="order_parameters", progress=False,
+        **(options | changes),
+    )  # fmt: skip
+    call(draws=2)
     start = time.perf_counter()
     run = call()
     return run, time.perf_counter() - start
@@ -46,17 +47,17 @@ def against_nuts(task, widths) -> list[dict]:
         posterior = task.posterior(N)
         plans = {
             "collapsed": ("collapsed", {"warmup": 100, "draws": 1000}),
-            "gibbs": ("gibbs", {"warmup": 50, "draws": {10: 1000, 100: 300}.get(N, 40)}),
+            "gibbs": ("gibbs", {"warmup": 50 if N < 1000 else 5, "draws": {10: 1000, 100: 200}.get(N, 20)}),
         }
         for name, (kernel, options) in plans.items():
             run, seconds = timed_run(posterior, kernel, **options)
             rows.append({"N": N, "kernel": name, "ESS": effective(run), "seconds": seconds, "note": ""})
         if N == 10:
-            nuts, options, note = gf.NUTS(), {"warmup": 300, "draws": 300}, ""
+            nuts, options, note = gf.NUTS(), {"warmup": 200, "draws": 250}, ""
         elif N <= 100:
-            nuts, options, note = gf.NUTS(initial_step_size=step_size), {"warmup": 60, "draws": 10}, "upper bound"
+            nuts, options, note = gf.NUTS(initial_step_size=step_size), {"warmup": 40, "draws": 10}, "upper bound"
         else:
-            nuts, options, note = gf.NUTS(initial_step_size=step_size), {"warmup": 0, "draws": 2}, "upper bound"
+            nuts, options, note = gf.NUTS(initial_step_size=step_size), {"warmup": 0, "draws": 1}, "upper bound"
         start = time.perf_counter()
         run = gf.sample(
             posterior, nuts, key=jax.random.key(1), chains=CHAINS, keep="order_parameters", progress=False,
@@ -67,7 +68,7 @@ def against_nuts(task, widths) -> list[dict]:
         step_size = float(np.median(np.asarray(run.stats["step_size"])))
         steps = float(np.mean(np.asarray(run.stats["n_steps"])))
         rows.append({"N": N, "kernel": "nuts", "ESS": ess, "seconds": seconds, "note": note, "leapfrog steps": steps})
-        print(rows[-3:], flush=True)
+        print(f"N={N} done", flush=True)
     for row in rows:
         row["ESS/s"] = row["ESS"] / row["seconds"]
         reference = next(r for r in rows if r["N"] == row["N"] and r["kernel"] == "nuts")
@@ -101,7 +102,7 @@ def gradient_cost(sizes) -> list[dict]:
                 jax.vmap(jax.grad(lambda d, t, s=shape: collapsed.log_density(s, d, t), argnums=1), (None, 0))
             )
             theta = 0.01 * jax.random.normal(jax.random.key(0), (CHAINS, shape.size), jnp.float64)
-            seconds = harness.timed(gradient, density, theta, repeats=5)
+            seconds = harness.timed(gradient, density, theta, repeats=3)
             stored = "blocks" if density.kernel.blocks is not None else "inputs"
             size = sum(x.nbytes for x in jax.tree.leaves(density.kernel)) / 2**20
         rows.append(

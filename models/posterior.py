@@ -96,20 +96,24 @@ class Posterior:
         Raises:
             ValueError: K + T I is not positive definite to working precision at the prior mean of U_1.
         """
-        data = collapsed.CollapsedData(
-            path_kernel(self.data.flat),
-            jnp.asarray(self.y),
-            jnp.asarray(self.temperature, float),
-            jnp.asarray(self.network.widths, float),
-            jnp.asarray(self.network.variances, float),
-        )
+        with jax.ensure_compile_time_eval():  # constants, also where NumPyro traces the model
+            data = collapsed.CollapsedData(
+                path_kernel(self.data.flat),
+                jnp.asarray(self.y),
+                jnp.asarray(self.temperature, float),
+                jnp.asarray(self.network.widths, float),
+                jnp.asarray(self.network.variances, float),
+            )
         self._check_temperature(data)
         return data
 
     def _check_temperature(self, data) -> None:
-        K = math.prod(self.network.variances) * combine(data.kernel, jnp.eye(self.network.paths))
-        rounding = _ROUNDING * float(jnp.finfo(K.dtype).eps) * float(jnp.trace(K))
-        if not jnp.isfinite(jnp.linalg.cholesky(K + (self.temperature - rounding) * jnp.eye(len(K)))).all():
+        with jax.ensure_compile_time_eval():
+            K = math.prod(self.network.variances) * combine(data.kernel, jnp.eye(self.network.paths))
+            rounding = _ROUNDING * float(jnp.finfo(K.dtype).eps) * float(jnp.trace(K))
+            chol = jnp.linalg.cholesky(K + (self.temperature - rounding) * jnp.eye(len(K)))
+            positive = bool(jnp.isfinite(chol).all())
+        if not positive:
             raise checks.InputError(
                 f"temperature={self.temperature:g} leaves K + T I not positive definite in {K.dtype}: "
                 f"use {2 * rounding:.1e} or more"

@@ -1,29 +1,76 @@
-"""Each block's P x P kernel is Phi Phi^T, with Phi built explicitly as the Jacobian of f in that block."""
+"""The Gibbs sampler's pieces: the kernel of every block against Jacobians of the network, contracted activations, and
+draws of a block against the mean and covariance of its Gaussian conditional in closed form."""
+
+import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import gibbsformer as gf
 from gibbsformer.models.network import forward, path_weights
-from gibbsformer.sampler.gibbs import block_kernel
+from gibbsformer.models.weight_space import log_density
+from gibbsformer.sampler import gibbs
 
-NETWORKS = {
-    "L=1": {"heads": (2,), "widths": (4, 3), "variances": (0.7, 1.3, 0.9)},
-    "L=2": {"heads": (2, 3), "widths": (4, 3, 5)},
-    "L=3": {"heads": (2, 1, 2), "widths": (3, 5, 4, 2), "variances": (0.7, 1.3, 0.9, 1.1, 0.8)},
+pytestmark = pytest.mark.usefixtures("x64")
+
+RELATIVE = 1e-10  # float64 rounding of sums of up to a few thousand terms
+SHAPES = {
+    "one layer": {"heads": (3,), "widths": (4, 2), "variances": (0.7, 1.3, 0.9)},
+    "two layers": {"heads": (2, 3), "widths": (4, 3, 5)},
+    "three layers": {"heads": (2, 1, 3), "widths": (7, 3, 4, 2), "variances": (0.7, 1.3, 0.9, 1.1, 0.6)},
 }
 
 
-@pytest.mark.parametrize("case", NETWORKS)
-def test_block_kernel_is_the_gram_matrix_of_the_jacobian(make_small, case, x64):
-    small = make_small(**NETWORKS[case])
+def jacobian(problem, data, name):
+    """Phi [P, entries of the block], f = Phi block with the other blocks at the problem's weights."""
+    f = lambda block: forward(path_weights(problem.weights | {name: block}), data.xi)  # noqa: E731
+    return np.asarray(jax.jit(jax.jacobian(f))(problem.weights[name])).reshape(len(data.y), -1)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_block_kernel_is_the_gram_matrix_of_gradients(make_small, shape):
+    problem = make_small(**SHAPES[shape])
+    data = problem.posterior.weight_data(jnp.float64)
+    for name in problem.network.weight_shapes:
+        Phi = jacobian(problem, data, name)
+        expected = Phi @ Phi.T
+        kernel = jax.jit(partial(gibbs.block_kernel, name=name))(data, problem.weights)
+        np.testing.assert_allclose(kernel, expected, rtol=RELATIVE, atol=RELATIVE * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", ["V_0", "V_1", "V_2", "a"])
+def test_block_draws_have_the_conditional_mean_and_covariance(make_small, batched, assert_within, name):
+    """mean s^2 Phi^T (s^2 Phi Phi^T + T)^{-1} y, covariance s^2 - s^4 Phi^T (..)^{-1} Phi."""
+    problem = make_small(heads=(2, 1), widths=(3, 2, 3), N_0=3, P=4, temperature=0.2)
+    data, draws = problem.posterior.weight_data(jnp.float64), 20_000
+    variance = dict(zip(problem.network.weight_shapes, problem.network.variances, strict=True))[name]
+    draw = partial(gibbs._draw_block, data, problem.weights, name, variance)
+    found = np.asarray(batched(draw, jax.random.split(jax.random.key(0), draws))).reshape(draws, -1)
+
+    Phi = jacobian(problem, data, name)
+    gain = variance * np.linalg.solve(variance * Phi @ Phi.T + 0.2 * np.eye(4), Phi).T
+    mean = gain @ problem.posterior.y
+    covariance = variance * (np.eye(len(mean)) - gain @ Phi)
+    scale = np.diag(covariance)
+    assert_within((found.mean(0) - mean) / np.sqrt(scale / draws), f"mean of {name} ")
+    # the variance of a product of jointly Gaussian x_i x_j is S_ii S_jj + S_ij^2
+    errors = np.sqrt((np.outer(scale, scale) + covariance**2) / draws)
+    centred = found - mean
+    assert_within((centred.T @ centred / draws - covariance) / errors, f"covariance of {name} ")
+
+
+def test_sweep_records_the_log_density_of_the_new_weights_and_draws_every_block(small):
     data = small.posterior.weight_data(jnp.float64)
-    for name, block in small.weights.items():
-        output = lambda b, name=name: forward(path_weights(small.weights | {name: b}), data.xi)  # noqa: E731
-        Phi = jax.jacobian(output)(block).reshape(len(data.y), -1)
-        expected = np.asarray(Phi @ Phi.T)
-        # float64 rounding of sums of at most 100 terms
-        np.testing.assert_allclose(
-            block_kernel(data, small.weights, name), expected, rtol=1e-10, atol=1e-12 * expected.max(), err_msg=name
-        )
+    kernel = gf.Gibbs()
+    target = kernel.target(small.network, True)
+    step = jax.jit(lambda key, w: kernel.step(target, data, 0, key, jnp.int32(0), kernel.init(target, data, 0, w)))
+    new, stats = step(jax.random.key(0), small.weights)
+    np.testing.assert_allclose(stats["lp"], log_density(small.network, data, new), rtol=1e-12)
+    for name, shape in small.network.weight_shapes.items():
+        assert new[name].shape == shape
+        # a continuous law repeats no entry
+        assert np.sum(np.asarray(new[name]) == np.asarray(small.weights[name])) == 0, math.prod(shape)
+    assert list(new) == list(small.network.weight_shapes)

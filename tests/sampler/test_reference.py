@@ -1,4 +1,6 @@
-"""The collapsed sampler on the reference task, against the exact posterior found by an independent implementation."""
+"""The exact posterior of the reference task at N = 10, 100, 1000 against the reference's own sampler."""
+
+from functools import cache
 
 import jax
 import numpy as np
@@ -6,55 +8,62 @@ import pytest
 
 import gibbsformer as gf
 
+WIDTHS = (10, 100, 1000)
+MIN_ESS = 2000
+# The reference's standard errors of U_1 stand for 7,700 to 17,000 effective draws. It gives none for U_2 and U_a, and
+# mixes slower in them the nearer they are to the top: 2,000 effective draws are assumed there.
+REFERENCE_ESS = 2000
+
 
 @pytest.fixture(scope="module")
-def runs(reference_posterior, optimised):
-    with optimised():
-        return {
-            N: gf.sample(
-                reference_posterior(N), key=jax.random.key(11), chains=4, warmup=100, draws=800, progress=False
-            )
-            for N in (10, 100, 1000)
-        }
+def collapsed_run(reference_posterior, optimised):
+    """Width N -> run of the collapsed sampler; the three share one compilation."""
+
+    @cache
+    def run(N):
+        with optimised():
+            return gf.sample(reference_posterior(N), key=jax.random.key(0), warmup=100, draws=800, progress=False)
+
+    return run
 
 
-@pytest.mark.parametrize("N", [10, 100, 1000])
-def test_order_parameters(runs, reference, N):
-    found = gf.diagnostics.moments(runs[N].order_parameters.U[0])
-    assert found["ess_bulk"].min() >= 2000
-    error = np.hypot(found["mcse"], reference[f"posterior/N{N}/U_1_mcse"])
-    # 4 combined standard errors; 10 different entries and a fixed seed
-    assert np.all(np.abs(found["mean"] - reference[f"posterior/N{N}/U_1_mean"]) < 4 * error)
+@pytest.mark.parametrize("N", WIDTHS)
+def test_order_parameters(reference, collapsed_run, estimate, assert_within, N):
+    U_a, (U_1, U_2) = collapsed_run(N).order_parameters
+    expected = {name: reference[f"posterior/N{N}/{name}"] for name in ("U_1_mean", "U_1_mcse", "U_2_mean", "U_a_mean")}
+    ours = estimate(U_1)
+    assert ours.ess.min() >= MIN_ESS
+    z = (ours.mean - expected["U_1_mean"].ravel()) / np.hypot(ours.error, expected["U_1_mcse"].ravel())
+    assert_within(z, "U_1 entry ")
+    for name, samples in (("U_2", U_2), ("U_a", U_a)):
+        ours = estimate(samples)
+        assert ours.ess.min() >= MIN_ESS
+        reference_error = samples.std((0, 1)).ravel() / np.sqrt(REFERENCE_ESS)
+        z = (ours.mean - np.ravel(expected[f"{name}_mean"])) / np.hypot(ours.error, reference_error)
+        assert_within(z, f"{name} entry ")
 
 
-@pytest.mark.parametrize("N", [10, 100, 1000])
-def test_upper_layers(runs, reference, N):
-    U_a, U = runs[N].order_parameters
-    for samples, expected in ((U_a, "U_a_mean"), (U[1], "U_2_mean")):
-        found = gf.diagnostics.moments(samples)
-        # the reference has no standard error for these: allow for its 8000 draws an ESS of 2000 at our own spread
-        error = np.hypot(found["mcse"], samples.std((0, 1)) / np.sqrt(2000))
-        assert np.all(np.abs(found["mean"] - reference[f"posterior/N{N}/{expected}"]) < 4 * error)
-
-
-@pytest.mark.parametrize("N", [10, 100, 1000])
-def test_accuracy(runs, reference, reference_test, N):
-    inputs, labels = reference_test
-    prediction = gf.predict(runs[N], inputs)
-    error = gf.accuracy_error(prediction, labels)
-    # 4 standard errors of a difference of two such runs; an accuracy is a multiple of 0.001
-    allowed = 4 * np.sqrt(2) * error + 0.001
-    assert abs(gf.accuracy(prediction, labels) - reference[f"posterior/N{N}/test_accuracy"]) <= allowed
+@pytest.mark.parametrize("N", WIDTHS)
+def test_accuracy_of_the_rao_blackwell_predictor(reference, reference_test, collapsed_run, N):
+    inputs, y = reference_test
+    prediction = gf.predict(collapsed_run(N), inputs)
+    blocks = prediction.blocks
+    error = np.sqrt(2) * blocks.std(0, ddof=1) / np.sqrt(len(blocks))  # of the difference of two such predictors
+    # only examples whose mean predictor is within 4 standard errors of zero may fall on different sides
+    undecided = np.mean(np.abs(prediction.mean) < 4 * error)
+    assert undecided < 0.02
+    assert abs(gf.accuracy(prediction, y) - reference[f"posterior/N{N}/test_accuracy"]) <= undecided
 
 
 @pytest.mark.slow
-def test_nuts_at_width_10(reference_posterior, reference, optimised):
+def test_nuts_over_the_weights(reference, reference_posterior, optimised, estimate, assert_within):
+    """Weight-space NUTS knows nothing of the law of the order parameters; 2,530 weights at N = 10."""
     with optimised():
         run = gf.sample(
-            reference_posterior(10), "nuts", key=jax.random.key(5), chains=2, warmup=300, draws=400,
-            keep="order_parameters", progress=False,
+            reference_posterior(10), "nuts", key=jax.random.key(0), chains=2, warmup=300, draws=400, keep="order_parameters",
+            progress=False,
         )  # fmt: skip
-    found = gf.diagnostics.moments(run.order_parameters.U[0])
-    assert found["ess_bulk"].min() >= 200
-    # 4 standard errors of this run; those of the reference are 10 times smaller
-    assert np.all(np.abs(found["mean"] - reference["posterior/N10/U_1_mean"]) < 4 * found["mcse"])
+    ours = estimate(run.order_parameters.U[0])
+    assert ours.ess.min() >= 200
+    reference_mean, reference_error = (reference[f"posterior/N10/U_1_{name}"].ravel() for name in ("mean", "mcse"))
+    assert_within((ours.mean - reference_mean) / np.hypot(ours.error, reference_error), "U_1 entry ")

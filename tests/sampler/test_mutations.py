@@ -1,0 +1,134 @@
+"""Planted faults are caught: each is a plausible slip in a formula, and each must move a statistic of the
+joint-distribution test of the sampler concerned (test_geweke.py) far beyond its limit, with fewer chains than there.
+
+The tests compile anew what they run, so a replaced function is seen; no cache outlives the fault.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gibbsformer as gf
+from gibbsformer.models import collapsed, lifting
+from gibbsformer.sampler import gibbs
+
+CAUGHT = 6  # standard errors: the joint-distribution tests fail at 4 and 5, so the margin is not a matter of the seed
+
+
+def without_one_over_N(data, weights, name, original=gibbs.block_kernel):
+    return original(data, weights, name) * (1 if name in ("V_0", "a") else weights[name].shape[2])
+
+
+def without_one_over_N_of_a(data, weights, name, original=gibbs.block_kernel):
+    return original(data, weights, name) * (len(weights["a"]) if name == "a" else 1)
+
+
+def without_off_diagonal(data, weights, name, original=gibbs.block_kernel):
+    kernel = original(data, weights, name)
+    return jnp.diag(jnp.diag(kernel)) if name == "V_1" else kernel
+
+
+def draw_block_without_noise(data, weights, name, variance, key, original=gibbs._draw_block):
+    noise = jnp.sqrt(data.temperature) * jax.random.normal(jax.random.split(key)[1], data.y.shape, data.y.dtype)
+    return original(data._replace(y=data.y + noise), weights, name, variance, key)  # the two cancel
+
+
+def draw_block_with_swapped_variance(data, weights, name, variance, key, original=gibbs._draw_block):
+    return original(data, weights, name, 0.7 if name == "V_1" else variance, key)  # that of V_0
+
+
+@pytest.mark.parametrize(
+    ("function", "fault"),
+    [
+        ("block_kernel", without_one_over_N),
+        ("block_kernel", without_one_over_N_of_a),
+        ("block_kernel", without_off_diagonal),
+        ("_draw_block", draw_block_without_noise),
+        ("_draw_block", draw_block_with_swapped_variance),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_gibbs(geweke, monkeypatch, function, fault):
+    monkeypatch.setattr(gibbs, function, fault)
+    z = geweke.weight_space_z(geweke.problem("two layers"), gf.Gibbs(), chains=1000, rounds=20)
+    assert np.max(np.abs(z)) > CAUGHT
+
+
+def diagonals(shape, theta):
+    return [log_diagonal for _, log_diagonal in collapsed.bartlett_factors(shape, theta)]
+
+
+def without_jacobian(shape, widths, theta, original=collapsed.log_prior):
+    return original(shape, widths, theta) - sum(jnp.sum(d) for d in diagonals(shape, theta))
+
+
+def with_one_degree_too_many(shape, widths, theta, original=collapsed.log_prior):
+    return original(shape, widths, theta) + sum(jnp.sum(d) for d in diagonals(shape, theta))
+
+
+def with_equal_degrees(shape, widths, theta, original=collapsed.log_prior):
+    """chi(N) in every row instead of chi(N - i + 1)."""
+    return original(shape, widths, theta) + sum(jnp.sum(np.arange(len(d)) * d) for d in diagonals(shape, theta))
+
+
+def with_half_the_data(U, kernel, y, temperature, variance, original=collapsed.log_likelihood):
+    return 0.5 * original(U, kernel, y, temperature, variance)
+
+
+def without_first_variance(U, kernel, y, temperature, variance, original=collapsed.log_likelihood):
+    return original(U, kernel, y, temperature, jnp.ones_like(variance))
+
+
+@pytest.mark.parametrize(
+    ("function", "fault"),
+    [
+        ("log_prior", without_jacobian),
+        ("log_prior", with_one_degree_too_many),
+        ("log_prior", with_equal_degrees),
+        ("log_likelihood", with_half_the_data),
+        ("log_likelihood", without_first_variance),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_collapsed(geweke, monkeypatch, function, fault):
+    monkeypatch.setattr(collapsed, function, fault)
+    assert np.max(np.abs(geweke.collapsed_z(geweke.problem("one layer"), chains=1000, rounds=10))) > CAUGHT
+
+
+def prior_with_wrong_variance_of_V_1(network, key, dtype, original=lifting.draw_prior):
+    return original(network, key, dtype) | {"V_1": original(network, key, dtype)["V_1"] / np.sqrt(network.variances[1])}
+
+
+def first_layer_without_noise(W_1, free, U_1, data, xi, key, original=lifting._first_layer):
+    noise = jnp.sqrt(data.temperature) * jax.random.normal(key, data.y.shape, W_1.dtype)
+    return original(W_1, free, U_1, data._replace(y=data.y + noise), xi, key)  # the two cancel
+
+
+def first_layer_without_regression(W_1, free, U_1, data, xi, key):
+    return free
+
+
+def haar_without_signs(key, rank, width, dtype):
+    return jnp.linalg.qr(jax.random.normal(key, (width, rank), dtype))[0].T
+
+
+def haar_without_rotation(key, rank, width, dtype):
+    return jnp.eye(rank, width, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("function", "fault"),
+    [
+        ("draw_prior", prior_with_wrong_variance_of_V_1),
+        ("_first_layer", first_layer_without_noise),
+        ("_first_layer", first_layer_without_regression),
+        ("_haar", haar_without_signs),
+        ("_haar", haar_without_rotation),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_lifting(geweke, monkeypatch, function, fault):
+    monkeypatch.setattr(lifting, function, fault)
+    z, z_pairs = geweke.lifting_z(geweke.problem("two layers"), draws=4000)
+    assert max(np.max(np.abs(z)), np.max(np.abs(z_pairs))) > CAUGHT
