@@ -186,7 +186,7 @@ def test_what_does_not_fit_is_refused(problem, runs):
     run, _ = runs
     with pytest.raises(ValueError, match=r"data_test has shape \(6, 4, 1\)"):
         gf.predict(run, gf.PathInputs(test.xi[:, :, :1]))
-    with pytest.raises(ValueError, match="data_test has shape ndarray|data_test has shape"):
+    with pytest.raises(ValueError, match="data_test has shape"):
         gf.predict(run, test.flat)
     with pytest.raises(ValueError, match="y_test has 5 labels and the prediction 6"):
         gf.accuracy(gf.predict(gf.theory.gp(posterior), test), labels[:5])

@@ -60,8 +60,8 @@ def test_nuts_over_the_weights(reference, reference_posterior, optimised, estima
     """Weight-space NUTS knows nothing of the law of the order parameters; 2,530 weights at N = 10."""
     with optimised():
         run = gf.sample(
-            reference_posterior(10), "nuts", key=jax.random.key(0), chains=2, warmup=300, draws=400, keep="order_parameters",
-            progress=False,
+            reference_posterior(10), "nuts", key=jax.random.key(0), chains=2, warmup=300, draws=400,
+            keep="order_parameters", progress=False,
         )  # fmt: skip
     ours = estimate(run.order_parameters.U[0])
     assert ours.ess.min() >= 200
