@@ -92,6 +92,7 @@ def test_hmc_agrees_with_collapsed(agreement):
     assert_agree(agreement.names("regular"), ours, theirs)
 
 
+@pytest.mark.slow
 def test_numpyro_nuts_on_the_collapsed_model_agrees(agreement, estimate, assert_within):
     """NumPyro's own density, sampler and parametrisation of the order parameters."""
     import numpyro.infer

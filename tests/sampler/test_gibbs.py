@@ -44,14 +44,14 @@ def test_block_kernel_is_the_gram_matrix_of_gradients(make_small, shape):
 @pytest.mark.parametrize("name", ["V_0", "V_1", "V_2", "a"])
 def test_block_draws_have_the_conditional_mean_and_covariance(make_small, batched, assert_within, name):
     """mean s^2 Phi^T (s^2 Phi Phi^T + T)^{-1} y, covariance s^2 - s^4 Phi^T (..)^{-1} Phi."""
-    problem = make_small(heads=(2, 1), widths=(3, 2, 3), N_0=3, P=4, temperature=0.2)
+    problem = make_small(heads=(2, 1), widths=(3, 2, 3), N_0=3, P=4, temperature=0.02)
     data, draws = problem.posterior.weight_data(jnp.float64), 20_000
     variance = dict(zip(problem.network.weight_shapes, problem.network.variances, strict=True))[name]
     draw = partial(gibbs._draw_block, data, problem.weights, name, variance)
     found = np.asarray(batched(draw, jax.random.split(jax.random.key(0), draws))).reshape(draws, -1)
 
     Phi = jacobian(problem, data, name)
-    gain = variance * np.linalg.solve(variance * Phi @ Phi.T + 0.2 * np.eye(4), Phi).T
+    gain = variance * np.linalg.solve(variance * Phi @ Phi.T + 0.02 * np.eye(4), Phi).T
     mean = gain @ problem.posterior.y
     covariance = variance * (np.eye(len(mean)) - gain @ Phi)
     scale = np.diag(covariance)

@@ -42,10 +42,10 @@ def draw_block_with_swapped_variance(data, weights, name, variance, key, origina
     ("function", "fault"),
     [
         ("block_kernel", without_one_over_N),
-        ("block_kernel", without_one_over_N_of_a),
-        ("block_kernel", without_off_diagonal),
+        pytest.param("block_kernel", without_one_over_N_of_a, marks=pytest.mark.slow),
+        pytest.param("block_kernel", without_off_diagonal, marks=pytest.mark.slow),
         ("_draw_block", draw_block_without_noise),
-        ("_draw_block", draw_block_with_swapped_variance),
+        pytest.param("_draw_block", draw_block_with_swapped_variance, marks=pytest.mark.slow),
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
@@ -84,10 +84,10 @@ def without_first_variance(U, kernel, y, temperature, variance, original=collaps
     ("function", "fault"),
     [
         ("log_prior", without_jacobian),
-        ("log_prior", with_one_degree_too_many),
+        pytest.param("log_prior", with_one_degree_too_many, marks=pytest.mark.slow),
         ("log_prior", with_equal_degrees),
-        ("log_likelihood", with_half_the_data),
-        ("log_likelihood", without_first_variance),
+        pytest.param("log_likelihood", with_half_the_data, marks=pytest.mark.slow),
+        pytest.param("log_likelihood", without_first_variance, marks=pytest.mark.slow),
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
@@ -122,9 +122,9 @@ def haar_without_rotation(key, rank, width, dtype):
     [
         ("draw_prior", prior_with_wrong_variance_of_V_1),
         ("_first_layer", first_layer_without_noise),
-        ("_first_layer", first_layer_without_regression),
+        pytest.param("_first_layer", first_layer_without_regression, marks=pytest.mark.slow),
         ("_haar", haar_without_signs),
-        ("_haar", haar_without_rotation),
+        pytest.param("_haar", haar_without_rotation, marks=pytest.mark.slow),
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )

@@ -1,7 +1,5 @@
 """The exact posterior of the reference task at N = 10, 100, 1000 against the reference's own sampler."""
 
-from functools import cache
-
 import jax
 import numpy as np
 import pytest
@@ -15,21 +13,12 @@ MIN_ESS = 2000
 REFERENCE_ESS = 2000
 
 
-@pytest.fixture(scope="module")
-def collapsed_run(reference_posterior, optimised):
-    """Width N -> run of the collapsed sampler; the three share one compilation."""
-
-    @cache
-    def run(N):
-        with optimised():
-            return gf.sample(reference_posterior(N), key=jax.random.key(0), warmup=100, draws=800, progress=False)
-
-    return run
-
-
 @pytest.mark.parametrize("N", WIDTHS)
-def test_order_parameters(reference, collapsed_run, estimate, assert_within, N):
-    U_a, (U_1, U_2) = collapsed_run(N).order_parameters
+def test_collapsed_sampler(reference, reference_posterior, reference_test, optimised, estimate, assert_within, N):
+    """Posterior means of U_1, U_2 and U_a, and the accuracy of the Rao-Blackwell predictor, from one run."""
+    with optimised():
+        run = gf.sample(reference_posterior(N), key=jax.random.key(0), warmup=100, draws=800, progress=False)
+    U_a, (U_1, U_2) = run.order_parameters
     expected = {name: reference[f"posterior/N{N}/{name}"] for name in ("U_1_mean", "U_1_mcse", "U_2_mean", "U_a_mean")}
     ours = estimate(U_1)
     assert ours.ess.min() >= MIN_ESS
@@ -42,11 +31,8 @@ def test_order_parameters(reference, collapsed_run, estimate, assert_within, N):
         z = (ours.mean - np.ravel(expected[f"{name}_mean"])) / np.hypot(ours.error, reference_error)
         assert_within(z, f"{name} entry ")
 
-
-@pytest.mark.parametrize("N", WIDTHS)
-def test_accuracy_of_the_rao_blackwell_predictor(reference, reference_test, collapsed_run, N):
     inputs, y = reference_test
-    prediction = gf.predict(collapsed_run(N), inputs)
+    prediction = gf.predict(run, inputs)
     blocks = prediction.blocks
     error = np.sqrt(2) * blocks.std(0, ddof=1) / np.sqrt(len(blocks))  # of the difference of two such predictors
     # only examples whose mean predictor is within 4 standard errors of zero may fall on different sides
