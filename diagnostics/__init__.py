@@ -1,12 +1,15 @@
 """What the samples say, beside what the theory says. Never samples."""
 
 from .compare import compare
-from .convergence import Convergence, convergence, moments
+from .convergence import Convergence, ConvergenceWarning, convergence, moments
+from .monitor import Until
 from .predictor import Prediction, accuracy, accuracy_error, predict
 
 __all__ = [
     "Convergence",
+    "ConvergenceWarning",
     "Prediction",
+    "Until",
     "accuracy",
     "accuracy_error",
     "compare",

@@ -8,7 +8,7 @@ import pandas as pd
 from ..models import checks
 from ..sampler import Run, schema
 from ..theory import Theory
-from .convergence import moments
+from .convergence import moments, warn_of_bad_chains
 
 
 def compare(run: Run, theory: Theory) -> pd.DataFrame:
@@ -33,6 +33,7 @@ def compare(run: Run, theory: Theory) -> pd.DataFrame:
             f"theory has order parameters of sizes {[len(u) for u in theory.U]} and run of "
             f"{list(run.posterior.network.path_counts)}: solve the theory for run.posterior with all paths"
         )
+    warn_of_bad_chains(run)
     labels = schema.coordinates(run.posterior.network, run.posterior.data.path_names, 0)
     rows = []
     U_a, U = run.order_parameters

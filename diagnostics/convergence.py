@@ -5,6 +5,7 @@ Raw weights are not looked at: the posterior is symmetric under rotations of eac
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,10 @@ from ..sampler import Run
 RHAT_LIMIT = 1.01  # Vehtari et al. 2021
 ESS_LIMIT = 400  # Vehtari et al. 2021: least bulk-ESS for stable R-hat and MCSE over 4 chains
 EBFMI_LIMIT = 0.3  # Betancourt 2016
+
+
+class ConvergenceWarning(UserWarning):
+    """Chains of a run that are not fit for use, or not yet."""
 
 
 class Convergence(NamedTuple):
@@ -38,13 +43,14 @@ def moments(samples: np.ndarray) -> dict[str, np.ndarray]:
     import arviz
 
     data = xr.Dataset({"x": (("chain", "draw", *(f"d{i}" for i in range(samples.ndim - 2))), samples)})
-    return {
-        "mean": samples.mean((0, 1)),
-        "mcse": np.asarray(arviz.mcse(data, method="mean")["x"]),
-        "ess_bulk": np.asarray(arviz.ess(data, method="bulk")["x"]),
-        "ess_tail": np.asarray(arviz.ess(data, method="tail")["x"]),
-        "rhat": np.asarray(arviz.rhat(data)["x"]),
-    }
+    with np.errstate(all="ignore"):  # chains that never move have no R-hat: NaN says so
+        return {
+            "mean": samples.mean((0, 1)),
+            "mcse": np.asarray(arviz.mcse(data, method="mean")["x"]),
+            "ess_bulk": np.asarray(arviz.ess(data, method="bulk")["x"]),
+            "ess_tail": np.asarray(arviz.ess(data, method="tail")["x"]),
+            "rhat": np.asarray(arviz.rhat(data)["x"]),
+        }
 
 
 def convergence(run: Run) -> Convergence:
@@ -62,9 +68,18 @@ def convergence(run: Run) -> Convergence:
     problems = []
     if not all(np.isfinite(part).all() for part in (U_a, *U)):
         problems.append("a chain holds NaN or infinity: raise the temperature or use float64")
-    frozen = int(np.sum(np.ptp(U_a, axis=1) == 0)) if U_a.shape[1] > 1 else 0
+    frozen = frozen_chains(run)
     if frozen:
-        problems.append(f"{frozen} of {run.chains} chains never moved: lengthen the warm-up")
+        problems.append(
+            f"{len(frozen)} of {run.chains} chains never moved ({_listed(frozen)}): all proposals were rejected, "
+            "lengthen the warm-up or start with init='collapsed'"
+        )
+    stuck = _unadapted_chains(run)
+    if stuck and not frozen:
+        problems.append(
+            f"{len(stuck)} of {run.chains} chains accept less than a third of what was aimed at ({_listed(stuck)}): "
+            "the warm-up ended without adapting, lengthen it"
+        )
     if not rhat <= RHAT_LIMIT:
         problems.append(f"R-hat reaches {rhat:.3f} (limit {RHAT_LIMIT}): chains disagree, run longer")
     if not ess_bulk >= ESS_LIMIT:
@@ -74,6 +89,34 @@ def convergence(run: Run) -> Convergence:
     if ebfmi < EBFMI_LIMIT:
         problems.append(f"E-BFMI falls to {ebfmi:.2f} (limit {EBFMI_LIMIT}): energies explored slowly, draw more")
     return Convergence(rhat, ess_bulk, ess_tail, ebfmi, divergences, tuple(problems))
+
+
+def frozen_chains(run: Run) -> tuple[int, ...]:
+    """Chains whose draws are all equal."""
+    U_a = run.order_parameters.U_a
+    return tuple(np.flatnonzero(np.ptp(U_a, axis=1) == 0).tolist()) if U_a.shape[1] > 1 else ()
+
+
+def warn_of_bad_chains(run: Run) -> None:
+    """Warn if an average over the chains of a run would take in chains that hold no samples."""
+    U_a = run.order_parameters.U_a
+    broken = np.flatnonzero(~np.isfinite(U_a).all(1)).tolist()
+    for chains, state in ((broken, "hold NaN or infinity"), (frozen_chains(run), "never moved")):
+        if chains:
+            warnings.warn(f"averaged over chains that {state} ({_listed(chains)})", ConvergenceWarning, stacklevel=3)
+
+
+def _unadapted_chains(run: Run) -> tuple[int, ...]:
+    """Chains whose mean acceptance after the warm-up is below a third of the target."""
+    target = run.settings["options"].get("target_acceptance")
+    if target is None or "acceptance_rate" not in run.stats:
+        return ()
+    acceptance = np.nan_to_num(np.asarray(run.stats["acceptance_rate"])).mean(1)
+    return tuple(np.flatnonzero(acceptance < target / 3).tolist())
+
+
+def _listed(chains) -> str:
+    return "chain " + ", ".join(map(str, chains[:5])) + (", .." if len(chains) > 5 else "")
 
 
 def _ebfmi(energy: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 from ..models import PathInputs, checks
 from ..sampler import Run
 from ..theory import Theory, conditional_mean, conditional_predictor
+from .convergence import warn_of_bad_chains
 
 _VARIANCE_DRAWS = 256  # draws that the mean conditional variance is averaged over: it varies little between draws
 _RESAMPLES = 400  # bootstrap resamples: the standard error itself is then known to 4 %
@@ -51,6 +52,7 @@ def predict(source: Theory | Run, data_test: PathInputs) -> Prediction:
             source.U[0][None], source.train, posterior.y, posterior.temperature, posterior.network.variances[0], inputs
         )
         return Prediction(mean[0], variance[0])
+    warn_of_bad_chains(source)
     return (_from_order_parameters if "theta" in source.variables else _from_path_weights)(source, data_test)
 
 

@@ -9,19 +9,41 @@ See docs/ for the model, its notation and guides.
 from importlib.metadata import version as _version
 
 from . import diagnostics, models, sampler, store, tasks, theory
-from ._sampling import lift, open, sample
-from .diagnostics import accuracy, accuracy_error, compare, predict
+from ._sampling import lift, open, sample, until
+from .diagnostics import ConvergenceWarning, accuracy, accuracy_error, compare, predict
 from .models import Attention, Network, OrderParameters, PathInputs, Posterior, contract
-from .sampler import HMC, KERNELS, NUTS, Collapsed, Gibbs, Run
+from .sampler import (
+    GHMC,
+    HMC,
+    KERNELS,
+    MALA,
+    MCLMC,
+    NUTS,
+    SGHMC,
+    SGLD,
+    AdjustedMCLMC,
+    ChEES,
+    Collapsed,
+    Gibbs,
+    Run,
+)
 
 __version__ = _version("gibbsformer")
 
 __all__ = [
+    "GHMC",
     "HMC",
     "KERNELS",
+    "MALA",
+    "MCLMC",
     "NUTS",
+    "SGHMC",
+    "SGLD",
+    "AdjustedMCLMC",
     "Attention",
+    "ChEES",
     "Collapsed",
+    "ConvergenceWarning",
     "Gibbs",
     "Network",
     "OrderParameters",
@@ -42,4 +64,5 @@ __all__ = [
     "store",
     "tasks",
     "theory",
+    "until",
 ]

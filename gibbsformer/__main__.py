@@ -25,11 +25,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")  # its notice of a coming 1.0
     import jax
 
+    from .diagnostics import ConvergenceWarning
+
     # One XLA device per core lets chains run side by side on a CPU; draws do not depend on it.
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     from .models.checks import InputError
 
+    warnings.filterwarnings("ignore", category=ConvergenceWarning)  # every verb prints the verdict itself
     try:
         return options.run(options)
     except InputError as error:
@@ -52,6 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     sample = _verb(verbs, "sample", _sample, "draw from the posterior of a task")
     _problem_options(sample)
     sample.add_argument("--kernel", default="collapsed", help="kernel by name (default %(default)s)")
+    sample.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the kernel; may be repeated"
+    )
+    sample.add_argument("--init", help="collapsed: start kernels over weights at exact draws")
+    sample.add_argument("--thin", type=int, default=1, help="transitions per draw (default %(default)s)")
+    _until_options(sample)
     _chain_options(sample, chains=4, warmup=500, draws=1000)
     sample.add_argument("--out", required=True, metavar="FILE", help="sample file to write, such as run.h5")
     sample.add_argument("--overwrite", action="store_true", help="replace an existing file")
@@ -89,6 +98,44 @@ def _chain_options(verb, chains, warmup, draws):
     verb.add_argument("--warmup", type=int, default=warmup, help="warm-up transitions per chain (default %(default)s)")
     verb.add_argument("--draws", type=int, default=draws, help="draws per chain (default %(default)s)")
     verb.add_argument("--quiet", action="store_true", help="no progress line")
+    verb.add_argument("--progress", default="bar", choices=("bar", "json"), help="bar, or JSON lines for programs")
+
+
+def _until_options(verb):
+    verb.add_argument("--until-ess", type=float, metavar="ESS", help="stop once every entry of U has this ESS")
+    verb.add_argument("--until-rhat", type=float, metavar="RHAT", help="stop once every R-hat of U is below this")
+    verb.add_argument("--max-seconds", type=float, metavar="S", help="stop after this time")
+
+
+def _until(options):
+    from ._sampling import until
+
+    asked = {"ess": options.until_ess, "rhat": options.until_rhat, "seconds": options.max_seconds}
+    return until(**asked) if any(value is not None for value in asked.values()) else None
+
+
+def _progress(options):
+    if options.json:
+        return False
+    return False if options.quiet else "json" if options.progress == "json" else True
+
+
+def _option_values(pairs) -> dict:
+    """NAME=VALUE as Python values; a word that is none stays text."""
+    import ast
+
+    from .models.checks import InputError
+
+    found = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise InputError(f"option={pair!r} has no value: write --option NAME=VALUE")
+        try:
+            found[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            found[name] = text
+    return found
 
 
 def _seed(verb):
@@ -120,7 +167,7 @@ def _sample(options) -> int:
     from . import sample, store
     from .sampler import resolve_kernel
 
-    kernel = resolve_kernel(options.kernel)
+    kernel = resolve_kernel(options.kernel, _option_values(options.option))
     store.checked_path(options.out, options.overwrite)
     task, posterior = _problem(options)
     run = sample(
@@ -130,15 +177,26 @@ def _sample(options) -> int:
         chains=options.chains,
         warmup=options.warmup,
         draws=options.draws,
+        thin=options.thin,
+        until=_until(options),
+        init=options.init,
         store=options.out,
         keep=options.keep,
         test=task.test_set,
         precision=options.precision,
         overwrite=options.overwrite,
-        progress=not (options.quiet or options.json),
+        progress=_progress(options),
         about={"task": options.task, "seed": options.seed, **task.settings},
     )
+    return _sampled(run, options)
+
+
+def _sampled(run, options) -> int:
+    """Print what a run found; the exit code."""
     found = _print_run(run, options)
+    if run.settings.get("ended") == "interrupt":
+        print(f"gibbsformer: interrupted; continue with: gibbsformer resume {run.path}", file=sys.stderr)
+        return 130
     return 3 if options.require_converged and not found["convergence"]["converged"] else 0
 
 

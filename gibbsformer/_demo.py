@@ -3,6 +3,7 @@ side by side, as tables and figures."""
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ._sampling import open as open_run
 from ._sampling import sample
 from .diagnostics import accuracy, accuracy_error, compare, convergence, figures, predict
 from .models import checks
+from .sampler import NUTS, Collapsed
 
 WIDTHS = (10, 30, 50, 100, 300, 500, 1000)  # figure 2c
 GP_LINES = {"all paths": None, "good path": ("good",), "good + denoising": ("good", "denoising")}
@@ -52,9 +54,9 @@ def demo(out: str | Path, seed: int = 0, chains: int = 2, warmup: int = 300, dra
     exact = {}
     for i, (N, posterior) in enumerate(posteriors.items()):
         path = folder / f"exact_N{N}.h5"
-        exact[N] = _finished_or_new(path, posterior, "collapsed", jax.random.fold_in(key, i), **_EXACT, **options)
+        exact[N] = _finished_or_new(path, posterior, Collapsed(), jax.random.fold_in(key, i), **_EXACT, **options)
     nuts = _finished_or_new(
-        folder / "run.h5", posteriors[10], "nuts", jax.random.fold_in(key, len(WIDTHS)),
+        folder / "run.h5", posteriors[10], NUTS(space="weights"), jax.random.fold_in(key, len(WIDTHS)),
         chains=chains, warmup=warmup, draws=draws, test=(test, labels), precision="float32", **options,
     )  # fmt: skip
 
@@ -141,7 +143,8 @@ def render(found: dict[str, Any]) -> str:
 
 def _finished_or_new(path, posterior, kernel, key, **options):
     """The run at ``path`` if it is complete and of the same settings; otherwise sample it anew."""
-    wanted = {name: options[name] for name in ("chains", "warmup", "draws", "about")} | {"kernel": kernel}
+    wanted = {name: options[name] for name in ("chains", "warmup", "draws", "about")}
+    wanted |= {"kernel": kernel.name, "options": dataclasses.asdict(kernel)}
     if path.exists():
         try:
             run = open_run(path)
@@ -152,5 +155,5 @@ def _finished_or_new(path, posterior, kernel, key, **options):
         except checks.InputError:
             pass  # not a readable run: it is the demo's own file name, so make it anew
     if options["progress"]:
-        print(f"{kernel} at N={posterior.network.widths[0]}", file=sys.stderr)
+        print(f"{kernel.name} at N={posterior.network.widths[0]}", file=sys.stderr)
     return sample(posterior, kernel, key=key, store=path, overwrite=True, **options)

@@ -61,7 +61,7 @@ class Memory:
         self._statistics = {name for name, c in columns.items() if c.group == "sample_stats"}
         self._length = 0
 
-    def append(self, values: Mapping[str, np.ndarray], state, step: int) -> None:
+    def append(self, values: Mapping[str, np.ndarray], state, step: int, attributes: Mapping) -> None:
         """Append draws [chain, n, ..] of every column."""
         count = next(iter(values.values())).shape[1]
         for name, array in self.arrays.items():
@@ -69,10 +69,11 @@ class Memory:
         self._length += count
 
     def split(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """(draws, statistics)."""
+        """(draws, statistics), as far as they were appended."""
+        arrays = {name: a[:, : self._length] for name, a in self.arrays.items()}
         return (
-            {name: a for name, a in self.arrays.items() if name not in self._statistics},
-            {name: a for name, a in self.arrays.items() if name in self._statistics},
+            {name: a for name, a in arrays.items() if name not in self._statistics},
+            {name: a for name, a in arrays.items() if name in self._statistics},
         )
 
     def __enter__(self) -> Memory:

@@ -6,20 +6,25 @@ import dataclasses
 import datetime
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
+from . import _interrupt
 from . import _records as records
 from . import store as _store
+from .diagnostics import ConvergenceWarning, Until, convergence
+from .diagnostics.findings import MIN_DRAWS
+from .diagnostics.monitor import Monitor
 from .models import Network, PathInputs, Posterior, checks
 from .models.numerics import numerics
 from .sampler import Collapsed, Run, driver, resolve_kernel, schema
-from .sampler.progress import Progress
+from .sampler.progress import STYLES, Progress
 
 _PRECISIONS = ("auto", "float32", "float64")
 _PACKAGES = ("gibbsformer", "jax", "numpyro", "blackjax", "numpy", "h5py", "arviz")
@@ -33,43 +38,53 @@ def sample(
     chains: int = 4,
     warmup: int = 500,
     draws: int = 1000,
+    thin: int = 1,
+    until: Until | None = None,
     store: str | os.PathLike | None = None,
     keep: str | None = None,
     test: tuple[PathInputs, Any] | None = None,
     precision: str = "auto",
     overwrite: bool = False,
-    progress: bool = True,
-    init: str | None = None,
+    progress: bool | str = True,
+    init: str | Mapping[str, Any] | None = None,
+    chains_at_once: int | None = None,
     chunk: int | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> Run:
     """Draw from the posterior.
 
+    Ctrl-C finishes the chunk under way, stores it and returns what there is; a second Ctrl-C stops at once.
+
     Args:
         posterior: network, data, temperature.
         kernel: a name in ``gf.KERNELS`` or a kernel object such as ``gf.NUTS(max_doublings=8)``.
         key: typed random key; chain c uses fold_in(key, c) whatever the number of chains or devices.
-        chains: independent chains, run side by side.
+        chains: independent chains, run side by side, split over the devices of this host.
         warmup: transitions per chain before the draws, during which the kernel adapts.
-        draws: draws per chain.
+        draws: draws per chain; with ``until`` the most there will be.
+        thin: transitions per draw after the warm-up; counts (n_steps) add up over them.
+        until: from ``gf.until``: stop as soon as ESS and R-hat of U are good, or time is over.
         store: sample file to write as the chains run; None keeps the draws in memory.
         keep: ``"weights"`` records order parameters and all weights, ``"order_parameters"`` leaves the weights out
             (predictions stay possible); default: weights, for ``collapsed`` order parameters.
         test: (inputs, labels) of test examples; f on them is recorded for each draw.
-        precision: ``"float32"``, ``"float64"``, or ``"auto"``: float32 on an accelerator, float64 on a CPU.
+        precision: of weights: ``"float32"``, ``"float64"``, or ``"auto"``: float32 on an accelerator, float64 on a
+            CPU. Energies, which decide on acceptance, are summed in float64 always.
         overwrite: replace an existing file.
-        progress: a live line on stderr.
+        progress: a live line on stderr; ``"json"`` prints one JSON object per chunk instead.
         init: ``"collapsed"`` starts a kernel over weights in equilibrium, at exact draws lifted from short collapsed
-            chains; default the prior (weights), or around the theory's saddle point (collapsed).
-        chunk: transitions per chunk; default about one second's worth. Draws do not depend on it.
+            chains; weights by name [chains, ..] start it there; default the prior (weights), or around the theory's
+            saddle point (collapsed).
+        chains_at_once: chains that one device moves side by side, the others waiting their turn: less memory.
+        chunk: records per chunk; default about one second's worth. Draws do not depend on it.
         about: plain values recorded with the run.
 
     Returns:
-        Run; its arrays stay on disk when ``store`` is given.
+        Run; its arrays stay on disk when ``store`` is given. A warning says what is wrong with the chains, if anything.
 
     Raises:
         ValueError: an argument is out of range, of the wrong kind, or unknown; a file exists or cannot be
-            written; the draws would not fit in memory or on disk. Nothing has been computed then.
+            written; chains or draws would not fit in memory or on disk. Nothing has been computed then.
     """
     if not isinstance(posterior, Posterior):
         raise checks.InputError(
@@ -78,10 +93,19 @@ def sample(
     kernel = resolve_kernel(kernel)
     checks.random_key("key", key)
     chains, draws = checks.count("chains", chains), checks.count("draws", draws)
-    warmup = checks.count("warmup", warmup, least=0)
+    warmup, thin = checks.count("warmup", warmup, least=0), checks.count("thin", thin)
+    if chains < kernel.least_chains:
+        raise checks.InputError(
+            f"chains={chains}: kernel {kernel.name!r} learns from the spread between chains, use {kernel.least_chains} "
+            "or more"
+        )
+    kernel.check(posterior, chains, warmup)
     chunk = None if chunk is None else checks.count("chunk", chunk)
+    chains_at_once = None if chains_at_once is None else checks.count("chains_at_once", chains_at_once)
     keep = checks.nearest("keep", keep or kernel.keep, (schema.WEIGHTS, schema.ORDER_PARAMETERS_ONLY))
     checks.nearest("precision", precision, _PRECISIONS)
+    _check_until(until)
+    _check_progress(progress)
     test = _checked_test(posterior, test)
     if store is not None:
         store = _store.checked_path(store, overwrite)
@@ -98,8 +122,10 @@ def sample(
         "chains": chains,
         "warmup": warmup,
         "draws": draws,
+        "thin": thin,
         "keep": keep,
         "precision": precision,
+        "chains_at_once": chains_at_once,
         "key_data": np.asarray(jax.random.key_data(key)).ravel().tolist(),
         "key_impl": str(jax.random.key_impl(key)),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -111,30 +137,62 @@ def sample(
         json.dumps(settings)
     except (TypeError, ValueError) as error:
         raise checks.InputError(f"about={checks.brief(about)} cannot be stored ({error}): give plain values") from None
-    # the precision of this run alone, whatever the global flag says
-    with numerics(precision):
-        target = kernel.target(posterior.network, keep == schema.WEIGHTS)
-        problem = driver.Problem(
-            kernel=kernel,
-            target=target,
-            data=target.data(posterior, precision),
-            test=None if test is None else jax.numpy.asarray(test[0].flat, precision),
-            warmup=warmup,
-            record=(),
-        )
-        draw_shapes, stat_shapes = driver.record_shapes(problem)
-        problem = problem._replace(record=schema.kept(posterior.network, draw_shapes, keep))
-        columns = records.columns(posterior.network, {n: draw_shapes[n] for n in problem.record}, stat_shapes)
-        sink = records.open_sink(store, columns, posterior, test, settings, chains, draws, overwrite)
-        positions = _initial_positions(init, target, posterior, key, chains, precision)
-        chain_keys, state = driver.start_chains(problem, key, chains, positions)
-        with sink as out, Progress(warmup, draws, progress) as bar:
-            for part in driver.run_chains(problem, chain_keys, state, 0, warmup + draws, chunk):
-                first = max(0, warmup - part.start)
-                values = {name: array[:, first:] for name, array in (part.draws | part.stats).items()}
-                out.append(values, _leaves(part.state), part.start + part.length)
-                bar.update(part)
+    with numerics():
+        job = _prepare(posterior, kernel, settings, test, key)
+        sink = records.open_sink(store, job.columns, posterior, test, settings, chains, draws, overwrite)
+        with sink as out:
+            state = driver.start_chains(job.problem, _initial_positions(init, job, posterior, key))
+            _drive(job, out, state, 0, warmup + draws, chunk, until, progress, store)
     return _finished(sink, store, posterior, settings, test)
+
+
+class _Job(NamedTuple):
+    """What a run and its continuation have in common."""
+
+    problem: driver.Problem
+    columns: Mapping[str, Any]
+    settings: dict[str, Any]
+
+
+def _prepare(posterior, kernel, settings, test, key) -> _Job:
+    """The problem that settings describe, on the device."""
+    target = kernel.target(posterior.network, settings["keep"] == schema.WEIGHTS)
+    dtype = settings["precision"]
+    names = ("warmup", "chains", "thin", "chains_at_once")
+    problem = driver.Problem(
+        plan=driver.Plan(kernel, target, **{name: settings[name] for name in names}),
+        data=target.data(posterior, dtype),
+        test=None if test is None else jax.numpy.asarray(test[0].flat, dtype),
+        keys=driver.chain_keys(key, settings["chains"]),
+    )
+    draws, stats = driver.record_shapes(problem)
+    recorded = schema.kept(posterior.network, draws, settings["keep"])
+    problem = problem._replace(plan=problem.plan._replace(record=recorded))
+    return _Job(problem, records.columns(posterior.network, {n: draws[n] for n in recorded}, stats), settings)
+
+
+def _drive(job: _Job, out, state, start: int, stop: int, chunk, until, progress, path) -> None:
+    """Run the chains from record ``start`` to ``stop``, or as far as ``until`` and the user let them."""
+    warmup = job.settings["warmup"]
+    monitor = Monitor(job.settings["chains"], until)
+    with Progress(warmup, stop - warmup, progress, start) as bar, _interrupt.deferred() as interrupted:
+        for part in driver.run_chains(job.problem, state, start, stop, chunk):
+            first = min(max(0, warmup - part.start), part.length)
+            draws, stats = ({n: v[:, first:] for n, v in each.items()} for each in (part.draws, part.stats))
+            report = monitor.add(draws, stats)
+            ended = "interrupt" if interrupted() else monitor.stop()
+            done = part.start + part.length
+            out.append(draws | stats, _leaves(part.state), done, {"report": report._asdict(), "ended": ended})
+            bar.update(part, report)
+            if ended:
+                break
+    if ended == "interrupt":
+        warnings.warn(_interruption(done - warmup, stop - warmup, path), stacklevel=4)
+
+
+def _interruption(done, asked, path) -> str:
+    where = "in memory" if path is None else f"in {path}; continue with gf.resume({str(path)!r})"
+    return f"interrupted after {max(0, done)} of {asked} draws: they are {where}"
 
 
 def lift(
@@ -191,7 +249,7 @@ def lift(
                 part = slice(start, start + batch)
                 lifted = observe(data, test_xi, theta[:, part], keys[:, part])
                 values = {n: np.asarray(v) for n, v in lifted.items()} | {n: s[:, part] for n, s in stats.items()}
-                out.append(values, [], min(part.stop, draws))
+                out.append(values, [], min(part.stop, draws), {})
                 bar.update(min(batch, draws - start))
     return _finished(sink, path, posterior, settings, run.test)
 
@@ -215,25 +273,41 @@ def _observer(target):
 
 
 def _finished(sink, path, posterior, settings, test) -> Run:
+    """The run as users get it, with a warning if its chains are not fit for use."""
     if path is not None:
-        return open(path)
-    draws, stats = sink.split()
-    return Run(posterior, draws, stats, settings, test)
+        run = open(path)
+    else:
+        draws, stats = sink.split()
+        run = Run(posterior, draws, stats, settings, test)
+    if run.draws >= MIN_DRAWS:
+        problems = convergence(run).problems
+        if problems:
+            warnings.warn("; ".join(problems), ConvergenceWarning, stacklevel=3)
+    return run
 
 
-def _initial_positions(init, target, posterior, key, chains, precision):
+def _initial_positions(init, job, posterior, key):
     """Positions [chains, ..] for ``init``, or None for the target's own start."""
     if init is None:
         return None
-    checks.nearest("init", init, ("collapsed",))
-    if target.name != "weights":
-        raise checks.InputError(f"init={init!r} is for kernels over weights: leave it out, or choose such a kernel")
-    # a key that no chain of the run itself takes
-    run = sample(
-        posterior, "collapsed", key=jax.random.fold_in(key, 2**31 - 1), chains=chains, warmup=200, draws=1,
-        keep=schema.WEIGHTS, progress=False,
-    )  # fmt: skip
-    return {name: jax.numpy.asarray(w[:, 0], precision) for name, w in run.weights.items()}
+    target, chains, dtype = job.problem.plan.target, job.settings["chains"], job.settings["precision"]
+    if target.from_weights is None:
+        raise checks.InputError(
+            f"init={checks.brief(init)} is for kernels over weights: leave it out, or choose such a kernel"
+        )
+    if not isinstance(init, Mapping):
+        checks.nearest("init", init, ("collapsed",))
+        # a key that no chain of the run itself takes
+        run = sample(
+            posterior, "collapsed", key=jax.random.fold_in(key, 2**31 - 1), chains=chains, warmup=200, draws=1,
+            keep=schema.WEIGHTS, progress=False,
+        )  # fmt: skip
+        init = {name: w[:, 0] for name, w in run.weights.items()}
+    shapes = {name: (chains, *shape) for name, shape in posterior.network.weight_shapes.items()}
+    found = {name: np.shape(w) for name, w in init.items()}
+    if found != shapes:
+        raise checks.InputError(f"init has weights of shapes {found}: give {shapes}")
+    return target.from_weights({name: jax.numpy.asarray(init[name], dtype) for name in shapes})
 
 
 def open(path: str | os.PathLike) -> Run:
@@ -251,6 +325,38 @@ def open(path: str | os.PathLike) -> Run:
     if "xi_test" in constants:
         test = (PathInputs(constants["xi_test"], names), constants["y_test"])
     return Run(posterior, contents.draws, contents.stats, settings, test, str(path))
+
+
+def until(*, ess: float | None = None, rhat: float | None = None, seconds: float | None = None) -> Until:
+    """When ``sample`` may stop before all draws are made: ``gf.sample(.., until=gf.until(ess=400, rhat=1.01))``.
+
+    Args:
+        ess: least bulk effective sample size of any entry of U, all chains together; asked jointly with ``rhat``.
+        rhat: largest R-hat of any entry of U.
+        seconds: time budget of the run; reached first, it stops the run whatever the chains look like.
+
+    Raises:
+        ValueError: nothing asked, or a number out of range.
+    """
+    asked = Until(ess, rhat, seconds)
+    if not any(asked):
+        raise checks.InputError("until() asks for nothing: give ess=, rhat= or seconds=")
+    for name, value in asked._asdict().items():
+        if value is not None:
+            checks.positive(name, value)
+    if rhat is not None and rhat <= 1:
+        raise checks.InputError(f"rhat={rhat} is never reached: give a number above 1, such as 1.01")
+    return asked
+
+
+def _check_until(asked) -> None:
+    if asked is not None and not isinstance(asked, Until):
+        raise checks.InputError(f"until={checks.brief(asked)} is a {type(asked).__name__}: give gf.until(ess=400)")
+
+
+def _check_progress(style) -> None:
+    if style not in STYLES:
+        raise checks.InputError(f"progress={checks.brief(style)} is unknown: give True, False or 'json'")
 
 
 def _checked_test(posterior, test):

@@ -61,19 +61,25 @@ def lift(
         weights[f"V_{l}"] = free + above.T @ pinned
 
     W_1 = jnp.sqrt(jnp.asarray(network.widths[0], theta.dtype)) * roots[-1] @ haar[-1]
-    weights["V_0"] = _first_layer(W_1, prior["V_0"], roots[-1] @ roots[-1].T, data, xi, key_noise)
+    weights["V_0"] = first_layer(W_1, prior["V_0"], data, xi, key_noise)
     return {name: weights[name] for name in network.weight_shapes}
 
 
-def _first_layer(W_1, free, U_1, data, xi, key):
-    """V_0 given W_1 and the data: Bayesian linear regression by conditioning a draw from the prior."""
-    P = data.y.shape[0]
-    scale = 1 / np.sqrt(W_1.shape[1])
-    covariance = data.variances[0] * combine(data.kernel, U_1) + data.temperature * jnp.eye(P, dtype=W_1.dtype)
+def first_layer(
+    W_1: Float[Array, "H N_1"],
+    free: Float[Array, "N_1 N_0"],
+    data: CollapsedData,
+    xi: Float[Array, "P N_0 H"],
+    key: jax.Array,
+) -> Float[Array, "N_1 N_0"]:
+    """V_0 given W_1 and the data: Bayesian linear regression by conditioning ``free``, a draw from the prior."""
+    P, N = data.y.shape[0], W_1.shape[1]
+    covariance = data.variances[0] * combine(data.kernel, W_1 @ W_1.T / N)
+    covariance = covariance + data.temperature * jnp.eye(P, dtype=W_1.dtype)
     noise = jnp.sqrt(data.temperature) * jax.random.normal(key, (P,), W_1.dtype)
-    residual = data.y - forward(W_1 @ free * scale, xi) - noise
+    residual = data.y - forward(W_1 @ free / np.sqrt(N), xi) - noise
     alpha = jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(covariance), True), residual)
-    return free + data.variances[0] * scale * W_1.T @ jnp.einsum("p,pnh->hn", alpha, xi)
+    return free + data.variances[0] / np.sqrt(N) * W_1.T @ jnp.einsum("p,pnh->hn", alpha, xi)
 
 
 def _haar(key, rank, width, dtype):

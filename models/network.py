@@ -106,10 +106,10 @@ def draw_prior(network: Network, key: jax.Array, dtype=jnp.float64) -> Weights:
 
 
 def effective_weights(weights: Weights) -> tuple[Array, ...]:
-    """(W_1, .., W_{L+1}), each [k_l, N_l]: the weights contracted from the readout down."""
+    """(W_1, .., W_{L+1}), each [k_l, N_l]: the weights contracted from the readout down. V_0 is not needed."""
     W = weights["a"][None, :]
     result = [W]
-    for l in range(len(weights) - 2, 0, -1):
+    for l in range(len(weights.keys() - {"V_0", "a"}), 0, -1):
         V = weights[f"V_{l}"]
         # V [h, i, j], W [q, i] -> [(h, q), j]
         W = jnp.matmul(W, V).reshape(-1, V.shape[2]) / math.sqrt(V.shape[1])

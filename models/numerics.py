@@ -10,11 +10,11 @@ from threadpoolctl import threadpool_limits
 
 
 @contextlib.contextmanager
-def numerics(dtype: str = "float64") -> Iterator[None]:
-    """Compute in float64 (or float32) inside this block, with one BLAS thread per LAPACK call.
+def numerics() -> Iterator[None]:
+    """Float64 enabled inside this block, with one BLAS thread per LAPACK call; float32 is asked for by dtype.
 
     XLA already spreads a batch of matrices over the cores, and BLAS threads that wait for a core taken by another
     process made a batch of factorisations over 10 times slower (2 shared cores, 4 matrices of 100 x 100).
     """
-    with jax.enable_x64(dtype == "float64"), threadpool_limits(limits=1, user_api="blas"):
+    with jax.enable_x64(True), threadpool_limits(limits=1, user_api="blas"):
         yield

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import checks, collapsed, weight_space
+from . import checks, collapsed, marginal, weight_space
 from .network import Network, Weights
 from .path_kernel import combine, path_kernel
 from .paths import PathInputs
@@ -89,6 +89,11 @@ class Posterior:
         return weight_space.WeightData(
             jnp.asarray(self.data.flat, dtype), jnp.asarray(self.y, dtype), jnp.asarray(self.temperature, dtype)
         )
+
+    def marginal_data(self, dtype) -> marginal.MarginalData:
+        """Data of the marginal density (V_0 integrated out) for weights in a given precision."""
+        density = self.collapsed_data()
+        return marginal.MarginalData(density, jnp.asarray(self.data.flat, density.y.dtype), jnp.empty(0, dtype))
 
     def collapsed_data(self) -> collapsed.CollapsedData:
         """Data of the collapsed density; float64 inside ``jax.enable_x64(True)``, where it belongs.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +22,9 @@ from ..models.lifting import lift
 from ..models.network import forward, path_weights
 from ..models.path_kernel import mean_path_weights
 from . import schema, window
-from .kernel import Target
+from .kernel import Kernel, Target
 from .nuts import transition
-from .targets import order_parameter_record
+from .targets import record_of_order_parameters
 
 
 class CollapsedProblem(NamedTuple):
@@ -59,7 +59,7 @@ def _lean_target(shape: Layout) -> Target:
 
     def observe(data, test, position, key):
         U = collapsed.order_parameters(shape, data.density.variances, position)
-        record = order_parameter_record(U) | {"theta": position}
+        record = record_of_order_parameters(U) | {"theta": position}
         if test is None:
             return record
         d = data.density
@@ -73,6 +73,7 @@ def _lean_target(shape: Layout) -> Target:
         initial=lambda data, key: data.centre + data.spread @ jax.random.normal(key, data.centre.shape),
         log_density=lambda data, position: collapsed.log_density(shape, data.density, position),
         observe=observe,
+        lapack=True,
         metric_known=not shape.singular,
     )
 
@@ -96,8 +97,8 @@ def _hessian(shape, density, theta):
     return jax.jacfwd(jax.grad(lambda t: -collapsed.log_density(shape, density, t)))(theta)
 
 
-@dataclass(frozen=True)
-class Collapsed:
+@dataclass(frozen=True, kw_only=True)
+class Collapsed(Kernel):
     """Options of the collapsed kernel.
 
     Args:
@@ -108,26 +109,23 @@ class Collapsed:
     Source: docs/model.md, section 4.
     """
 
-    target_acceptance: float = 0.8
+    target_acceptance: float = 0.7
     max_doublings: int = 8
     initial_step_size: float = 0.5
     name: ClassVar[str] = "collapsed"
     keep: ClassVar[str] = schema.ORDER_PARAMETERS_ONLY
     float64_only: ClassVar[bool] = True
-    lapack: ClassVar[bool] = True
 
     def __post_init__(self):
-        window.check_options(self)
+        window.check_adaptation(self)
         checks.count("max_doublings", self.max_doublings)
 
     def target(self, network: Network, weights: bool) -> Target:
         return _lifting_target(network) if weights else _lean_target(collapsed.layout(network))
 
-    def init(self, target, data, warmup, position):
-        return window.start(self, target, data, position, dense=True, inverse_mass_matrix=data.covariance)
+    def init(self, setting, key, position):
+        return window.start(self, setting, position, dense=True, inverse_mass_matrix=setting.data.covariance)
 
-    def step(self, target, data, warmup, key, index, state):
-        return transition(self, target, data, warmup, key, index, state, True, not target.metric_known)
-
-    def position(self, state) -> Any:
-        return state.chain.position
+    def step(self, setting, key, index, number, state, shared):
+        adapt_metric = not setting.target.metric_known
+        return (*transition(self, setting, key, index, state, dense=True, adapt_metric=adapt_metric), ())

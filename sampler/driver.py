@@ -1,17 +1,20 @@
 """The one driver loop: every kernel, every store, every progress display goes through ``run_chains``.
 
-A chunk is a jitted scan of up to ``capacity`` transitions, of which the first ``count`` are taken: one compilation
-serves warm-up, draws and the last short chunk. Transition i of a chain uses fold_in(chain key, i) and chain c the
-key fold_in(key, c), so draws do not depend on the chunks, the devices, or how many chains run beside. While a
-chunk runs on the device the previous one is handed to the sink; neither device nor driver holds more than two.
+A chunk is a compiled scan over up to ``capacity`` records, of which the first ``count`` are taken: one compilation
+serves warm-up, draws and the last short chunk. Record r is one transition during the warm-up and ``thin`` of them
+afterwards. Transition i of chain c uses the key fold_in(fold_in(key, c), i), so draws do not depend on the chunks, the
+devices, or how many chains run beside. Chains are split over the devices of the host; each device takes its own
+without waiting, but for what ensemble kernels learn together in their warm-up. While a chunk runs on the device
+the previous one is handed to the sink; neither device nor driver holds more than two.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator
-from functools import partial
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -19,96 +22,112 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from .kernel import Kernel, Target
+from ..models import checks
+from .kernel import Kernel, Setting, Target
 
 _SECONDS_PER_CHUNK = 1.0  # aim of the chunk length: how often progress shows and the store is written
+_SINK_SHARE = 1 / 20  # a sink slower than this share of the time gets longer chunks
 _CHUNK_BYTES = 64 * 2**20  # bounds the record buffers of one chunk on the device
 _MAX_CAPACITY = 256
+_ALL, _SPLIT = PartitionSpec(), PartitionSpec("chains")
 
 
-class Problem(NamedTuple):
-    """What is sampled: static parts hashable, ``data`` and ``test`` device arrays, ``record`` the names kept."""
+class Plan(NamedTuple):
+    """What is run: everything that a compiled program depends on but the arrays.
+
+    Attributes:
+        kernel, target, warmup, chains: see ``Setting``.
+        record: names kept of what the target observes.
+        thin: transitions per draw after the warm-up.
+        chains_at_once: chains that one device moves side by side, the others waiting; None for all.
+    """
 
     kernel: Kernel
     target: Target
+    warmup: int
+    chains: int
+    record: tuple[str, ...] = ()
+    thin: int = 1
+    chains_at_once: int | None = None
+
+
+class Problem(NamedTuple):
+    """A plan and its arrays: the target's data, test inputs or None, the chains' keys [chains]."""
+
+    plan: Plan
     data: Any
     test: jax.Array | None
-    warmup: int
-    record: tuple[str, ...]
+    keys: jax.Array
 
 
 class Chunk(NamedTuple):
-    """Transitions [start, start + length) of all chains, as host arrays [chain, length, ..], and the state after."""
+    """Records [start, start + length) of all chains, as host arrays [chain, length, ..], and the state after."""
 
     start: int
     length: int
     draws: dict[str, np.ndarray]
     stats: dict[str, np.ndarray]
-    state: Any  # device pytree with leading chain axis
+    state: Any  # device pytree: (states with leading chain axis, what the chains share)
 
 
-def start_chains(problem: Problem, key: jax.Array, chains: int, positions=None):
-    """(chain keys [chains], state [chains, ..]) before the first transition, at given positions or the target's own."""
-    chain_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(chains))
-    if positions is None:
-        # the transitions fold in 0, 1, ..: the start takes a number they never reach
-        start_keys = jax.vmap(jax.random.fold_in, (0, None))(chain_keys, 2**31 - 1)
-        positions = jax.vmap(problem.target.initial, (None, 0))(problem.data, start_keys)
-    return chain_keys, _start(problem.kernel, problem.target, problem.warmup, problem.data, positions)
+def chain_keys(key: jax.Array, chains: int) -> jax.Array:
+    """Keys of the chains [chains]."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(chains))
+
+
+def start_chains(problem: Problem, positions=None):
+    """State before the first transition, at given positions [chains, ..] or the target's own."""
+    start = _program(_start, problem.plan, 0, _shapes((problem.data, problem.keys, positions)))
+    return start(problem.data, problem.keys, positions)
 
 
 def record_shapes(problem: Problem) -> tuple[dict, dict]:
-    """(draws, statistics): name -> shape and dtype of everything one transition could record, without computing it."""
-    kernel, target, data = problem.kernel, problem.target, problem.data
-
-    def record(key):
-        state = kernel.init(target, data, problem.warmup, target.initial(data, key))
-        state, stats = kernel.step(target, data, problem.warmup, key, jnp.int32(0), state)
-        return target.observe(data, problem.test, kernel.position(state), key), stats
-
-    return jax.eval_shape(record, jax.random.key(0))
+    """(draws, statistics): name -> shape and dtype of everything one record could hold, without computing it."""
+    return _record_shapes(problem.plan._replace(record=()), _shapes((problem.data, problem.test)))
 
 
-def run_chains(
-    problem: Problem, chain_keys: jax.Array, state, start: int, stop: int, chunk: int | None = None
-) -> Iterator[Chunk]:
-    """Take transitions start .. stop - 1 of all chains, yielding finished chunks in order.
+def run_chains(problem: Problem, state, start: int, stop: int, chunk: int | None = None) -> Iterator[Chunk]:
+    """Take records start .. stop - 1 of all chains, yielding finished chunks in order.
 
     Args:
-        problem: kernel, target and data.
-        chain_keys, state: from ``start_chains``, or the state after transition start - 1.
-        start, stop: transition numbers, warm-up included.
-        chunk: transitions per chunk; default about one second's worth. Draws do not depend on it.
+        problem: plan, data and keys.
+        state: from ``start_chains``, or the state after record start - 1.
+        start, stop: record numbers, warm-up included.
+        chunk: records per chunk; default about one second's worth. Draws do not depend on it.
+
+    Raises:
+        ValueError: the chains do not fit in the device's memory (before anything runs).
     """
-    chains = len(chain_keys)
-    capacity = chunk or capacity_of(record_bytes(problem) * chains)
-    mesh = _mesh(problem.kernel, chains)
+    capacity = chunk or capacity_of(record_bytes(problem) * problem.plan.chains)
+    arrays = (problem.data, problem.test, problem.keys, state)
+    advance = _program(_advance, problem.plan, capacity, _shapes((*arrays, jnp.int32(0), jnp.int32(0))))
+    _check_memory(problem.plan, advance)
     count = capacity if chunk else 1
     pending: Chunk | None = None
-    clock = time.perf_counter()
+    clock, in_sink = time.perf_counter(), 0.0
     while start < stop or pending is not None:
         launched = None
         if start < stop:
             count = min(count, stop - start)
-            state, (draws, stats) = _advance(
-                problem.kernel, problem.target, problem.warmup, problem.record, capacity, mesh,
-                problem.data, problem.test, chain_keys, state, start, count,
-            )  # fmt: skip
+            state, draws, stats = advance(*arrays[:3], state, jnp.int32(start), jnp.int32(count))
             launched = Chunk(start, count, draws, stats, state)
             start += count
         if pending is not None:
-            yield _to_host(pending)
+            done = _to_host(pending)
+            handed = time.perf_counter()
+            yield done
+            in_sink = time.perf_counter() - handed
             elapsed, clock = time.perf_counter() - clock, time.perf_counter()
             if not chunk:
-                rate = pending.length / max(elapsed, 1e-6)
-                count = int(np.clip(_SECONDS_PER_CHUNK * rate, 1, min(2 * count, capacity)))
+                aim = max(_SECONDS_PER_CHUNK, in_sink / _SINK_SHARE)
+                count = int(np.clip(aim * pending.length / max(elapsed, 1e-6), 1, min(2 * count, capacity)))
         pending = launched
 
 
 def record_bytes(problem: Problem) -> int:
-    """Bytes of what one draw of one chain records."""
+    """Bytes of what one record of one chain keeps."""
     shapes, _ = record_shapes(problem)
-    return sum(math.prod(shapes[name].shape) * shapes[name].dtype.itemsize for name in problem.record)
+    return sum(math.prod(shapes[name].shape) * shapes[name].dtype.itemsize for name in problem.plan.record)
 
 
 def capacity_of(bytes_each: int) -> int:
@@ -116,14 +135,14 @@ def capacity_of(bytes_each: int) -> int:
     return int(np.clip(_CHUNK_BYTES // max(1, bytes_each), 1, _MAX_CAPACITY))
 
 
-def _mesh(kernel: Kernel, chains: int) -> Mesh:
+def _mesh(target: Target, chains: int) -> Mesh:
     """As many of the host's devices as divide the chains evenly.
 
-    One only for factorising kernels on a CPU: LAPACK calls of several CPU devices wait for each other's threads
+    One only for factorising targets on a CPU: LAPACK calls of several CPU devices wait for each other's threads
     and can hang (seen with jaxlib 0.10; each call uses all cores anyway).
     """
     devices = jax.local_devices()
-    if kernel.lapack and devices[0].platform == "cpu":
+    if target.lapack and devices[0].platform == "cpu":
         devices = devices[:1]
     used = max(n for n in range(1, len(devices) + 1) if chains % n == 0)
     return Mesh(np.array(devices[:used]), ("chains",))
@@ -134,30 +153,173 @@ def _to_host(chunk: Chunk) -> Chunk:
     return chunk._replace(draws=jax.tree.map(take, chunk.draws), stats=jax.tree.map(take, chunk.stats))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _start(kernel, target, warmup, data, positions):
-    return jax.vmap(lambda position: kernel.init(target, data, warmup, position))(positions)
+# --- compilation: once per plan and shapes, also across runs ---
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
-def _advance(kernel, target, warmup, record, capacity, mesh, data, test, chain_keys, state, start, count):
-    def one_chain(data, test, start, count, key, state):
-        def transition(state, index):
-            key_step, key_observe = jax.random.split(jax.random.fold_in(key, index))
-            state, stats = kernel.step(target, data, warmup, key_step, index, state)
-            observed = target.observe(data, test, kernel.position(state), key_observe)
-            return state, ({name: observed[name] for name in record}, stats)
+class _Shapes(NamedTuple):
+    leaves: tuple
+    tree: Any
+
+
+def _shapes(arrays) -> _Shapes:
+    leaves, tree = jax.tree.flatten(arrays)
+    return _Shapes(tuple((jnp.shape(x), jnp.result_type(x)) for x in leaves), tree)
+
+
+def _abstract(shapes: _Shapes):
+    return shapes.tree.unflatten([jax.ShapeDtypeStruct(*leaf) for leaf in shapes.leaves])
+
+
+@lru_cache(maxsize=32)
+def _program(function, plan: Plan, capacity: int, shapes: _Shapes):
+    """``function`` compiled for a plan, its chains split over the devices."""
+    local, in_specs, out_specs = function(plan, capacity)
+    mesh = _mesh(plan.target, plan.chains)
+    sharded = jax.shard_map(local, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+    place = lambda specs: jax.tree.map(  # noqa: E731
+        lambda spec: jax.sharding.NamedSharding(mesh, spec), specs, is_leaf=lambda x: isinstance(x, PartitionSpec)
+    )
+    program = jax.jit(sharded, in_shardings=place(in_specs), out_shardings=place(out_specs))
+    return program.lower(*_abstract(shapes)).compile()
+
+
+@lru_cache(maxsize=32)
+def _record_shapes(plan: Plan, shapes: _Shapes):
+    data, test = _abstract(shapes)
+
+    def record(data, test, key):
+        setting = _setting(plan, data)
+        state = plan.kernel.init(setting, key, plan.target.initial(data, key))
+        shared = plan.kernel.share(setting, jax.tree.map(lambda x: jnp.stack([x] * plan.chains), state))
+        state, stats, _ = plan.kernel.step(setting, key, jnp.int32(0), jnp.int32(0), state, shared)
+        return plan.target.observe(data, test, plan.kernel.position(state), key), stats
+
+    return jax.eval_shape(record, data, test, jax.random.key(0))
+
+
+def _check_memory(plan: Plan, program) -> None:
+    """Refuse to start what the device cannot hold."""
+    needs = program.memory_analysis()
+    device = jax.local_devices()[0]
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    if limit is None:
+        limit = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needs is None:  # a backend that does not say
+        return
+    needed = needs.temp_size_in_bytes + 2 * needs.output_size_in_bytes + needs.argument_size_in_bytes
+    if needed > limit:
+        side_by_side = plan.chains_at_once or plan.chains
+        fit = max(1, int(side_by_side * limit / needed))
+        raise checks.InputError(
+            f"chains={plan.chains} need {needed / 2**30:.1f} GiB of memory on a {device.device_kind} with "
+            f"{limit / 2**30:.1f} GiB: about {fit} fit, use chains_at_once={max(1, fit // 2)} or fewer chains"
+        )
+
+
+# --- what runs on one device: its share of the chains ---
+
+
+def _setting(plan: Plan, data) -> Setting:
+    return Setting(plan.target, data, plan.warmup, plan.chains)
+
+
+def _each(plan: Plan, function, *chains):
+    """``function`` of every chain: all side by side, or some at a time."""
+    if plan.chains_at_once is None:
+        return jax.vmap(function)(*chains)
+    return jax.lax.map(lambda one: function(*one), chains, batch_size=plan.chains_at_once)
+
+
+def _gather(tree):
+    """Arrays of all chains, from every device."""
+    return jax.tree.map(lambda x: jax.lax.all_gather(x, "chains", tiled=True), tree)
+
+
+def _start(plan: Plan, capacity: int):
+    kernel, target = plan.kernel, plan.target
+
+    def local(data, keys, positions):
+        setting = _setting(plan, data)
+
+        def start(key, position):
+            # transitions fold in 0, 1, ..: the start takes a number they never reach
+            key_position, key_state = jax.random.split(jax.random.fold_in(key, 2**31 - 1))
+            position = target.initial(data, key_position) if position is None else position
+            return kernel.init(setting, key_state, position)
+
+        states = _each(plan, start, keys, positions)
+        return states, kernel.share(setting, _gather(states) if kernel.pools else states)
+
+    return local, (_ALL, _SPLIT, _SPLIT), (_SPLIT, _ALL)
+
+
+def _advance(plan: Plan, capacity: int):
+    kernel, target = plan.kernel, plan.target
+
+    def local(data, test, keys, state, start, count):
+        setting = _setting(plan, data)
+        numbers = jax.lax.axis_index("chains") * len(keys) + jnp.arange(len(keys), dtype=jnp.int32)
+
+        def transition(states, shared, index):
+            def one(key, number, state):
+                return kernel.step(setting, jax.random.fold_in(key, 2 * index), index, number, state, shared)
+
+            states, stats, news = _each(plan, one, keys, numbers, states)
+            if kernel.pools and plan.warmup:
+                shared = jax.lax.cond(
+                    index < plan.warmup, lambda: kernel.pool(setting, index, shared, _gather(news)), lambda: shared
+                )
+            return states, shared, stats
+
+        def observe(states, index):
+            def one(key, state):
+                key = jax.random.fold_in(key, 2 * index + 1)
+                observed = target.observe(data, test, kernel.position(state), key)
+                return {name: observed[name] for name in plan.record}
+
+            return _each(plan, one, keys, states)
+
+        def record(state, r):
+            drawing = r >= plan.warmup
+            index = jnp.where(drawing, plan.warmup + (r - plan.warmup) * plan.thin, r)
+            states, shared, stats = transition(state[0], state[1], index)
+            if plan.thin > 1:
+                states, shared, stats = jax.lax.fori_loop(
+                    1,
+                    jnp.where(drawing, plan.thin, 1),
+                    lambda j, s: _accumulate(s[2], transition(s[0], s[1], index + j)),
+                    (states, shared, stats),
+                )
+            index = index + jnp.where(drawing, plan.thin - 1, 0)
+            # nothing is kept of the warm-up, and an observation may cost a factorisation
+            draws = jax.lax.cond(drawing, observe, lambda *_: _zeros(observe, states, index), states, index)
+            return (states, shared), (draws, stats)
 
         def body(state, offset):
-            index = start + offset
-            skipped = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(transition, state, index)[1])
-            return jax.lax.cond(offset < count, transition, lambda state, _: (state, skipped), state, index)
+            r = start + offset
+            skip = lambda state, r: (state, _zeros(record, state, r, part=1))  # noqa: E731
+            return jax.lax.cond(offset < count, record, skip, state, r)
 
-        return jax.lax.scan(body, state, jnp.arange(capacity, dtype=jnp.int32))
+        state, records = jax.lax.scan(body, state, jnp.arange(capacity, dtype=jnp.int32))
+        draws, stats = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), records)
+        return state, draws, stats
 
-    batched = jax.vmap(one_chain, (None, None, None, None, 0, 0))
-    split, whole = PartitionSpec("chains"), PartitionSpec()
-    sharded = jax.shard_map(
-        batched, mesh=mesh, in_specs=(whole, whole, whole, whole, split, split), out_specs=split, check_vma=False
-    )
-    return sharded(data, test, jnp.int32(start), jnp.int32(count), chain_keys, state)
+    state = (_SPLIT, _ALL)
+    return local, (_ALL, _ALL, _SPLIT, state, _ALL, _ALL), (state, _SPLIT, _SPLIT)
+
+
+def _zeros(function, *arguments, part=None):
+    shapes = jax.eval_shape(function, *arguments)
+    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes if part is None else shapes[part])
+
+
+def _accumulate(before, after):
+    """A transition's (states, shared, statistics), statistics joined to earlier ones: counts add up, flags hold if
+    they ever did, other numbers are the last."""
+
+    def both(old, new):
+        if new.dtype == bool:
+            return old | new
+        return old + new if jnp.issubdtype(new.dtype, jnp.integer) else new
+
+    return (*after[:2], jax.tree.map(both, before, after[2]))

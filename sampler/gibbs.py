@@ -19,13 +19,12 @@ import jax.numpy as jnp
 
 from ..models import Network
 from ..models.network import effective_weights, forward, path_weights
-from ..models.weight_space import log_density
-from . import schema, targets
-from .kernel import Target
+from . import targets
+from .kernel import Kernel, Target
 
 
-@dataclass(frozen=True)
-class Gibbs:
+@dataclass(frozen=True, kw_only=True)
+class Gibbs(Kernel):
     """The blocked Gibbs kernel; it has no options.
 
     Choose it to check another sampler by independent means, or where exact weights are wanted at small width with
@@ -35,22 +34,20 @@ class Gibbs:
     """
 
     name: ClassVar[str] = "gibbs"
-    keep: ClassVar[str] = schema.WEIGHTS
     float64_only: ClassVar[bool] = True
-    lapack: ClassVar[bool] = True
 
     def target(self, network: Network, weights: bool) -> Target:
-        return targets.weights(network)
+        return targets.weights(network)._replace(lapack=True)
 
-    def init(self, target, data, warmup, position):
+    def init(self, setting, key, position):
         return position
 
-    def step(self, target, data, warmup, key, index, state):
-        variances = target.network.variances
+    def step(self, setting, key, index, number, state, shared):
+        data, variances = setting.data, setting.target.network.variances
         blocks = list(zip(state, jax.random.split(key, len(state)), variances, strict=True))
         for name, key_block, variance in blocks[::-1]:  # from the readout down
             state = state | {name: _draw_block(data, state, name, variance, key_block)}
-        return state, {"lp": log_density(target.network, data, state)}
+        return state, {"lp": setting.log_density(state)}, ()
 
     def position(self, state):
         return state

@@ -1,37 +1,57 @@
-"""The live line on stderr while chains run."""
+"""The live line on stderr while chains run: a bar for people, or one JSON object per line for programs."""
 
 from __future__ import annotations
 
+import json
+import math
 import sys
+import time
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from .driver import Chunk
 
+STYLES = (True, False, "json")
+
 
 class Progress:
-    """A tqdm bar over transitions: phase, speed, time left, leapfrog steps per draw, divergences after warm-up."""
+    """Phase, records done, time left, leapfrog steps per draw, divergences, running R-hat and ESS of U.
 
-    def __init__(self, warmup: int, draws: int, shown: bool):
-        self._warmup = warmup
-        self._divergences = 0
+    Args:
+        warmup, draws: records of either kind.
+        style: True for a bar, ``"json"`` for lines, False for nothing.
+        done: records of an earlier run that this one continues.
+    """
+
+    def __init__(self, warmup: int, draws: int, style: bool | str, done: int = 0):
+        self._warmup, self._total, self._style = warmup, warmup + draws, style
+        self._first, self._began = done, time.perf_counter()
         self._bar = tqdm(
-            total=warmup + draws, disable=not shown, file=sys.stderr, unit="draw", desc="compile", dynamic_ncols=True
-        )
+            total=self._total, initial=done, disable=style is not True, file=sys.stderr, unit="draw", desc="compile",
+            dynamic_ncols=True,
+        )  # fmt: skip
 
-    def update(self, chunk: Chunk) -> None:
-        """Show a finished chunk."""
+    def update(self, chunk: Chunk, report) -> None:
+        """Show a finished chunk and the running diagnostics after it."""
         done = chunk.start + chunk.length
-        self._bar.set_description("warm-up" if done <= self._warmup else "sample", refresh=False)
-        shown = {}
+        phase = "warm-up" if done <= self._warmup else "sample"
+        shown: dict[str, Any] = {}
         if "n_steps" in chunk.stats:
-            shown["steps/draw"] = f"{chunk.stats['n_steps'].mean():.0f}"
-        if "diverging" in chunk.stats:
-            first = max(0, self._warmup - chunk.start)
-            self._divergences += int(np.sum(chunk.stats["diverging"][:, first:]))
-            shown["divergences"] = str(self._divergences)
-        self._bar.set_postfix(shown, refresh=False)
+            shown["steps/draw"] = round(float(np.mean(chunk.stats["n_steps"])), 1)
+        if report.draws:
+            shown |= {"divergences": report.divergences, "rhat": report.rhat, "ess": report.ess}
+            shown = {k: v for k, v in shown.items() if not (isinstance(v, float) and math.isnan(v))}
+        if self._style == "json":
+            elapsed = time.perf_counter() - self._began
+            left = elapsed / max(1, done - self._first) * (self._total - done)
+            line = {"phase": phase, "done": done, "total": self._total, "seconds": elapsed, "seconds_left": left}
+            print(json.dumps(line | shown), file=sys.stderr, flush=True)
+            return
+        text = {k: f"{v:.3f}" if k == "rhat" else f"{v:.0f}" for k, v in shown.items()}
+        self._bar.set_description(phase, refresh=False)
+        self._bar.set_postfix(text, refresh=False)
         self._bar.update(chunk.length)
 
     def __enter__(self) -> Progress:

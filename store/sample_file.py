@@ -89,13 +89,20 @@ class SampleFile:
         backing.publish(path)
         return cls(backing, columns)
 
-    def append(self, values: Mapping[str, np.ndarray], state: list[np.ndarray], step: int) -> None:
+    def append(
+        self,
+        values: Mapping[str, np.ndarray],
+        state: list[np.ndarray],
+        step: int,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
         """Append draws [chain, n, ..] of every column and commit them together with the sampler state.
 
         Args:
             values: draws by column name; empty arrays (n = 0) during warm-up.
             state: leaves of the sampler state after these draws.
-            step: number of transitions taken, warm-up included.
+            step: number of records taken, warm-up included.
+            attributes: plain values stored as JSON in root attributes.
         """
         counts = {len(v[0]) for v in values.values()}
         if set(values) != set(self._columns) or len(counts) != 1:
@@ -119,6 +126,8 @@ class SampleFile:
                 group[name][...] = leaf
             else:
                 _write_array(group, name, tuple(f"{name}_{axis}" for axis in range(leaf.ndim)), leaf, {})
+        for name, value in (attributes or {}).items():
+            file.attrs[name] = json.dumps(value)
         self._length = stop
         self._backing.commit()
 

@@ -120,10 +120,15 @@ def test_gradient_against_finite_differences(small):
         )
 
 
-def test_log_density_keeps_the_precision_of_the_weights(small):
+def test_log_density_is_summed_in_float64_and_its_gradient_keeps_the_precision_of_the_weights(small):
     single = {name: jnp.asarray(w, jnp.float32) for name, w in small.weights.items()}
-    assert small.posterior.log_density(single).dtype == jnp.float32
-    assert small.posterior.log_density(small.weights).dtype == jnp.float64
+    value, gradient = jax.value_and_grad(small.posterior.log_density)(single)
+    assert value.dtype == jnp.float64
+    assert {g.dtype for g in gradient.values()} == {jnp.dtype("float32")}
+    # float32 rounding of the weights and of f, not of the sums
+    np.testing.assert_allclose(value, small.posterior.log_density(small.weights), rtol=1e-5)
+    with jax.enable_x64(False):
+        assert small.posterior.log_density(single).dtype == jnp.float32
 
 
 def effective_weight(weights, heads, L):

@@ -21,6 +21,7 @@ import gibbsformer as gf
 from gibbsformer.models import collapsed, lifting
 from gibbsformer.models.network import forward, order_parameters, path_weights
 from gibbsformer.sampler.collapsed import CollapsedProblem
+from gibbsformer.sampler.kernel import Setting
 
 STANDARD_ERRORS = 4  # of a Monte Carlo mean: 6e-5 of normal draws are farther out; seeds are fixed
 VARIANCES = (0.7, 1.3, 0.9, 1.1)
@@ -240,6 +241,13 @@ def z_scores(samples, expected):
     return (samples.mean(0) - expected) / (samples.std(0) / np.sqrt(len(samples)))
 
 
+def one_transition(kernel, target, data, key, position):
+    """State after a single transition of one chain that has nothing to adapt."""
+    setting = Setting(target, data, warmup=0, chains=1)
+    state = kernel.init(setting, key, position)
+    return kernel.step(setting, key, jnp.int32(0), jnp.int32(0), state, ())[0]
+
+
 def _successive_conditional(transition, draw_y, statistics, positions, key, rounds):
     """Statistics [chain, ..] averaged over rounds of a transition given y, then a new y."""
 
@@ -266,12 +274,16 @@ def weight_space_z(problem, kernel, chains, rounds, seed=0):
     network, posterior = problem.network, problem.posterior
     with jax.enable_x64(True):
         target = kernel.target(network, True)
-        data = posterior.weight_data(jnp.float64)
+        data = target.data(posterior, jnp.float64)
 
         def transition(key, weights, y):
-            given = data._replace(y=y)
-            state, _ = kernel.step(target, given, 0, key, jnp.int32(0), kernel.init(target, given, 0, weights))
-            return kernel.position(state)
+            given = data._replace(
+                **({"density": data.density._replace(y=y)} if target.name == "marginal" else {"y": y})
+            )
+            key_step, key_observe = jax.random.split(key)
+            state = one_transition(kernel, target, given, key_step, target.from_weights(weights))
+            record = target.observe(given, None, kernel.position(state), key_observe)
+            return {name: record[name] for name in weights}
 
         statistics, expected = weight_statistics(problem)
         positions = prior_weights(network, np.random.default_rng(seed), chains)
@@ -294,7 +306,7 @@ def collapsed_z(problem, chains, rounds, seed=0):
 
         def transition(key, theta, y):
             given = problem_data._replace(density=problem_data.density._replace(y=y))
-            state, _ = kernel.step(target, given, 0, key, jnp.int32(0), kernel.init(target, given, 0, theta))
+            state = one_transition(kernel, target, given, key, theta)
             return kernel.position(state)
 
         statistics, expected = theta_statistics(problem)

@@ -16,7 +16,7 @@ NETWORKS = {"regular": (7, 5, 4), "singular": (5, 4, 3)}  # 6 paths: U_1 has ran
 SAMPLERS = {
     "collapsed": (gf.Collapsed(), 300, 2048),
     "gibbs": (gf.Gibbs(), 100, 2048),
-    "nuts": (gf.NUTS(), 400, 1024),
+    "nuts": (gf.NUTS(space="weights"), 400, 1024),
     "hmc": (gf.HMC(integration_steps=16), 400, 2048),
 }
 

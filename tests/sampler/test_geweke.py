@@ -30,11 +30,16 @@ def test_lifted_weights_follow_the_joint_law(geweke, assert_within, case):
     assert_within((np.mean(z_pairs**2) - 1) / np.sqrt(2 / len(z_pairs)), "spread over pairs of weights ")
 
 
-def test_hmc_keeps_the_joint_law(geweke, assert_within):
-    kernel = gf.HMC(integration_steps=4, initial_step_size=0.2)
-    assert_within(geweke.weight_space_z(geweke.problem("two layers"), kernel, chains=3000, rounds=10), "statistic ")
-
-
-def test_nuts_keeps_the_joint_law(geweke, assert_within):
-    kernel = gf.NUTS(max_doublings=4, initial_step_size=0.2)
-    assert_within(geweke.weight_space_z(geweke.problem("two layers"), kernel, chains=2000, rounds=5), "statistic ")
+@pytest.mark.parametrize(
+    ("kernel", "chains", "rounds"),
+    [
+        (gf.HMC(space="weights", integration_steps=4, initial_step_size=0.2), 3000, 10),
+        (gf.HMC(integration_steps=4, initial_step_size=0.2), 3000, 8),
+        pytest.param(gf.MALA(initial_step_size=0.3), 3000, 8, marks=pytest.mark.slow),
+        (gf.AdjustedMCLMC(length=0.5, initial_step_size=0.1), 3000, 8),
+        (gf.NUTS(space="weights", max_doublings=4, initial_step_size=0.2), 6000, 4),
+    ],
+    ids=lambda value: f"{value.name} {value.space}" if hasattr(value, "space") else "",
+)
+def test_gradient_kernel_keeps_the_joint_law(geweke, assert_within, kernel, chains, rounds):
+    assert_within(geweke.weight_space_z(geweke.problem("two layers"), kernel, chains, rounds), "statistic ")

@@ -13,6 +13,7 @@ import gibbsformer as gf
 from gibbsformer.models.network import forward, path_weights
 from gibbsformer.models.weight_space import log_density
 from gibbsformer.sampler import gibbs
+from gibbsformer.sampler.kernel import Setting
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -66,8 +67,9 @@ def test_sweep_records_the_log_density_of_the_new_weights_and_draws_every_block(
     data = small.posterior.weight_data(jnp.float64)
     kernel = gf.Gibbs()
     target = kernel.target(small.network, True)
-    step = jax.jit(lambda key, w: kernel.step(target, data, 0, key, jnp.int32(0), kernel.init(target, data, 0, w)))
-    new, stats = step(jax.random.key(0), small.weights)
+    setting = Setting(target, data, warmup=0, chains=1)
+    step = jax.jit(lambda key, w: kernel.step(setting, key, jnp.int32(0), jnp.int32(0), w, ()))
+    new, stats, _ = step(jax.random.key(0), small.weights)
     np.testing.assert_allclose(stats["lp"], log_density(small.network, data, new), rtol=1e-12)
     for name, shape in small.network.weight_shapes.items():
         assert new[name].shape == shape

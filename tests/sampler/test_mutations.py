@@ -100,12 +100,12 @@ def prior_with_wrong_variance_of_V_1(network, key, dtype, original=lifting.draw_
     return original(network, key, dtype) | {"V_1": original(network, key, dtype)["V_1"] / np.sqrt(network.variances[1])}
 
 
-def first_layer_without_noise(W_1, free, U_1, data, xi, key, original=lifting._first_layer):
+def first_layer_without_noise(W_1, free, data, xi, key, original=lifting.first_layer):
     noise = jnp.sqrt(data.temperature) * jax.random.normal(key, data.y.shape, W_1.dtype)
-    return original(W_1, free, U_1, data._replace(y=data.y + noise), xi, key)  # the two cancel
+    return original(W_1, free, data._replace(y=data.y + noise), xi, key)  # the two cancel
 
 
-def first_layer_without_regression(W_1, free, U_1, data, xi, key):
+def first_layer_without_regression(W_1, free, data, xi, key):
     return free
 
 
@@ -121,8 +121,8 @@ def haar_without_rotation(key, rank, width, dtype):
     ("function", "fault"),
     [
         ("draw_prior", prior_with_wrong_variance_of_V_1),
-        ("_first_layer", first_layer_without_noise),
-        pytest.param("_first_layer", first_layer_without_regression, marks=pytest.mark.slow),
+        ("first_layer", first_layer_without_noise),
+        pytest.param("first_layer", first_layer_without_regression, marks=pytest.mark.slow),
         ("_haar", haar_without_signs),
         pytest.param("_haar", haar_without_rotation, marks=pytest.mark.slow),
     ],

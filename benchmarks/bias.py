@@ -1,0 +1,81 @@
+"""Bias of the unadjusted kernels against the exact answer, at three step sizes each.
+
+A small network of one layer (P=5, N=(4, 3), T=0.2) where exact sampling is cheap. Chains start at exact draws and run
+on; the bias is that of the mean log-density (all weights, or V_0 integrated out for mclmc), beside its standard error
+from the spread between chains. Expected orders: step for sgld and sghmc, step^2 for mclmc.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import harness
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import gibbsformer as gf
+from gibbsformer.models.numerics import numerics
+
+CHAINS, SPREAD = 512, 48
+STEPS = {
+    "sgld": [("weights", gf.SGLD(step_size=e), 2 * round(0.2 / e)) for e in (0.005, 0.01, 0.02)],
+    "sgld, batch of 2": [
+        ("weights", gf.SGLD(step_size=e, batch_size=2), 2 * round(0.2 / e)) for e in (0.0025, 0.005, 0.01)
+    ],
+    "sghmc": [("weights", gf.SGHMC(step_size=e, integration_steps=round(0.2 / e)), 6) for e in (0.005, 0.01, 0.02)],
+    "mclmc": [("marginal", gf.MCLMC(step_size=e), round(24 / e)) for e in (2.0, 3.0, 4.0)],
+}
+
+
+def problem() -> gf.Posterior:
+    """The small posterior."""
+    rng = np.random.default_rng(0)
+    data = gf.PathInputs(rng.standard_normal((5, 4, 2)) / np.sqrt(8))
+    return gf.Posterior(gf.Network(4, (2,), (4, 3), (0.7, 1.3, 0.9)), data, rng.standard_normal(5), 0.2)
+
+
+def exact(posterior):
+    """(weights to start from [CHAINS, ..], space -> mean log-density and its standard error)."""
+    run = gf.sample(
+        posterior, key=jax.random.key(9), chains=SPREAD, warmup=100, draws=4096, keep="weights", progress=False
+    )
+    flat = {name: np.reshape(np.asarray(w), (-1, *w.shape[2:])) for name, w in run.weights.items()}
+    found = {}
+    for space in ("weights", "marginal"):
+        target = gf.sampler.targets.of_weights(posterior.network, space)
+        with numerics():
+            data = target.data(posterior, "float64")
+            one = lambda w, t=target, d=data: t.log_density(d, t.from_weights(w))  # noqa: E731
+            lp = np.asarray(jax.jit(lambda w, f=one: jax.lax.map(f, w, batch_size=200))(flat)).reshape(SPREAD, -1)
+        found[space] = (lp.mean(), lp.mean(1).std() / np.sqrt(SPREAD))
+    step = len(flat["a"]) // CHAINS
+    return {name: jnp.asarray(w[::step][:CHAINS]) for name, w in flat.items()}, found
+
+
+def main() -> None:
+    posterior = problem()
+    start, truth = exact(posterior)
+    rows = []
+    for name, cases in STEPS.items():
+        for space, kernel, thin in cases:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", gf.ConvergenceWarning)
+                run = gf.sample(
+                    posterior, kernel, key=jax.random.key(3), chains=CHAINS, warmup=20, draws=300, thin=thin,
+                    init=start, progress=False, keep="order_parameters",
+                )  # fmt: skip
+            lp = np.asarray(run.stats["lp"])[:, 50:].mean(1)  # the first draws still come from the exact start
+            mean, error = truth[space]
+            rows.append(
+                {"kernel": name, "step size": kernel.step_size, "bias of log density": float(lp.mean() - mean),
+                 "standard error": float(np.hypot(lp.std() / np.sqrt(CHAINS), error))}
+            )  # fmt: skip
+            print(rows[-1], flush=True)
+    columns = {"kernel": "", "step size": "g", "bias of log density": ".3f", "standard error": ".3f"}
+    print(harness.table(rows, columns))
+    print(harness.save("bias", rows))
+
+
+if __name__ == "__main__":
+    main()

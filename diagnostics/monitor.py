@@ -1,0 +1,142 @@
+"""Running diagnostics of chains while they run, in memory that does not grow: R-hat, ESS, divergences, bad chains.
+
+Draws of each watched number are kept as means of batches whose size doubles when there are too many. With R-hat and
+ESS of the series of means by ArviZ, those of the draws follow from the variances v of draws and of means:
+
+    ESS = ESS_means v_draws / v_means,        R-hat^2 - 1 = (R-hat_means^2 - 1) v_means / v_draws
+
+(both give the same Monte Carlo error of the mean, and the same spread between chains). Exact until batches form.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+_SERIES = 2048  # batches per chain at most: half as many leave R-hat and ESS accurate to a few per cent
+_LEAST = 8  # draws per chain that ArviZ needs
+_SHARE = 1 / 20  # of the time may go into these diagnostics
+
+
+class Until(NamedTuple):
+    """When sampling may stop before all draws are made: what ``until`` returns."""
+
+    ess: float | None = None
+    rhat: float | None = None
+    seconds: float | None = None
+
+
+class Report(NamedTuple):
+    """State of a run: worst R-hat and ESS over all entries of U (NaN while unknown), and what went wrong."""
+
+    draws: int
+    rhat: float
+    ess: float
+    divergences: int
+    broken: tuple[int, ...]  # chains that hold NaN or infinity
+    frozen: tuple[int, ...]  # chains that never moved
+
+
+class Monitor:
+    """Watches the order parameters of a run, chunk by chunk."""
+
+    def __init__(self, chains: int, until: Until | None = None):
+        self._chains, self._until = chains, until
+        self._began = time.perf_counter()
+        self._series = np.zeros((chains, 0, 0))  # means of batches [chain, batch, entry]
+        self._rest = self._series  # draws that do not fill a batch yet
+        self._batch = 1
+        self._count = 0
+        self._mean = self._squares = np.zeros((chains, 0))
+        self._first = self._series
+        self._moved = np.zeros(chains, bool)
+        self._broken = np.zeros(chains, bool)
+        self._divergences = 0
+        self._report = Report(0, np.nan, np.nan, 0, (), ())
+        self._judged_at, self._cost, self._judged_draws = 0.0, 0.0, 0
+
+    def add(self, draws: Mapping[str, np.ndarray], stats: Mapping[str, np.ndarray]) -> Report:
+        """Take the draws [chain, n, ..] of a chunk, warm-up left out, and report."""
+        if not draws["U_a"].shape[1]:
+            return self._report
+        U = [np.asarray(v, np.float64).reshape(*v.shape[:2], -1) for k, v in draws.items() if k.startswith("U_")]
+        values = np.concatenate(U, axis=2)
+        if "diverging" in stats:
+            self._divergences += int(np.sum(stats["diverging"]))
+        self._broken |= ~np.isfinite(values).all((1, 2))
+        if not self._count:
+            self._first = values[:, :1]
+            self._series = self._rest = values[:, :0]
+            self._mean = self._squares = np.zeros_like(values[:, 0])
+        self._moved |= (values != self._first).any((1, 2))
+        self._add_moments(values)
+        self._add_batches(values)
+        now = time.perf_counter()
+        if now - self._judged_at > self._cost / _SHARE and self._count >= 1.02 * self._judged_draws:
+            rhat, ess = self._judge()
+            self._judged_at, self._judged_draws = time.perf_counter(), self._count
+            self._cost = self._judged_at - now
+        else:
+            rhat, ess = self._report.rhat, self._report.ess
+        frozen = ~self._moved & ~self._broken & (self._count > 1)
+        self._report = Report(self._count, rhat, ess, self._divergences, _numbers(self._broken), _numbers(frozen))
+        return self._report
+
+    def stop(self) -> str | None:
+        """Why sampling may stop now, or None."""
+        asked, found = self._until, self._report
+        if asked is None:
+            return None
+        if asked.seconds is not None and time.perf_counter() - self._began >= asked.seconds:
+            return "time"
+        if asked.ess is None and asked.rhat is None:
+            return None
+        good = (asked.ess is None or found.ess >= asked.ess) and (asked.rhat is None or found.rhat <= asked.rhat)
+        return "until" if good else None
+
+    def _add_moments(self, values):
+        """Chan's update of mean and sum of squared deviations of each chain."""
+        n, mean = values.shape[1], values.mean(1)
+        total = self._count + n
+        shift = mean - self._mean
+        self._squares = self._squares + ((values - mean[:, None]) ** 2).sum(1) + shift**2 * self._count * n / total
+        self._mean = self._mean + shift * n / total
+        self._count = total
+
+    def _add_batches(self, values):
+        values = np.concatenate([self._rest, values], axis=1)
+        full = values.shape[1] // self._batch
+        batches = values[:, : full * self._batch].reshape(len(values), full, self._batch, -1).mean(2)
+        self._rest = values[:, full * self._batch :]
+        self._series = np.concatenate([self._series, batches], axis=1)
+        while self._series.shape[1] > _SERIES:
+            even = self._series.shape[1] // 2 * 2
+            left = self._series[:, even:]  # a batch without its pair goes back among the draws that wait
+            self._rest = np.concatenate([np.repeat(left, self._batch, axis=1), self._rest], axis=1)
+            self._series = self._series[:, :even].reshape(len(values), even // 2, 2, -1).mean(2)
+            self._batch *= 2
+
+    def _judge(self):
+        import arviz
+
+        n = self._series.shape[1]
+        if n < _LEAST or self._broken.any():
+            return np.nan, np.nan
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            data = {f"x{i}": self._series[..., i] for i in range(self._series.shape[-1])}
+            data = arviz.convert_to_dataset(data)
+            data = getattr(data, "posterior", data)
+            get = lambda found: np.array([float(found[f"x{i}"]) for i in range(self._series.shape[-1])])  # noqa: E731
+            rhat, ess = get(arviz.rhat(data)), get(arviz.ess(data, method="bulk"))
+            ratio = self._squares.sum(0) / (self._count - 1) / (self._series.var(1, ddof=1).sum(0))
+            ratio = np.where(self._batch == 1, 1.0, ratio)
+            return float(np.max(np.sqrt(1 + (rhat**2 - 1) / ratio))), float(np.min(ess * ratio))
+
+
+def _numbers(mask) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.flatnonzero(mask))

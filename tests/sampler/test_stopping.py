@@ -1,0 +1,139 @@
+"""When runs end and what is said about them: until, Ctrl-C, thinning, verdicts, running diagnostics."""
+
+import json
+import os
+import signal
+import threading
+import warnings
+
+import jax
+import numpy as np
+import pytest
+
+import gibbsformer as gf
+from gibbsformer.diagnostics.monitor import Monitor
+from gibbsformer.sampler import driver
+
+KEY = jax.random.key(5)
+
+
+def sample(small, kernel="gibbs", **options):
+    options = {"key": KEY, "chains": 2, "warmup": 5, "draws": 30, "progress": False} | options
+    return gf.sample(small.posterior, kernel, **options)
+
+
+def quiet(function, *arguments, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", gf.ConvergenceWarning)
+        return function(*arguments, **options)
+
+
+def draws(n):
+    rng = np.random.default_rng(1)
+    x = np.zeros((4, n))
+    noise = rng.standard_normal((4, n))
+    for t in range(1, n):
+        x[:, t] = 0.8 * x[:, t - 1] + noise[:, t]
+    return x
+
+
+@pytest.mark.parametrize("n", [500, 30_000])
+def test_running_diagnostics_agree_with_those_of_all_draws(n):
+    """30,000 draws are held as batch means: their ESS estimates the same number, within the noise of either (5 %)."""
+    x = draws(n)
+    monitor = Monitor(4)
+    for part in np.array_split(x, n // 97, axis=1):
+        monitor._judged_at = monitor._judged_draws = 0  # judge every time
+        report = monitor.add({"U_a": part}, {})
+    found = gf.diagnostics.moments(x)
+    assert report.draws == n
+    np.testing.assert_allclose(report.ess, found["ess_bulk"], rtol=1e-9 if n < 2048 else 0.15)
+    np.testing.assert_allclose(report.rhat, found["rhat"], rtol=1e-9 if n < 2048 else 2e-3)
+    assert monitor._series.nbytes + monitor._rest.nbytes < 4 * 2100 * 8
+
+
+def test_until_stops_as_soon_as_ess_and_rhat_are_good(small):
+    run = quiet(sample, small, "collapsed", draws=20_000, until=gf.until(ess=200, rhat=1.1), chunk=50)
+    assert 50 <= run.draws < 20_000
+    assert run.summary()["ess_bulk"].min() >= 190  # the summary rounds; the running value was at least 200
+
+
+def test_time_budget_and_store(small, tmp_path):
+    sample(small, draws=2, test=small.test)  # compiled before the clock starts
+    run = quiet(sample, small, draws=10**5, until=gf.until(seconds=0.5), store=tmp_path / "run.h5", test=small.test)
+    assert 1 <= run.draws < 10**5
+    assert all(values.shape[1] == run.draws for values in (*run.variables.values(), *run.stats.values()))
+
+
+def test_ctrl_c_finishes_the_chunk_and_returns_what_there_is(small, tmp_path):
+    sample(small, draws=2, chunk=1)  # compiled before the signal comes
+    timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.warns(UserWarning, match=r"interrupted after \d+ of 1000000 draws.*gf.resume"):
+        run = quiet_only_convergence(sample, small, draws=10**6, chunk=1, store=tmp_path / "run.h5")
+    assert 1 <= run.draws < 10**6
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def quiet_only_convergence(function, *arguments, **options):
+    warnings.simplefilter("ignore", gf.ConvergenceWarning)
+    return function(*arguments, **options)
+
+
+def test_thinning_keeps_every_so_many_transitions_of_the_same_chain(small):
+    kernel = gf.HMC(integration_steps=3, initial_step_size=0.1)
+    every = quiet(sample, small, kernel, warmup=0, draws=12)
+    third = quiet(sample, small, kernel, warmup=0, draws=4, thin=3)
+    np.testing.assert_allclose(third.order_parameters.U[0], every.order_parameters.U[0][:, 2::3], rtol=1e-9)
+    steps = np.asarray(every.stats["n_steps"]).reshape(2, 4, 3).sum(2)
+    np.testing.assert_array_equal(third.stats["n_steps"], steps)
+
+
+def test_chains_in_turns_draw_the_same(small):
+    together = quiet(sample, small, "hmc", chains=4, draws=5)
+    turns = quiet(sample, small, "hmc", chains=4, draws=5, chains_at_once=3)
+    np.testing.assert_allclose(turns.order_parameters.U_a, together.order_parameters.U_a, rtol=1e-6)
+
+
+def test_more_chains_than_fit_are_refused_with_the_number_that_does(small, monkeypatch):
+    # 1 MiB of free memory: the program of 64 chains needs more
+    monkeypatch.setattr(driver.os, "sysconf", lambda name: 1024)
+    with pytest.raises(ValueError, match=r"chains=64 need .* GiB .* about \d+ fit, use chains_at_once=\d+"):
+        sample(small, "nuts", chains=64, keep="order_parameters", draws=10)
+
+
+def test_frozen_chains_are_reported_and_never_averaged_in_silently(small):
+    kernel = gf.HMC(initial_step_size=1e3, integration_steps=1)
+    with pytest.warns(gf.ConvergenceWarning, match=r"2 of 2 chains never moved \(chain 0, 1\)"):
+        run = sample(small, kernel, warmup=0, test=small.test)
+    with pytest.warns(gf.ConvergenceWarning, match="averaged over chains that never moved"):
+        gf.predict(run, small.test[0])
+    assert not gf.diagnostics.convergence(run).converged
+
+
+def test_broken_chains_are_reported(small):
+    with pytest.warns(gf.ConvergenceWarning, match="NaN or infinity"):
+        run = sample(small, gf.SGLD(step_size=10.0), test=small.test)
+    with pytest.warns(gf.ConvergenceWarning, match="averaged over chains that hold NaN"):
+        gf.predict(run, small.test[0])
+
+
+def test_warmup_that_did_not_adapt_is_reported(small):
+    kernel = gf.HMC(initial_step_size=1.2, integration_steps=8)
+    with pytest.warns(gf.ConvergenceWarning, match="never moved|ended without adapting"):
+        sample(small, kernel, warmup=0, draws=200, init="collapsed")
+
+
+@pytest.mark.parametrize("kernel", ["chees", "ghmc"])
+def test_ensemble_kernels_need_an_ensemble(small, kernel):
+    with pytest.raises(ValueError, match=r"chains=1: kernel .* use \d or more"):
+        sample(small, kernel, chains=1)
+
+
+def test_progress_as_json_lines(small, capsys):
+    quiet(sample, small, progress="json", chunk=10)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    last = json.loads(lines[-1])
+    assert last["done"] == last["total"] == 35
+    assert last["phase"] == "sample"
+    assert last["seconds_left"] == 0
