@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import re
 import struct
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from . import lock
@@ -30,7 +32,7 @@ from .lock import Busy
 PAGE = 4096
 _PATIENCE = 10.0  # seconds a reader waits for a writer that is applying a commit, which takes milliseconds
 _MAGIC = b"redo-1\r\n"
-_HEADER = struct.Struct("<36sQQ")  # identity, end of file, number of pages
+_HEADER = struct.Struct("<36sQQ")  # identity, end of file, number of runs
 _ENTRY = struct.Struct("<QQ")  # offset, length
 _MARK = b"journal-identity:"
 _MARK_WITHIN = 64 * 2**10
@@ -231,17 +233,16 @@ class JournaledFile:
 
     def _publish(self) -> None:
         os.rename(self._building, self._path)
-        self._building = None
+        self._building, self._floor = None, self._size
         _sync_folder(self._path)
         _remove(self._journal)  # of a file that was here before: after the rename, it fits nothing
-        self._floor = self._size
 
     def _write_journal(self) -> None:
-        pages = sorted(self._pages.items())
+        runs = list(_runs(self._pages))
         body = b"".join(
-            [_HEADER.pack(_identity(self._fd), self._size, len(pages))]
-            + [_ENTRY.pack(number * PAGE, len(page)) for number, page in pages]
-            + [page for _, page in pages]
+            [_HEADER.pack(_identity(self._fd), self._size, len(runs))]
+            + [_ENTRY.pack(offset, len(run)) for offset, run in runs]
+            + [run for _, run in runs]
         )
         temporary = self._journal.with_name(self._journal.name + ".tmp")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
@@ -271,8 +272,8 @@ class JournaledFile:
         except BlockingIOError:
             return
         try:
-            for number, page in sorted(self._pages.items()):
-                _write_all(self._fd, page, number * PAGE)
+            for offset, run in _runs(self._pages):
+                _write_all(self._fd, run, offset)
             os.ftruncate(self._fd, self._size)
         finally:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
@@ -312,7 +313,8 @@ def _read_journal(journal: Path, fd: int) -> tuple[int, dict[int, bytearray]] | 
     pages, start = {}, _HEADER.size + count * _ENTRY.size
     for i in range(count):
         offset, length = _ENTRY.unpack_from(body, _HEADER.size + i * _ENTRY.size)
-        pages[offset // PAGE] = bytearray(body[start : start + length])
+        for at in range(0, length, PAGE):
+            pages[(offset + at) // PAGE] = bytearray(body[start + at : start + min(at + PAGE, length)])
         start += length
     return end, pages
 
@@ -320,6 +322,16 @@ def _read_journal(journal: Path, fd: int) -> tuple[int, dict[int, bytearray]] | 
 def _identity(fd: int) -> bytes | None:
     found = re.search(_MARK + rb"([0-9a-f-]{36})", os.pread(fd, _MARK_WITHIN, 0))
     return found[1] if found else None
+
+
+def _runs(pages: dict[int, bytearray]) -> Iterator[tuple[int, bytes]]:
+    """Offset and content of each run of whole pages that follow one another, so that they take few system calls."""
+    numbers = sorted(pages)
+    last = [-1, *numbers]
+    # a page that was cut by the floor, before it rose, ends its run
+    starts = [i for i, n in enumerate(numbers) if n != last[i] + 1 or i == 0 or len(pages[last[i]]) < PAGE]
+    for start, stop in itertools.pairwise([*starts, len(numbers)]):
+        yield numbers[start] * PAGE, b"".join([pages[number] for number in numbers[start:stop]])
 
 
 def _write_all(fd: int, data, offset: int) -> None:

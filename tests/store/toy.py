@@ -1,27 +1,23 @@
-"""A small sample file of known content, and what its draws must be; also run as a script by tests that kill it."""
+"""A small sample file of known content, and what its draws must be."""
 
 import json
-import os
-import signal
-import sys
-import time
-from pathlib import Path
+from functools import cache
 
 import numpy as np
 
-from gibbsformer import store
 from gibbsformer.store import Column, SampleFile
+from gibbsformer.store.reading import reading
 
 CHAINS, DRAWS = 2, 3  # draws per commit
 COLUMNS = {
     "U_1": Column("posterior", ("path_1", "path_1_prime"), (2, 2), np.float64),
-    "V_0": Column("posterior", ("width_1", "input"), (30, 40), np.float32),
+    "V_0": Column("posterior", ("width_1", "input"), (50, 40), np.float32),
     "f": Column("posterior_predictive", ("test_example",), (5,), np.float64),
     "diverging": Column("sample_stats", (), (), bool),
 }
 LABELS = {
     **{name: np.array(["(1)", "(2)"], dtype=object) for name in ("path_1", "path_1_prime")},
-    "width_1": np.arange(30),
+    "width_1": np.arange(50),
     "input": np.arange(40),
     "test_example": np.arange(5),
 }
@@ -36,6 +32,7 @@ def create(path, settings=None, **options) -> SampleFile:
     return SampleFile.create(path, COLUMNS, LABELS, CONSTANTS, settings, options.pop("chains", CHAINS), **options)
 
 
+@cache
 def draws(commit: int, seed: int = 0) -> dict[str, np.ndarray]:
     """Draws that the commit of this number, from 1, brings."""
     rng = np.random.default_rng([seed, commit])
@@ -43,11 +40,12 @@ def draws(commit: int, seed: int = 0) -> dict[str, np.ndarray]:
     return values | {"diverging": rng.random((CHAINS, DRAWS)) < 0.5}
 
 
+@cache
 def state(commit: int) -> list[np.ndarray]:
     """Sampler state after it, with every awkward value and dtype."""
     rng = np.random.default_rng([99, commit])
     odd = np.array([np.nan, -0.0, np.inf, -np.nan, 5e-324])
-    return [rng.normal(size=(2, 700)), rng.bytes(8) and rng.integers(0, 2**32, (2, 2), np.uint32), np.array(commit),
+    return [rng.normal(size=(2, 700)), rng.integers(0, 2**32, (2, 2), np.uint32), np.array(commit),
             odd, np.array([True, False]), odd.astype(np.float32), np.zeros((2, 0))]  # fmt: skip
 
 
@@ -57,20 +55,18 @@ def append(file: SampleFile, commit: int) -> None:
 
 def commits_in(path) -> int:
     """Number of commits a file holds; AssertionError if it is not exactly what those commits brought."""
-    contents = store.read(path)
-    commits, ragged = divmod(len(contents.draws["U_1"][0]), DRAWS)
-    assert not ragged
-    assert contents.step == 10 * commits
-    if commits:
-        assert contents.attributes["verdict"] == {"commit": commits}
-    stored = contents.draws | contents.stats
-    assert set(stored) == set(COLUMNS)
-    for name, array in stored.items():
-        values = np.asarray(array)
-        for commit in range(1, commits + 1):
-            part = values[:, DRAWS * (commit - 1) : DRAWS * commit]
-            assert np.array_equal(part, draws(commit)[name]), f"{name} of commit {commit}"
-        assert values.shape[1] == DRAWS * commits
+    with reading(path) as file:
+        commits, ragged = divmod(len(file["posterior/draw"]), DRAWS)
+        assert not ragged
+        assert file["sampler_state"].attrs.get("step", 0) == 10 * commits
+        if commits:
+            assert json.loads(file.attrs["verdict"]) == {"commit": commits}
+        for name, column in COLUMNS.items():
+            values = file[column.group][name][()]
+            assert values.shape[1] == len(file[column.group]["draw"]) == DRAWS * commits
+            for commit in range(1, commits + 1):
+                part = values[:, DRAWS * (commit - 1) : DRAWS * commit]
+                assert np.array_equal(part, draws(commit)[name]), f"{name} of commit {commit}"
     return commits
 
 
