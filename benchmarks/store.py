@@ -3,8 +3,8 @@
     python benchmarks/store.py [FOLDER]
 
 All HDF5 variants write the same float32 weights in the same chunks. ``plain`` only flushes to the operating system,
-``plain, fsync`` waits for the disk as a commit does, ``plain, checksums`` adds HDF5's Fletcher-32. Repeats of all variants
-alternate, with the disk idle before each.
+``plain, fsync`` waits for the disk as a commit does, ``plain, checksums`` adds HDF5's Fletcher-32.
+Repeats alternate, with the disk idle before each.
 """
 
 from __future__ import annotations

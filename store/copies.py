@@ -12,6 +12,7 @@ import os
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -41,17 +42,20 @@ def merge(paths: Sequence[str | os.PathLike], out: str | os.PathLike, overwrite:
         ValueError: a file cannot be read, two files differ (the message names the first difference) or hold the same
             chains, or ``out`` cannot be created.
     """
-    paths = [Path(path) for path in paths]
-    if len(paths) < 2:
-        raise checks.InputError(f"paths={[str(p) for p in paths]} is not enough to merge: give two files or more")
-    target = _target(out, paths, overwrite)
+    sources = [Path(path) for path in paths]
+    if len(sources) < 2:
+        raise checks.InputError(
+            f"paths={[str(path) for path in sources]} is not enough to merge: give two files or more"
+        )
+    target = _target(out, sources, overwrite)
     with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(reading(path)) for path in paths]
+        files = [stack.enter_context(reading(path)) for path in sources]
         settings = [json.loads(file.attrs["settings"]) for file in files]
-        for path, file, other in zip(paths[1:], files[1:], settings[1:], strict=True):
-            _compare(paths[0], files[0], settings[0], path, file, other)
+        described = [_description(file, setting) for file, setting in zip(files, settings, strict=True)]
+        for path, description in zip(sources[1:], described[1:], strict=True):
+            _compare(sources[0], described[0], path, description)
         ids = [file["posterior/chain"][()] for file in files]
-        _check_distinct(paths, settings, ids)
+        _check_distinct(sources, settings, ids)
         chains = np.concatenate(ids)
         if len(set(chains)) < len(chains):
             chains = np.arange(len(chains))
@@ -60,18 +64,18 @@ def merge(paths: Sequence[str | os.PathLike], out: str | os.PathLike, overwrite:
         with _created(target) as made:
             made.attrs["schema"], made.attrs["schema_version"] = layout.SCHEMA, layout.SCHEMA_VERSION
             made.attrs["uuid"] = str(uuid.uuid4())
-            sources = [{"file": path.name, "uuid": str(f.attrs["uuid"])} for path, f in zip(paths, files, strict=True)]
+            parts = [{"file": path.name, "uuid": str(f.attrs["uuid"])} for path, f in zip(sources, files, strict=True)]
             made.attrs["settings"] = json.dumps(
                 settings[0]
-                | {"chains": len(chains), "draws": draws, "merged_from": sources}
+                | {"chains": len(chains), "draws": draws, "merged_from": parts}
                 | {name: [s.get(name) for s in settings] for name in ("key_data", "device", "created")}
             )
             layout.create_draws(made, columns, layout.labels(files[0]), chains)
-            _copy_constants(paths[0], files[0], made)
+            _copy_constants(sources[0], files[0], made)
             made.create_group("sampler_state").attrs["step"] = min(_step(file) for file in files)
             _resize_draws(made, columns, np.arange(draws))
             first = 0
-            for path, file, own in zip(paths, files, ids, strict=True):
+            for path, file, own in zip(sources, files, ids, strict=True):
                 for name, column in columns.items():
                     source, copy = file[column.group][name], made[column.group][name]
                     _copy_draws(path, source, copy, first, slice(0, draws))
@@ -132,30 +136,29 @@ def _target(out, sources: list[Path], overwrite: bool) -> Path:
     return target
 
 
-def _compare(path, file, settings, other_path, other, other_settings) -> None:
+def _description(file: h5py.File, settings: dict[str, Any]) -> dict[str, Any]:
+    """Everything in which files to be merged must agree, by name."""
+    arrays = {f"{group}/{name}": item[()] for group, name, item in layout.constants(file)}
+    return {
+        "schema_version": int(file.attrs["schema_version"]),
+        **{name: settings[name] for name in sorted(settings.keys() - {*_MAY_DIFFER, "merged_from"})},
+        **{f"variable {name}": column for name, column in layout.columns(file).items()},
+        **{f"axis {name}": values for name, values in layout.labels(file).items()},
+        **arrays,
+    }
+
+
+def _compare(path: Path, one: dict[str, Any], other_path: Path, other: dict[str, Any]) -> None:
     """Raise ValueError that names the first thing in which two files differ."""
-
-    def differ(what, one, two):
-        raise checks.InputError(
-            f"{path} and {other_path} cannot be merged: {what} is {checks.brief(one)} in the first and "
-            f"{checks.brief(two)} in the second"
-        )
-
-    one, two = (int(f.attrs["schema_version"]) for f in (file, other))
-    if one != two:
-        differ("schema_version", one, two)
-    for name in sorted((settings.keys() | other_settings.keys()) - {*_MAY_DIFFER, "merged_from"}):
-        if settings.get(name) != other_settings.get(name):
-            differ(name, settings.get(name), other_settings.get(name))
-    one, two = layout.columns(file), layout.columns(other)
-    for name in sorted(one.keys() | two.keys()):
-        if one.get(name) != two.get(name):
-            differ(f"variable {name}", one.get(name), two.get(name))
-    for part in (layout.labels, lambda f: {f"{group}/{name}": item[()] for group, name, item in layout.constants(f)}):
-        one, two = part(file), part(other)
-        for name in sorted(one.keys() | two.keys()):
-            if name not in one or name not in two or not np.array_equal(one[name], two[name]):
-                differ(name, one.get(name), two.get(name))
+    for name in [*one, *(other.keys() - one.keys())]:
+        first, second = one.get(name), other.get(name)
+        arrays = [isinstance(value, np.ndarray) for value in (first, second)]
+        same = np.array_equal(np.asarray(first), np.asarray(second)) if any(arrays) else first == second
+        if not same:
+            raise checks.InputError(
+                f"{path} and {other_path} cannot be merged: {name} is {checks.brief(first)} in the first and "
+                f"{checks.brief(second)} in the second"
+            )
 
 
 def _check_distinct(paths, settings, ids) -> None:

@@ -41,7 +41,7 @@ _MARK_WITHIN = 64 * 2**10
 
 
 def mark(identity: str) -> bytes:
-    """Bytes that a journaled file must hold, unchanged, in its first 64 KiB, so that journals find the file they fit."""
+    """Bytes that a journaled file must hold, unchanged, in its first 64 KiB: they say which journals are its own."""
     return _MARK + identity.encode("ascii")
 
 
@@ -199,7 +199,7 @@ class JournaledFile:
         try:
             os.fsync(self._fd)
             if self._building is not None:
-                self._publish()
+                self._publish(self._building)
             elif self._pages or self._size != self._floor:
                 self._write_journal()
                 self._floor = max(self._floor, self._size)  # this journal refers to all of it
@@ -255,8 +255,8 @@ class JournaledFile:
             page += os.pread(self._fd, missing, number * PAGE + len(page)).ljust(missing, b"\0")
         return page
 
-    def _publish(self) -> None:
-        os.rename(self._building, self._path)
+    def _publish(self, building: Path) -> None:
+        os.rename(building, self._path)
         self._building, self._floor = None, self._size
         _sync_folder(self._path)
         _remove(self._journal)  # of a file that was here before: after the rename, it fits nothing

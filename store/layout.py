@@ -1,7 +1,7 @@
 """What a sample file looks like inside: schema, columns, axes with their scales, chunks and checksums.
 
-Groups as ArviZ names them, each with its own ``chain`` (fixed) and ``draw`` (unlimited) scales and one scale per further
-axis, plus ``sampler_state``; root attributes hold settings and provenance as JSON. Draws, constants and state carry
+Groups as ArviZ names them, each with its own ``chain`` (fixed) and ``draw`` (unlimited) scales and one scale for each
+further axis, plus ``sampler_state``; root attributes hold settings and provenance as JSON. Draws, constants and state carry
 HDF5's Fletcher-32 checksums, which every HDF5 reader knows.
 """
 

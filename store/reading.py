@@ -20,7 +20,14 @@ import numpy as np
 from ..models import checks
 from . import journal, layout, sampler_state
 
-_REQUIRED = ("posterior/path_1", "posterior/draw", "sample_stats", "constant_data/xi", "observed_data/y", "sampler_state")
+_REQUIRED = (
+    "posterior/path_1",
+    "posterior/draw",
+    "sample_stats",
+    "constant_data/xi",
+    "observed_data/y",
+    "sampler_state",
+)
 _OWN_ATTRIBUTES = ("schema", "schema_version", "uuid")
 
 

@@ -29,7 +29,7 @@ def write(group: h5py.Group, state: list[np.ndarray]) -> None:
         group.attrs["kinds"] = kinds
     place = 1 - int(group.attrs["place"])
     group[_PLACES[place]][...] = content
-    group.attrs["place"], group.attrs["crc32"] = place, np.uint32(zlib.crc32(content))
+    group.attrs["place"], group.attrs["crc32"] = place, np.uint32(zlib.crc32(content.data))
 
 
 def read(path: str | os.PathLike, group: h5py.Group) -> list[np.ndarray]:
@@ -42,7 +42,9 @@ def read(path: str | os.PathLike, group: h5py.Group) -> list[np.ndarray]:
         return []
     content = group[_PLACES[group.attrs["place"]]][()].tobytes()
     if zlib.crc32(content) != group.attrs["crc32"]:
-        raise checks.InputError(f"{path} is damaged: the checksum of 'sampler_state' does not fit, use a copy of the file")
+        raise checks.InputError(
+            f"{path} is damaged: the checksum of 'sampler_state' does not fit, use a copy of the file"
+        )
     leaves, start = [], 0
     for name, shape in json.loads(group.attrs["kinds"]):
         dtype = np.dtype(name)

@@ -1,8 +1,8 @@
 """Real processes that append and are stopped; run as a script by test_crash.py.
 
-    killed.py kill FOLDER TRIALS SEED    SIGKILL at random moments; says how many trials were fine
-    killed.py interrupt FOLDER TRIALS SEED    the same with Ctrl-C
-    killed.py full PATH BYTES    append until the file would be larger than that
+killed.py kill FOLDER TRIALS SEED    SIGKILL at random moments; says how many trials were fine
+killed.py interrupt FOLDER TRIALS SEED    the same with Ctrl-C
+killed.py full PATH BYTES    append until the file would be larger than that
 """
 
 import os

@@ -131,7 +131,9 @@ def test_export_checks_its_arguments(parts, tmp_path):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_rounding_is_to_nearest_even(dtype):
-    rounded = copies._rounded(np.array([1 + 2.0**-11, 1 + 3 * 2.0**-11, 1 + 2.0**-12, np.nan, -np.inf, -0.0], dtype), 10)
+    rounded = copies._rounded(
+        np.array([1 + 2.0**-11, 1 + 3 * 2.0**-11, 1 + 2.0**-12, np.nan, -np.inf, -0.0], dtype), 10
+    )
     np.testing.assert_array_equal(rounded, np.array([1, 1 + 2.0**-9, 1, np.nan, -np.inf, -0.0], dtype))
     np.testing.assert_array_equal(copies._rounded(np.array([1 / 3], dtype), 60), np.array([1 / 3], dtype))
 

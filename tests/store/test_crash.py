@@ -1,4 +1,4 @@
-"""Real processes killed, interrupted, out of disk: no file is lost, no acknowledged draw either, and errors are clear."""
+"""Real processes killed, interrupted, out of disk: no file and no acknowledged draw is lost, and errors are clear."""
 
 import errno
 import os
@@ -64,7 +64,13 @@ class Failing:
 
 @pytest.mark.parametrize(
     ("operation", "number"),
-    [("pwrite", errno.ENOSPC), ("ftruncate", errno.ENOSPC), ("open", errno.ENOSPC), ("fsync", errno.EIO), ("rename", errno.EIO)],
+    [
+        ("pwrite", errno.ENOSPC),
+        ("ftruncate", errno.ENOSPC),
+        ("open", errno.ENOSPC),
+        ("fsync", errno.EIO),
+        ("rename", errno.EIO),
+    ],
 )
 def test_every_operation_can_fail(toy, tmp_path, monkeypatch, operation, number):
     n = 0
@@ -77,7 +83,10 @@ def test_every_operation_can_fail(toy, tmp_path, monkeypatch, operation, number)
                     toy.append(file, commit)
                     commits = commit
         except (OSError, ValueError) as error:
-            assert os.strerror(number) in str(error)
+            message = str(error)
+        else:
+            return  # there are fewer operations than n
+        assert os.strerror(number) in message
         monkeypatch.setattr(journal, "os", Failing(None, 0, 0))
         if not path.exists():
             assert commits == 0
@@ -85,8 +94,6 @@ def test_every_operation_can_fail(toy, tmp_path, monkeypatch, operation, number)
             found = toy.commits_in(path)
             assert found in (commits, commits + 1)  # the failed commit may have passed its commit point
             toy.check_resumes(path, found)
-        if commits == 3:
-            return  # there are fewer operations than n
         n += 1 if operation != "pwrite" else 4
 
 
@@ -94,7 +101,7 @@ def test_a_failed_append_leaves_the_file_to_be_resumed(toy, tmp_path, monkeypatc
     path = tmp_path / "run.h5"
     with toy.create(path) as file:
         toy.append(file, 1)
-        with pytest.raises(ValueError, match="same number of draws of every column: look at f$"):
+        with pytest.raises(ValueError, match="every column: look at f"):
             file.append(toy.draws(2) | {"f": toy.draws(2)["f"][:, :1]}, toy.state(2), 20)
         toy.append(file, 2)  # nothing had been written
         with monkeypatch.context() as patch:

@@ -72,7 +72,9 @@ def test_behaves_as_a_file_and_keeps_commits(tmp_path, seed, monkeypatch):
     model = bytearray(START)
     last, reader, applied = bytes(model), None, len(model)
     for _ in range(400):
-        match rng.choice(["write", "append", "cut", "commit", "reader", "reopen", "crash"], p=[0.4, 0.2, 0.05, *[0.0875] * 4]):
+        match rng.choice(
+            ["write", "append", "cut", "commit", "reader", "reopen", "crash"], p=[0.4, 0.2, 0.05, *[0.0875] * 4]
+        ):
             case "write" | "append" as kind:
                 start = len(model) if kind == "append" else int(rng.integers(len(START), len(model) + 1))
                 data = rng.bytes(int(rng.choice([1, 100, 4096, 20_000])))

@@ -110,10 +110,14 @@ def test_the_model_of_power_loss_notices_a_missing_fsync(toy, crash, recorded, t
     for kind, matches in kinds.items():
         left = [op for op in recorded.operations if not (op[0] == "fsync" and matches(op[1]))]
         with pytest.raises((AssertionError, ValueError)):
-            for _, folder, acknowledged in crashes(crash, recorded.before, left):
-                folder.write_after_power_loss(tmp_path / kind, rng)
-                if acknowledged is not None:
-                    assert toy.commits_in(tmp_path / kind / "run.h5") >= acknowledged
+            _lose_power(toy, crashes(crash, recorded.before, left), tmp_path / kind, rng)
+
+
+def _lose_power(toy, moments, folder, rng):
+    for _, state, acknowledged in moments:
+        if acknowledged is not None:
+            state.write_after_power_loss(folder, rng)
+            assert toy.commits_in(folder / "run.h5") >= acknowledged
 
 
 def interrupted(crash, recorded):
