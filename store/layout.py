@@ -1,8 +1,8 @@
 """What a sample file looks like inside: schema, columns, axes with their scales, chunks and checksums.
 
 Groups as ArviZ names them, each with its own ``chain`` (fixed) and ``draw`` (unlimited) scales and one scale for each
-further axis, plus ``sampler_state``; root attributes hold settings and provenance as JSON. Draws, constants and state carry
-HDF5's Fletcher-32 checksums, which every HDF5 reader knows.
+further axis, plus ``sampler_state``; root attributes hold settings and provenance as JSON. Draws and constants carry
+HDF5's Fletcher-32 checksums, which every HDF5 reader knows; the state has its own.
 """
 
 from __future__ import annotations

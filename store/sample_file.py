@@ -138,9 +138,9 @@ class SampleFile:
             OSError: the commit failed, for example because the disk is full. The file stays at its last commit and
                 takes no more draws; resume it once the cause is gone.
         """
-        stop = self.length + self._checked_count(values)
         texts = {name: json.dumps(value) for name, value in (attributes or {}).items()}
         with _uninterrupted():
+            stop = self.length + self._checked_count(values)
             try:
                 self._write(values, stop, state, step, texts)
             except BaseException as error:
