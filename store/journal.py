@@ -232,8 +232,9 @@ class JournaledFile:
     def _write_through(self, start: int, view) -> None:
         _write_all(self._fd, view, start)
         self._unsent = (min(start, self._unsent[0]), self._unsent[1] + len(view))
-        if self._unsent[1] > _SEND_BYTES:  # the disk works while HDF5 does: Linux starts to write on this advice
-            os.posix_fadvise(self._fd, self._unsent[0], self._unsent[1], os.POSIX_FADV_DONTNEED)
+        if self._unsent[1] > _SEND_BYTES:
+            if hasattr(os, "posix_fadvise"):  # the disk works while HDF5 does: Linux starts to write on this advice
+                os.posix_fadvise(self._fd, *self._unsent, os.POSIX_FADV_DONTNEED)
             self._unsent = _NOTHING_UNSENT
 
     def _hold(self, start: int, view) -> None:

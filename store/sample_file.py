@@ -42,7 +42,7 @@ class SampleFile:
         self.length, self.step = 0, 0
         self.state: list[np.ndarray] = []
         # also at interpreter exit, where HDF5 would call a file object that is gone
-        self._close = weakref.finalize(self, _close, backing, file)
+        self._close = weakref.finalize(self, _close, backing, file, os.getpid())
 
     @classmethod
     def create(
@@ -222,7 +222,10 @@ def checked_path(path: str | os.PathLike, overwrite: bool, argument: str = "stor
     return path.resolve()
 
 
-def _close(backing: journal.JournaledFile, file: h5py.File) -> None:
+def _close(backing: journal.JournaledFile, file: h5py.File, owner: int) -> None:
+    if os.getpid() != owner:  # a fork that ends must not end the file of its parent
+        backing.error = backing.error or RuntimeError("the file belongs to another process")
+        return
     with contextlib.suppress(Exception):  # after an error, HDF5 may stumble over what it could not write
         file.close()
     backing.close()

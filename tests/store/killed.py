@@ -1,8 +1,9 @@
 """Real processes that append and are stopped; run as a script by test_crash.py.
 
-killed.py kill FOLDER TRIALS SEED    SIGKILL at random moments; says how many trials were fine
+killed.py kill FOLDER TRIALS SEED         SIGKILL at random moments; says how many trials were fine
 killed.py interrupt FOLDER TRIALS SEED    the same with Ctrl-C
-killed.py full PATH BYTES    append until the file would be larger than that
+killed.py full PATH BYTES                 append until the file would be larger than that
+killed.py fork PATH                       fork a process that ends while the file is open
 """
 
 import os
@@ -81,6 +82,18 @@ def full(path: Path, limit: int) -> None:
     # not closed: the interpreter's shutdown has to cope
 
 
+def forked(path: Path) -> None:
+    file = toy.create(path)
+    toy.append(file, 1)
+    if (child := os.fork()) == 0:
+        sys.exit(0)
+    os.waitpid(child, 0)
+    toy.append(file, 2)
+    assert path.with_name("run.h5.lock").exists()
+    file.close()
+    print(toy.commits_in(path))
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     match sys.argv[1:]:
@@ -88,5 +101,7 @@ if __name__ == "__main__":
             trials(Path(folder), int(count), int(seed), signal.SIGKILL)
         case ["interrupt", folder, count, seed]:
             trials(Path(folder), int(count), int(seed), signal.SIGINT)
+        case ["fork", path]:
+            forked(Path(path))
         case ["full", path, limit]:
             full(Path(path), int(limit))

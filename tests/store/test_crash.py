@@ -114,6 +114,10 @@ def test_a_failed_append_leaves_the_file_to_be_resumed(toy, tmp_path, monkeypatc
     toy.check_resumes(path, 2)
 
 
+def test_a_fork_that_ends_leaves_the_file_alone(tmp_path):
+    assert run("fork", tmp_path / "run.h5") == ["2"]
+
+
 def test_a_file_left_open_is_whole(toy, tmp_path):
     path = tmp_path / "run.h5"
     file = toy.create(path)
