@@ -1,5 +1,19 @@
-"""HDF5 sample files that ArviZ and xarray open unconverted."""
+"""HDF5 sample files that ArviZ and xarray open unconverted, and that survive whatever stops their writer."""
 
-from .sample_file import Column, Contents, LazyArray, SampleFile, checked_path, read
+from .copies import export, merge
+from .layout import Column
+from .reading import Contents, LazyArray, Verified, read, verify
+from .sample_file import SampleFile, checked_path
 
-__all__ = ["Column", "Contents", "LazyArray", "SampleFile", "checked_path", "read"]
+__all__ = [
+    "Column",
+    "Contents",
+    "LazyArray",
+    "SampleFile",
+    "Verified",
+    "checked_path",
+    "export",
+    "merge",
+    "read",
+    "verify",
+]

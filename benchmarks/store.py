@@ -1,0 +1,109 @@
+"""Throughput of sample files: atomic commits against plain h5py append and flush, and against one big ``np.save``.
+
+    python benchmarks/store.py [FOLDER]
+
+All HDF5 variants write the same float32 weights in the same chunks. ``plain`` only flushes to the operating system,
+``plain, fsync`` waits for the disk as a commit does, ``plain, checksums`` adds HDF5's Fletcher-32 as sample files do.
+Repeats alternate, with the disk idle before each.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+from harness import save, table
+
+from gibbsformer.store import Column, SampleFile
+
+CHAINS, WEIGHTS = 4, (2, 250, 250)
+COLUMNS = {"U_1": Column("posterior", ("path_1", "path_1_prime"), (4, 4), np.float32),
+           "V_1": Column("posterior", ("head_1", "width_2", "width_1"), WEIGHTS, np.float32)}  # fmt: skip
+LABELS = {dim: np.arange(n) for column in COLUMNS.values() for dim, n in zip(column.dims, column.shape, strict=True)}
+CONSTANTS = {"constant_data": {"xi": (("example", "input"), np.zeros((1, 1)))},
+             "observed_data": {"y": (("example",), np.zeros(1))}}  # fmt: skip
+TOTAL, REPEATS = 192 * 2**20, 5
+COMMITS = (2 * 2**20, 16 * 2**20, 64 * 2**20)
+
+
+def atomic(path: Path, values: dict[str, np.ndarray], commits: int) -> None:
+    state = [values["V_1"][:, -1]]
+    with SampleFile.create(path, COLUMNS, LABELS, CONSTANTS, {}, CHAINS) as file:
+        for step in range(commits):
+            file.append(values, state, step)
+
+
+def plain(path: Path, values: dict[str, np.ndarray], commits: int, fsync=False, checksums=False) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    with h5py.File(path, "w", libver=("v108", "v110")) as file:
+        for name, column in COLUMNS.items():
+            file.create_dataset(name, (CHAINS, 0, *column.shape), np.float32, maxshape=(CHAINS, None, *column.shape),
+                                chunks=(1, 1, *column.shape), fillvalue=np.nan, fletcher32=checksums)  # fmt: skip
+        file["state"] = values["V_1"][:, -1]
+        for _ in range(commits):
+            for name, part in values.items():
+                start = file[name].shape[1]
+                file[name].resize(start + part.shape[1], axis=1)
+                file[name][:, start:] = part
+            file["state"][...] = values["V_1"][:, -1]
+            file.flush()
+            if fsync:
+                os.fsync(fd)
+    os.close(fd)
+
+
+def one_array(path: Path, values: dict[str, np.ndarray], commits: int) -> None:
+    whole = np.concatenate([values["V_1"]] * commits, axis=1)
+    start = time.perf_counter()
+    with open(path, "wb") as file:
+        np.save(file, whole)
+    one_array.seconds = time.perf_counter() - start
+
+
+VARIANTS = {
+    "atomic": atomic,
+    "plain": plain,
+    "plain, fsync": lambda *a: plain(*a, fsync=True),
+    "plain, checksums": lambda *a: plain(*a, checksums=True),
+    "plain, both": lambda *a: plain(*a, fsync=True, checksums=True),
+    "np.save": one_array,
+}
+
+
+def main(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for size in COMMITS:
+        count = max(1, size // (CHAINS * int(np.prod(WEIGHTS)) * 4))
+        values = {n: rng.normal(size=(CHAINS, count, *c.shape)).astype(np.float32) for n, c in COLUMNS.items()}
+        written, commits = sum(v.nbytes for v in values.values()), max(2, TOTAL // size)
+        speeds: dict[str, list[float]] = {name: [] for name in VARIANTS}
+        for _ in range(REPEATS):
+            for name, write in VARIANTS.items():
+                path = folder / "benchmark.h5"
+                os.sync()
+                start = time.perf_counter()
+                write(path, values, commits)
+                seconds = one_array.seconds if name == "np.save" else time.perf_counter() - start
+                speeds[name].append(written * commits / seconds / 1e6)
+                path.unlink()
+        medians = {name: statistics.median(s) for name, s in speeds.items()}
+        rows.append({"commit MB": written / 1e6, "commits": commits, **medians,
+                     "atomic / plain": medians["atomic"] / medians["plain"],
+                     "atomic / both": medians["atomic"] / medians["plain, both"], "all": speeds})  # fmt: skip
+    formats = {"commit MB": ".1f", "commits": "d", **dict.fromkeys(VARIANTS, ".0f"), "atomic / plain": ".2f",
+               "atomic / both": ".2f"}  # fmt: skip
+    print(table(rows, formats))
+    kind = os.popen(f"stat -f -c %T {folder}").read().strip()
+    print(save("store", rows, repeats=REPEATS, file_system=kind, unit="MB/s"))
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as temporary:
+        main(Path(temporary))

@@ -1,0 +1,235 @@
+"""Copies of sample files: the chains of several files in one, or a part of a file as plain netCDF.
+
+Both copy block by block, so memory does not grow with the files, and both write beside the final name and rename, so
+that a copy is whole or not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ..models import checks
+from . import journal, layout, lock
+from .reading import explained, reading
+from .sample_file import checked_path, writing
+
+_BLOCK_BYTES = 16 * 2**20
+_MAY_DIFFER = ("chains", "created", "device", "draws", "key_data")
+_MANTISSA_BITS = {"float32": 23, "float64": 52}
+
+
+def merge(paths: Sequence[str | os.PathLike], out: str | os.PathLike, overwrite: bool = False) -> None:
+    """Join the chains of several files of one run or of runs alike, keeping the draws that all of them have.
+
+    Chains keep their ids if no two files share one, and are numbered in the order of the files otherwise. The sampler
+    state is left behind, so a merged file cannot be resumed.
+
+    Args:
+        paths: sample files; schema, settings, recorded variables, data and labels must agree.
+        out: file to create.
+        overwrite: replace an existing file.
+
+    Raises:
+        ValueError: a file cannot be read, two files differ (the message names the first difference) or hold the same
+            chains, or ``out`` cannot be created.
+    """
+    sources = [Path(path) for path in paths]
+    if len(sources) < 2:
+        raise checks.InputError(
+            f"paths={[str(path) for path in sources]} is not enough to merge: give two files or more"
+        )
+    target = _target(out, sources, overwrite)
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(reading(path)) for path in sources]
+        settings = [json.loads(file.attrs["settings"]) for file in files]
+        described = [_description(file, setting) for file, setting in zip(files, settings, strict=True)]
+        for path, description in zip(sources[1:], described[1:], strict=True):
+            _compare(sources[0], described[0], path, description)
+        ids = [file["posterior/chain"][()] for file in files]
+        _check_distinct(sources, settings, ids)
+        chains = np.concatenate(ids)
+        if len(set(chains)) < len(chains):
+            chains = np.arange(len(chains))
+        draws = min(len(file["posterior/draw"]) for file in files)
+        columns = layout.columns(files[0])
+        with _created(target) as made:
+            made.attrs["schema"], made.attrs["schema_version"] = layout.SCHEMA, layout.SCHEMA_VERSION
+            made.attrs["uuid"] = str(uuid.uuid4())
+            parts = [{"file": path.name, "uuid": str(f.attrs["uuid"])} for path, f in zip(sources, files, strict=True)]
+            made.attrs["settings"] = json.dumps(
+                settings[0]
+                | {"chains": len(chains), "draws": draws, "merged_from": parts}
+                | {name: [s.get(name) for s in settings] for name in ("key_data", "device", "created")}
+            )
+            layout.create_draws(made, columns, layout.labels(files[0]), chains)
+            _copy_constants(sources[0], files[0], made)
+            made.create_group("sampler_state").attrs["step"] = min(_step(file) for file in files)
+            _resize_draws(made, columns, np.arange(draws))
+            first = 0
+            for path, file, own in zip(sources, files, ids, strict=True):
+                for name, column in columns.items():
+                    source, copy = file[column.group][name], made[column.group][name]
+                    _copy_draws(path, source, copy, first, slice(0, draws))
+                first += len(own)
+
+
+def export(
+    path: str | os.PathLike,
+    out: str | os.PathLike,
+    variables: Sequence[str] | None = None,
+    thin: int = 1,
+    mantissa_bits: int | None = None,
+    compression: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a part of a sample file as a plain netCDF-4 file for other programs.
+
+    Args:
+        path: sample file.
+        out: file to create; its groups and axes are those of a sample file, and ``draw`` counts the original draws.
+        variables: names to write; default all recorded variables.
+        thin: write every thin-th draw.
+        mantissa_bits: round floating-point draws to so many bits after the leading one, relative error at most
+            2^-(bits+1), which is what makes compression pay; default exact.
+        compression: ``"gzip"``; default none.
+        overwrite: replace an existing file.
+
+    Raises:
+        ValueError: the file cannot be read, an argument is out of range or unknown, or ``out`` cannot be created.
+    """
+    thin = checks.count("thin", thin)
+    if mantissa_bits is not None:
+        mantissa_bits = checks.count("mantissa_bits", mantissa_bits)
+    filters: dict = {}
+    if compression is not None:
+        filters = {"compression": checks.nearest("compression", compression, ("gzip",)), "shuffle": True}
+    target = _target(out, [Path(path)], overwrite)
+    with reading(path) as file:
+        columns = layout.columns(file)
+        if variables is not None:
+            columns = {name: columns[checks.nearest("variables", name, columns)] for name in variables}
+        draws = file["posterior/draw"][::thin]
+        with _created(target) as made:
+            made.attrs["settings"], made.attrs["source_uuid"] = file.attrs["settings"], file.attrs["uuid"]
+            made.attrs["export"] = json.dumps({"thin": thin, "mantissa_bits": mantissa_bits})
+            layout.create_draws(made, columns, layout.labels(file), file["posterior/chain"][()], **filters)
+            _copy_constants(Path(path), file, made)
+            _resize_draws(made, columns, draws)
+            for name, column in columns.items():
+                source, copy = file[column.group][name], made[column.group][name]
+                _copy_draws(Path(path), source, copy, 0, slice(0, None, thin), mantissa_bits)
+
+
+def _target(out, sources: list[Path], overwrite: bool) -> Path:
+    target = checked_path(out, overwrite, "out")
+    if target in [source.resolve() for source in sources]:
+        raise checks.InputError(f"out={str(out)!r} is one of the files to read: choose another name")
+    return target
+
+
+def _description(file: h5py.File, settings: dict[str, Any]) -> dict[str, Any]:
+    """Everything in which files to be merged must agree, by name."""
+    arrays = {f"{group}/{name}": item[()] for group, name, item in layout.constants(file)}
+    return {
+        "schema_version": int(file.attrs["schema_version"]),
+        **{name: settings[name] for name in sorted(settings.keys() - {*_MAY_DIFFER, "merged_from"})},
+        **{f"variable {name}": column for name, column in layout.columns(file).items()},
+        **{f"axis {name}": values for name, values in layout.labels(file).items()},
+        **arrays,
+    }
+
+
+def _compare(path: Path, one: dict[str, Any], other_path: Path, other: dict[str, Any]) -> None:
+    """Raise ValueError that names the first thing in which two files differ."""
+    for name in [*one, *(other.keys() - one.keys())]:
+        first, second = one.get(name), other.get(name)
+        arrays = [isinstance(value, np.ndarray) for value in (first, second)]
+        same = np.array_equal(np.asarray(first), np.asarray(second)) if any(arrays) else first == second
+        if not same:
+            raise checks.InputError(
+                f"{path} and {other_path} cannot be merged: {name} is {checks.brief(first)} in the first and "
+                f"{checks.brief(second)} in the second"
+            )
+
+
+def _check_distinct(paths, settings, ids) -> None:
+    """Chains of one key and one id are the same draws twice, which would make a run look better than it is."""
+    seen: dict[tuple, Path] = {}
+    for path, setting, own in zip(paths, settings, ids, strict=True):
+        key = json.dumps([setting.get("key_impl"), setting.get("key_data")])
+        for chain in own.tolist():
+            if (key, chain) in seen:
+                raise checks.InputError(
+                    f"{seen[key, chain]} and {path} both hold chain {chain} of the same key: leave one of them out"
+                )
+            if setting.get("key_data") is not None:
+                seen[key, chain] = path
+
+
+def _step(file: h5py.File) -> int:
+    return int(file["sampler_state"].attrs.get("step", 0))
+
+
+def _copy_constants(path: Path, source: h5py.File, made: h5py.File) -> None:
+    axes = layout.labels(source)
+    for group, name, item in layout.constants(source):
+        with explained(path):
+            values = item[()]
+        layout.write_array(made.require_group(group), name, tuple(d.label for d in item.dims), values, axes)
+
+
+def _resize_draws(made: h5py.File, columns, draws: np.ndarray) -> None:
+    for name, column in columns.items():
+        made[column.group][name].resize(len(draws), axis=1)
+        made[column.group]["draw"].resize(draws.shape)
+        made[column.group]["draw"][...] = draws
+
+
+def _copy_draws(path, source, target, first_chain: int, draws: slice, mantissa_bits: int | None = None) -> None:
+    """Copy draws of all chains of ``source``, in blocks of whole chunks of the target."""
+    picked = range(source.shape[1])[draws]
+    chunk = target.chunks[1]
+    per_draw = max(1, int(np.prod(source.shape[2:])) * source.dtype.itemsize)
+    count = max(1, _BLOCK_BYTES // per_draw // chunk) * chunk
+    for chain in range(source.shape[0]):
+        for start in range(0, len(picked), count):
+            part = picked[start : start + count]
+            with explained(path):
+                block = source[chain, part.start : part[-1] + 1 : part.step]
+            if mantissa_bits is not None and block.dtype.name in _MANTISSA_BITS:
+                block = _rounded(block, mantissa_bits)
+            target[first_chain + chain, start : start + len(part)] = block
+
+
+def _rounded(values: np.ndarray, bits: int) -> np.ndarray:
+    """Values rounded to ``bits`` of mantissa, ties to even; infinities and NaN stay."""
+    dropped = _MANTISSA_BITS[values.dtype.name] - bits
+    if dropped <= 0:
+        return values
+    unsigned = np.dtype(f"u{values.dtype.itemsize}").type
+    whole = values.view(unsigned)
+    half = unsigned((1 << (dropped - 1)) - 1)
+    kept = (whole + half + ((whole >> unsigned(dropped)) & unsigned(1))) & ~unsigned((1 << dropped) - 1)
+    return np.where(np.isfinite(values), kept.view(values.dtype), values)
+
+
+@contextlib.contextmanager
+def _created(path: Path) -> Iterator[h5py.File]:
+    """A new HDF5 file that takes its name once it is whole and on disk."""
+    building = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    with writing(path), lock.held(path):
+        try:
+            with h5py.File(building, "x", libver=layout.VERSIONS) as file:
+                yield file
+            journal.replace(building, path)
+        finally:
+            building.unlink(missing_ok=True)

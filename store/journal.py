@@ -1,0 +1,379 @@
+"""A file object for HDF5 whose commits are atomic, by a redo journal of changed pages; standard library only.
+
+Bytes beyond the committed end go straight to disk: nothing refers to them yet. Changed pages below it stay in memory.
+A commit makes the data durable, then writes the pages and the new end to ``run.h5.journal.tmp`` and renames that to
+``run.h5.journal``: the rename is the commit point. Only then are the pages written in place, and the journal removed.
+Whoever opens the file later replays a journal that is still there, which changes nothing if it was applied before.
+
+In-place writing needs an exclusive ``flock``, which HDF5's readers refuse by their shared one: nobody sees half a
+commit. While a reader is in the way the pages stay in memory and the next journal carries them. One writer at a time
+holds ``run.h5.lock``, which the kernel releases when the process dies.
+
+A callback that raises into HDF5 can crash the interpreter, so the first error is kept, later writes are swallowed,
+and ``commit`` raises it; the file stays at its last commit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import os
+import re
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import lock
+from .lock import Busy
+
+PAGE = 4096
+_SEND_BYTES = 4 * 2**20
+_NOTHING_UNSENT = (2**63, 0)
+_PATIENCE = 10.0  # seconds a reader waits for a writer that is applying a commit, which takes milliseconds
+_MAGIC = b"redo-1\r\n"
+_HEADER = struct.Struct("<36sQQ")  # identity, end of file, number of runs
+_ENTRY = struct.Struct("<QQ")  # offset, length
+_MARK = b"journal-identity:"
+_MARK_WITHIN = 64 * 2**10
+
+
+def mark(identity: str) -> bytes:
+    """Bytes that a journaled file must hold, unchanged, in its first 64 KiB: they say which journals are its own."""
+    return _MARK + identity.encode("ascii")
+
+
+class JournaledFile:
+    """What h5py needs of a file object, with ``commit``; made by ``create``, ``open`` or ``snapshot``."""
+
+    def __init__(self, path: Path, fd: int, held: int | None = None, building: Path | None = None):
+        self._path, self._fd, self._lock, self._building = path, fd, held, building
+        self._journal = path.with_name(path.name + ".journal")
+        self._pages: dict[int, bytearray] = {}
+        self._position = 0
+        self._unsent = _NOTHING_UNSENT  # where it starts, how many bytes
+        self._free = (0, 0)
+        self._size = self._floor = os.fstat(fd).st_size  # below the floor nothing is written in place
+        self.error: BaseException | None = None
+        self.closed = False
+
+    @classmethod
+    def create(cls, path: Path) -> JournaledFile:
+        """Start a file that takes the name ``path`` at its first commit.
+
+        Raises:
+            Busy: another process writes it.
+        """
+        held = lock.take(path)
+        building = path.with_name(path.name + ".new")
+        try:
+            _remove(building)  # left by a process that died: the lock is ours
+            return cls(path, os.open(building, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), held, building)
+        except BaseException:
+            lock.release(path, held)
+            raise
+
+    @classmethod
+    def open(cls, path: Path) -> JournaledFile:
+        """Open for writing, at its last commit.
+
+        Raises:
+            Busy: another process writes it.
+        """
+        held = lock.take(path)
+        try:
+            file = cls(path, os.open(path, os.O_RDWR), held)
+            if file._load_journal():
+                file._apply()
+            elif not file.pending:
+                _remove(file._journal)  # of another file, or damaged
+            _remove(path.with_name(path.name + ".journal.tmp"))
+            return file
+        except BaseException:
+            lock.release(path, held)
+            raise
+
+    @classmethod
+    def snapshot(cls, path: Path) -> JournaledFile:
+        """Open for reading, at the last commit, which stays as it is until this is closed; nothing is written.
+
+        Raises:
+            Busy: another program holds the file exclusively.
+        """
+        fd = os.open(path, os.O_RDONLY)
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    os.close(fd)
+                    raise Busy("another program") from None
+                time.sleep(0.002)
+        file = cls(path, fd)
+        file._load_journal()  # after locking: from now on nobody applies it
+        return file
+
+    @property
+    def pending(self) -> bool:
+        """Whether the last commit, or anything newer, is not yet in place."""
+        return bool(self._pages)
+
+    # what HDF5 calls: these never raise
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._position = offset + (self._size if whence == os.SEEK_END else 0)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def flush(self) -> None:
+        pass  # HDF5 flushes whenever it likes; only commit makes durable
+
+    def readinto(self, buffer) -> int:
+        view, start = memoryview(buffer).cast("B"), self._position
+        try:
+            got = 0 if self.closed else os.preadv(self._fd, [view], start)
+            view[got:] = bytes(len(view) - got)
+            for number in range(start // PAGE, -(-(start + len(view)) // PAGE)) if self._pages else ():
+                if (page := self._pages.get(number)) is not None:
+                    first, last = max(start, number * PAGE), min(start + len(view), number * PAGE + len(page))
+                    if first < last:
+                        view[first - start : last - start] = page[first - number * PAGE : last - number * PAGE]
+        except BaseException as error:
+            self.error = self.error or error
+        self._position = start + len(view)
+        return len(view)
+
+    def write(self, data) -> int:
+        view, start = memoryview(data).cast("B"), self._position
+        stop = self._position = start + len(view)
+        if self.error is None:
+            try:
+                cuts = [start, *sorted(c for c in (self._floor, *self._free) if start < c < stop), stop]
+                for first, last in itertools.pairwise(cuts):
+                    part = view[first - start : last - start]
+                    if first >= self._floor or self._free[0] <= first < self._free[1]:
+                        self._write_through(first, part)
+                    else:
+                        self._hold(first, part)
+            except BaseException as error:
+                self.error = error
+        self._size = max(self._size, stop)
+        return len(view)
+
+    def truncate(self, size: int) -> int:
+        if self.error is None:
+            try:
+                if size >= self._floor:
+                    os.ftruncate(self._fd, size)
+                self._pages = {number: page for number, page in self._pages.items() if number * PAGE < size}
+            except BaseException as error:
+                self.error = error
+        self._size = size
+        return size
+
+    # what the owner calls
+
+    def release(self, start: int, stop: int) -> None:
+        """Let these bytes be written in place until the next commit, because the last one does not refer to them.
+
+        Call it before anything else of a commit; whole pages are taken, and none while an older commit is in place.
+        """
+        if not self._pages:
+            self._free = (-(-start // PAGE) * PAGE, stop // PAGE * PAGE)
+
+    def commit(self) -> None:
+        """Make everything written since the last commit durable, all of it or nothing.
+
+        Raises:
+            OSError: the first error since the last commit, such as a full disk. No later commit will succeed.
+        """
+        if self.error is not None:
+            raise self.error
+        self._free = (0, 0)
+        try:
+            os.fsync(self._fd)
+            if self._building is not None:
+                self._publish(self._building)
+            elif self._pages or self._size != self._floor:
+                self._write_journal()
+                self._floor = max(self._floor, self._size)  # this journal refers to all of it
+                self._apply()
+        except BaseException as error:
+            self.error = error
+            raise
+
+    def close(self) -> None:
+        """Let go of the file; what was not committed is dropped."""
+        if self.closed:
+            return
+        self.closed = True
+        # HDF5 may still call: the descriptor could by then be that of another file
+        self.error = self.error or ValueError("the file is closed")
+        try:
+            if self._building is not None:
+                _remove(self._building)
+            elif self._lock is not None:
+                with contextlib.suppress(OSError):  # only tidies up: the next open does it if this fails
+                    if self._load_journal():
+                        self._apply()
+                    elif not self.pending and os.fstat(self._fd).st_size > self._floor:
+                        os.ftruncate(self._fd, self._floor)  # what nothing refers to: it may be what filled the disk
+        finally:
+            os.close(self._fd)
+            if self._lock is not None:
+                lock.release(self._path, self._lock)
+
+    def _write_through(self, start: int, view) -> None:
+        _write_all(self._fd, view, start)
+        self._unsent = (min(start, self._unsent[0]), self._unsent[1] + len(view))
+        if self._unsent[1] > _SEND_BYTES:
+            if hasattr(os, "posix_fadvise"):  # the disk works while HDF5 does: Linux starts to write on this advice
+                os.posix_fadvise(self._fd, *self._unsent, os.POSIX_FADV_DONTNEED)
+            self._unsent = _NOTHING_UNSENT
+
+    def _hold(self, start: int, view) -> None:
+        done = 0
+        while done < len(view):
+            number, offset = divmod(start + done, PAGE)
+            count = min(PAGE - offset, len(view) - done)
+            if count == PAGE:
+                self._pages[number] = bytearray(view[done : done + PAGE])
+            else:
+                self._page(number)[offset : offset + count] = view[done : done + count]
+            done += count
+
+    def _page(self, number: int) -> bytearray:
+        """The page as it will be, up to the floor."""
+        page = self._pages.setdefault(number, bytearray())
+        missing = min(PAGE, self._floor - number * PAGE) - len(page)
+        if missing > 0:
+            page += os.pread(self._fd, missing, number * PAGE + len(page)).ljust(missing, b"\0")
+        return page
+
+    def _publish(self, building: Path) -> None:
+        os.rename(building, self._path)
+        self._building, self._floor = None, self._size
+        _sync_folder(self._path)
+        _remove(self._journal)  # of a file that was here before: after the rename, it fits nothing
+
+    def _write_journal(self) -> None:
+        runs = list(_runs(self._pages))
+        body = b"".join(
+            [_HEADER.pack(_identity(self._fd), self._size, len(runs))]
+            + [_ENTRY.pack(offset, len(run)) for offset, run in runs]
+            + [run for _, run in runs]
+        )
+        temporary = self._journal.with_name(self._journal.name + ".tmp")
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            _write_all(fd, _MAGIC + struct.pack("<I", zlib.crc32(body)), 0)
+            _write_all(fd, body, len(_MAGIC) + 4)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, self._journal)
+        _sync_folder(self._path)
+
+    def _load_journal(self) -> bool:
+        """Take over the pages of the journal on disk; True if they can be applied."""
+        self._pages = {}
+        committed = _read_journal(self._journal, self._fd)
+        if committed is None:
+            return False
+        end, self._pages = committed
+        present = os.fstat(self._fd).st_size
+        self._size, self._floor = min(end, present), max(end, present)
+        return present >= end  # if not, somebody cut the file, and HDF5 is to see that
+
+    def _apply(self) -> None:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        try:
+            for offset, run in _runs(self._pages):
+                _write_all(self._fd, run, offset)
+            os.ftruncate(self._fd, self._size)
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+        os.fsync(self._fd)
+        _remove(self._journal)
+        self._pages, self._floor = {}, self._size
+
+
+def replace(building: Path, path: Path) -> None:
+    """Give a whole file its name, durably."""
+    fd = os.open(building, os.O_RDWR)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(building, path)
+    _sync_folder(path)
+
+
+def has_journal(path: Path) -> bool:
+    """Whether a journal lies beside the file."""
+    return path.with_name(path.name + ".journal").exists()
+
+
+def _read_journal(journal: Path, fd: int) -> tuple[int, dict[int, bytearray]] | None:
+    """(end of file, pages) of a whole journal that belongs to this file, or None."""
+    try:
+        content = journal.read_bytes()
+    except FileNotFoundError:
+        return None
+    body = memoryview(content)[len(_MAGIC) + 4 :]
+    if len(body) < _HEADER.size or content[: len(_MAGIC) + 4] != _MAGIC + struct.pack("<I", zlib.crc32(body)):
+        return None
+    identity, end, count = _HEADER.unpack_from(body)
+    if identity != _identity(fd):
+        return None
+    pages, start = {}, _HEADER.size + count * _ENTRY.size
+    for i in range(count):
+        offset, length = _ENTRY.unpack_from(body, _HEADER.size + i * _ENTRY.size)
+        for at in range(0, length, PAGE):
+            pages[(offset + at) // PAGE] = bytearray(body[start + at : start + min(at + PAGE, length)])
+        start += length
+    return end, pages
+
+
+def _identity(fd: int) -> bytes | None:
+    found = re.search(_MARK + rb"([0-9a-f-]{36})", os.pread(fd, _MARK_WITHIN, 0))
+    return found[1] if found else None
+
+
+def _runs(pages: dict[int, bytearray]) -> Iterator[tuple[int, bytes]]:
+    """Offset and content of each run of whole pages that follow one another, so that they take few system calls."""
+    numbers = sorted(pages)
+    last = [-1, *numbers]
+    # a page that was cut by the floor, before it rose, ends its run
+    starts = [i for i, n in enumerate(numbers) if n != last[i] + 1 or i == 0 or len(pages[last[i]]) < PAGE]
+    for start, stop in itertools.pairwise([*starts, len(numbers)]):
+        yield numbers[start] * PAGE, b"".join([pages[number] for number in numbers[start:stop]])
+
+
+def _write_all(fd: int, data, offset: int) -> None:
+    view = memoryview(data)
+    while len(view):
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _sync_folder(path: Path) -> None:
+    fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,131 @@
+"""What a sample file looks like inside: schema, columns, axes with their scales, chunks and checksums.
+
+Groups as ArviZ names them, each with its own ``chain`` (fixed) and ``draw`` (unlimited) scales and one scale for each
+further axis, plus ``sampler_state``; root attributes hold settings and provenance as JSON. Draws and constants carry
+HDF5's Fletcher-32 checksums, which every HDF5 reader knows; the state has its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+SCHEMA = "gibbsformer-samples"
+SCHEMA_VERSION = 1
+DRAW_GROUPS = ("posterior", "posterior_predictive", "sample_stats")
+CONSTANT_GROUPS = ("constant_data", "observed_data")
+VERSIONS = ("v108", "v110")  # object headers have checksums, and no flag says "open" after a crash
+_CHUNK_EDGE = 250  # weight matrices in (1, 1, 250, 250) chunks: one weight's trace reads few bytes
+_SMALL_CHUNK_BYTES = 64 * 2**10
+_STRING = h5py.string_dtype()
+
+
+class Column(NamedTuple):
+    """One recorded variable: its group, its axes after chain and draw, their lengths, and its dtype."""
+
+    group: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: Any
+
+
+def create_draws(file: h5py.File, columns: Mapping[str, Column], labels: Mapping[str, np.ndarray], chains, **filters):
+    """Empty datasets for the columns; ``chains`` holds their ids, ``filters`` goes to h5py beside the checksum."""
+    for group in {column.group for column in columns.values()}:
+        scale(file.require_group(group), "chain", chains)
+        scale(file[group], "draw", np.arange(0), unlimited=True)
+    for name, column in columns.items():
+        boolean = np.dtype(column.dtype) == bool
+        dtype = np.dtype("i1") if boolean else np.dtype(column.dtype)
+        dataset = file[column.group].create_dataset(
+            name,
+            (len(chains), 0, *column.shape),
+            dtype,
+            maxshape=(len(chains), None, *column.shape),
+            chunks=_chunks(column.shape, dtype.itemsize),
+            fillvalue=np.nan if np.issubdtype(dtype, np.floating) else None,
+            fletcher32=True,
+            **filters,
+        )
+        if boolean:
+            dataset.attrs["dtype"] = "bool"  # xarray's convention
+        _attach(file[column.group], dataset, ("chain", "draw", *column.dims), labels)
+
+
+def columns(file: h5py.File) -> dict[str, Column]:
+    """The columns of an open file."""
+    found = {}
+    for group in DRAW_GROUPS:
+        for name, item in file.get(group, {}).items():
+            if item.ndim >= 2 and item.dims[0].label == "chain":
+                dims = tuple(dim.label for dim in item.dims)
+                found[name] = Column(group, dims[2:], item.shape[2:], dtype(item))
+    return found
+
+
+def labels(file: h5py.File) -> dict[str, np.ndarray]:
+    """The labels of every axis of an open file, chain and draw aside."""
+    found = {}
+    for group in (*DRAW_GROUPS, *CONSTANT_GROUPS):
+        for name, item in file.get(group, {}).items():
+            if item.is_scale and name not in ("chain", "draw"):
+                found[name] = item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()]
+    return found
+
+
+def constants(file: h5py.File) -> Iterator[tuple[str, str, h5py.Dataset]]:
+    """(group, name, dataset) of every array written once."""
+    for group in CONSTANT_GROUPS:
+        for name, item in file.get(group, {}).items():
+            if not item.is_scale:
+                yield group, name, item
+
+
+def write_array(group: h5py.Group, name: str, dims: tuple[str, ...], values, labels: Mapping[str, np.ndarray]) -> None:
+    """Write an array that does not grow; axes without a label are numbered."""
+    values = np.asarray(values)
+    checked = {"chunks": True, "fletcher32": True} if values.ndim and values.size else {}
+    dataset = group.create_dataset(name, data=values, **checked)
+    numbered = {d: np.arange(n) for d, n in zip(dims, values.shape, strict=True) if d not in labels}
+    _attach(group, dataset, dims, dict(labels) | numbered)
+
+
+def scale(group: h5py.Group, name: str, values, unlimited: bool = False) -> None:
+    """Write the labels of an axis."""
+    values = np.asarray(values)
+    text = values.dtype == object
+    dataset = group.create_dataset(
+        name,
+        data=values.astype(_STRING) if text else values,
+        dtype=_STRING if text else np.int64,
+        maxshape=(None,) if unlimited else values.shape,
+        chunks=(1024,) if unlimited else None,
+    )
+    dataset.make_scale(name)
+
+
+def dtype(dataset: h5py.Dataset) -> np.dtype:
+    """The dtype of what was stored, which for booleans differs from HDF5's."""
+    return np.dtype(bool) if plain(dataset.attrs.get("dtype")) == "bool" else dataset.dtype
+
+
+def plain(value):
+    """An attribute as a Python value."""
+    return value.decode() if isinstance(value, bytes) else value.item() if isinstance(value, np.generic) else value
+
+
+def _chunks(shape, itemsize):
+    inner = tuple(min(n, _CHUNK_EDGE) for n in shape)
+    draws = max(1, min(256, _SMALL_CHUNK_BYTES // (int(np.prod(inner)) * itemsize)))
+    return (1, draws, *inner)
+
+
+def _attach(group, dataset, dims, labels):
+    for axis, dim in enumerate(dims):
+        if dim not in group:
+            scale(group, dim, labels[dim])
+        dataset.dims[axis].attach_scale(group[dim])
+        dataset.dims[axis].label = dim

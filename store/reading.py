@@ -1,0 +1,219 @@
+"""Sample files as they are read: lazily, also while they grow, and with one message for each way a file can be unfit.
+
+A reader sees the last commit. If its journal has not been applied, because the writer died or because another reader is
+in the way, it is applied first if nobody writes or reads the file, and otherwise laid over the file in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from ..models import checks
+from . import journal, layout, sampler_state
+
+_REQUIRED = (
+    "posterior/path_1",
+    "posterior/draw",
+    "sample_stats",
+    "constant_data/xi",
+    "observed_data/y",
+    "sampler_state",
+)
+_OWN_ATTRIBUTES = ("schema", "schema_version", "uuid")
+
+
+class LazyArray:
+    """An array [chain, draw, ..] in a sample file; indexing reads just that part from disk."""
+
+    def __init__(self, path: str, name: str):
+        self._path, self._name = path, name
+        with reading(path) as file:
+            self.shape, self.dtype = file[name].shape, layout.dtype(file[name])
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index) -> np.ndarray:
+        with reading(self._path) as file:
+            return np.asarray(file[self._name][index]).astype(self.dtype, copy=False)
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.asarray(self[...], dtype=dtype)
+
+    def __repr__(self) -> str:
+        return f"LazyArray({self._name!r}, shape={self.shape}, dtype={self.dtype}, file={self._path!r})"
+
+
+class Contents(NamedTuple):
+    """What a sample file holds, its draws as lazy arrays."""
+
+    settings: dict[str, Any]
+    attributes: dict[str, Any]  # schema, version, uuid, and what commits recorded
+    draws: dict[str, LazyArray]
+    stats: dict[str, LazyArray]
+    constants: dict[str, np.ndarray]
+    path_names: tuple[str, ...]
+    step: int
+
+
+class Verified(NamedTuple):
+    """What ``verify`` found: draws per chain, datasets read, and their bytes with and without checksums."""
+
+    draws: int
+    datasets: int
+    checked_bytes: int
+    unchecked_bytes: int
+
+
+def read(path: str | os.PathLike) -> Contents:
+    """Open a sample file for reading.
+
+    Raises:
+        ValueError: the file is missing, not HDF5, truncated, damaged, not a sample file, of a newer schema, or
+            locked by another program.
+    """
+    path = str(path)
+    with reading(path) as file:
+        draws: dict[str, LazyArray] = {}
+        stats: dict[str, LazyArray] = {}
+        for name, column in layout.columns(file).items():
+            (stats if column.group == "sample_stats" else draws)[name] = LazyArray(path, f"{column.group}/{name}")
+        known = (*_OWN_ATTRIBUTES, "settings")
+        recorded = {k: json.loads(v) for k, v in file.attrs.items() if k not in known and not k.startswith("_")}
+        return Contents(
+            json.loads(file.attrs["settings"]),
+            {key: layout.plain(file.attrs[key]) for key in _OWN_ATTRIBUTES} | recorded,
+            draws,
+            stats,
+            {name: item[()] for _, name, item in layout.constants(file)},
+            tuple(file["posterior/path_1"].asstr()[()]),
+            int(file["sampler_state"].attrs.get("step", 0)),
+        )
+
+
+def verify(path: str | os.PathLike) -> Verified:
+    """Read every chunk of a sample file, which checks the checksums, and compare the lengths of all variables.
+
+    Raises:
+        ValueError: as ``read``, or a dataset is damaged; the message names it.
+    """
+    with reading(path) as file:
+        draws, datasets, checked, unchecked = len(file["posterior/draw"]), 0, 0, 0
+        for name, dataset in _datasets(file):
+            try:
+                for block in _blocks(dataset):
+                    dataset[block]
+            except (OSError, RuntimeError) as error:
+                raise checks.InputError(
+                    f"{path} is damaged: {name!r} cannot be read ({_reason(error)}), use a copy of the file"
+                ) from None
+            lengths = {dim.label: n for dim, n in zip(dataset.dims, dataset.shape, strict=True)}
+            if lengths.get("draw", draws) != draws:
+                raise checks.InputError(
+                    f"{path} is damaged: {name!r} has {lengths['draw']} draws and 'posterior/draw' {draws}, "
+                    "use a copy of the file"
+                )
+            datasets += 1
+            checked += dataset.fletcher32 * dataset.nbytes
+            unchecked += (not dataset.fletcher32) * dataset.nbytes
+        sampler_state.read(path, file["sampler_state"])
+        return Verified(draws, datasets, checked, unchecked)
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike) -> Iterator[h5py.File]:
+    """Open a sample file at its last commit, which stays as it is inside the context.
+
+    Raises:
+        ValueError: with one clear message for each way a file can be unfit.
+    """
+    path = present(path)
+    with explained(path):
+        if journal.has_journal(path):
+            with contextlib.suppress(OSError, journal.Busy):  # then it is laid over the file in memory
+                journal.JournaledFile.open(path).close()
+        try:
+            snapshot = journal.JournaledFile.snapshot(path)
+        except journal.Busy:
+            raise checks.InputError(
+                f"{path} is locked by another program, which has it open for writing: close it there"
+            ) from None
+        with contextlib.closing(snapshot):
+            overlaid = {"driver": "fileobj", "fileobj": snapshot} if snapshot.pending else {}
+            with h5py.File(path, "r", **overlaid) as file:
+                check_contents(path, file)
+                yield file
+
+
+def present(path: str | os.PathLike) -> Path:
+    """The whole path of a file that is there and not empty, or ValueError."""
+    path = Path(path).resolve()
+    remedy = "give a sample file written by gibbsformer"
+    if not path.is_file():
+        raise checks.InputError(f"{path} is no file: {remedy}")
+    if not path.stat().st_size:  # opened for writing, HDF5 would make it one
+        raise checks.InputError(f"{path} is not an HDF5 file: it is empty, {remedy}")
+    return path
+
+
+def check_contents(path: Path, file: h5py.File) -> None:
+    """Raise ValueError unless an open HDF5 file is a sample file that this code knows."""
+    if str(file.attrs.get("schema")) != layout.SCHEMA:
+        raise checks.InputError(f"{path} is an HDF5 file, but not a sample file of gibbsformer: check the name")
+    version = int(file.attrs.get("schema_version", 0))
+    if version > layout.SCHEMA_VERSION:
+        raise checks.InputError(
+            f"{path} has schema version {version}, newer than {layout.SCHEMA_VERSION}: upgrade gibbsformer"
+        )
+    missing = [name for name in _REQUIRED if name not in file] + ["settings"] * ("settings" not in file.attrs)
+    if version < 1 or missing:
+        raise checks.InputError(
+            f"{path} is damaged ({', '.join(missing) or 'no schema version'} missing): use a copy of the file"
+        )
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """What HDF5 says about a file it cannot read, as the user is to read it."""
+    try:
+        yield
+    except (OSError, KeyError, RuntimeError) as error:
+        text = str(error)
+        if isinstance(error, PermissionError):
+            what = f"cannot be read ({error.strerror}): look at its permissions"
+        elif sizes := re.search(r"truncated file: eof = (\d+), .*stored_eof = (\d+)", text):
+            what = f"is truncated: {sizes[1]} of {sizes[2]} bytes are there, use a whole copy"
+        elif "signature not found" in text:
+            what = "is not an HDF5 file: give a sample file written by gibbsformer"
+        elif "unable to lock" in text:
+            what = "is locked by another program, which has it open for writing: close it there"
+        else:
+            what = f"is damaged ({_reason(error)}): use a copy of the file"
+        raise checks.InputError(f"{path} {what}") from None
+
+
+def _datasets(file: h5py.File) -> list[tuple[str, h5py.Dataset]]:
+    found: list[tuple[str, h5py.Dataset]] = []
+    file.visititems(lambda name, item: found.append((name, item)) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def _blocks(dataset: h5py.Dataset) -> Iterator:
+    return dataset.iter_chunks() if dataset.chunks and dataset.size else iter([()])
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,154 @@
+"""Merged files hold the chains of all parts, exported ones what was asked for; both open in other programs."""
+
+import json
+import os
+import tracemalloc
+
+import h5py
+import numpy as np
+import pytest
+import xarray
+
+from gibbsformer.store import SampleFile, copies, export, merge, read, verify
+from gibbsformer.store.reading import reading
+
+
+@pytest.fixture
+def parts(toy, tmp_path):
+    """Two files of a run on two hosts, the second one commit further."""
+    paths = [tmp_path / "a.h5", tmp_path / "b.h5"]
+    for part, path in enumerate(paths):
+        with toy.create(path, chains=[2 * part, 2 * part + 1]) as file:
+            for commit in range(1, 3 + part):
+                values = toy.draws(commit, seed=part)
+                file.append(values, toy.state(commit), commit)
+    return paths
+
+
+def test_merge_joins_chains_and_keeps_common_draws(toy, parts, tmp_path):
+    out = tmp_path / "all.h5"
+    merge(parts, out)
+    contents = read(out)
+    for name, column in toy.COLUMNS.items():
+        stored = (contents.draws | contents.stats)[name]
+        wanted = [np.concatenate([toy.draws(c, seed)[name] for c in (1, 2)], axis=1) for seed in (0, 1)]
+        assert stored.dtype == column.dtype
+        np.testing.assert_array_equal(stored, np.concatenate(wanted))
+    assert (contents.settings["chains"], contents.settings["draws"]) == (4, 2 * toy.DRAWS)
+    assert [part["file"] for part in contents.settings["merged_from"]] == ["a.h5", "b.h5"]
+    np.testing.assert_array_equal(contents.constants["xi"], toy.CONSTANTS["constant_data"]["xi"][1])
+    with xarray.open_datatree(out, engine="h5netcdf") as tree:
+        assert tree["posterior"]["chain"].values.tolist() == [0, 1, 2, 3]
+        assert tree["posterior"]["path_1"].values.tolist() == ["(1)", "(2)"]
+    verify(out)
+    with pytest.raises(ValueError, match="was merged and holds no sampler state: resume its parts"):
+        SampleFile.resume(out)
+    assert sorted(os.listdir(tmp_path)) == ["a.h5", "all.h5", "b.h5"]
+
+
+def test_merge_numbers_chains_of_runs_with_other_keys(toy, tmp_path):
+    paths = [tmp_path / f"{i}.h5" for i in range(3)]
+    for i, path in enumerate(paths):
+        with toy.create(path, {"key_data": [0, i], "device": f"cpu {i}", "created": str(i)}) as file:
+            toy.append(file, 1)
+    merge(paths, tmp_path / "all.h5")
+    with reading(tmp_path / "all.h5") as file:
+        assert file["posterior/chain"][()].tolist() == list(range(6))
+        assert json.loads(file.attrs["settings"])["key_data"] == [[0, 0], [0, 1], [0, 2]]
+
+
+def test_merge_refuses_what_does_not_fit(toy, parts, tmp_path):
+    out, other = tmp_path / "all.h5", tmp_path / "other.h5"
+    toy.create(other, {"kernel": "nuts"}, chains=[8, 9]).close()
+    with pytest.raises(ValueError, match=r"cannot be merged: kernel is 'toy' in the first and 'nuts' in the second"):
+        merge([parts[0], other], out)
+    toy.create(other, chains=[8, 9], overwrite=True).close()
+    with h5py.File(other, "r+") as file:
+        file["observed_data/y"][1] = 7.0
+    with pytest.raises(ValueError, match="observed_data/y is array"):
+        merge([parts[0], other], out)
+    with h5py.File(other, "r+") as file:
+        del file["posterior/V_0"]
+    with pytest.raises(ValueError, match="variable V_0 is Column"):
+        merge([parts[0], other], out)
+    with pytest.raises(ValueError, match="both hold chain 0 of the same key"):
+        merge([parts[0], parts[0]], out)
+    with pytest.raises(ValueError, match="give two files or more"):
+        merge([parts[0]], out)
+    with pytest.raises(ValueError, match="is one of the files to read"):
+        merge(parts, parts[1], overwrite=True)
+    with pytest.raises(ValueError, match=r"out='.*b.h5' exists"):
+        merge([parts[0], other], parts[1])
+    assert not out.exists()
+
+
+def test_a_damaged_part_leaves_no_copy(toy, parts, tmp_path):
+    content = parts[1].read_bytes()
+    position = content.index(toy.draws(2, 1)["V_0"][0, 0].tobytes())
+    parts[1].write_bytes(content[:position] + b"\0" + content[position + 1 :])
+    for copy in (lambda out: merge(parts, out), lambda out: export(parts[1], out)):
+        with pytest.raises(ValueError, match=r"b\.h5 is damaged"):
+            copy(tmp_path / "out")
+    assert sorted(os.listdir(tmp_path)) == ["a.h5", "b.h5"]
+
+
+def test_export_writes_what_was_asked_for(toy, parts, tmp_path):
+    out = tmp_path / "part.nc"
+    export(parts[1], out, variables=["V_0", "diverging"], thin=2, mantissa_bits=10, compression="gzip")
+    exact = np.concatenate([toy.draws(c, 1)["V_0"] for c in (1, 2, 3)], axis=1)[:, ::2]
+    with xarray.open_datatree(out, engine="h5netcdf") as tree:
+        V = tree["posterior"]["V_0"]
+        assert set(tree["posterior"].data_vars) == {"V_0"}
+        assert tree["posterior"]["draw"].values.tolist() == [0, 2, 4, 6, 8]
+        assert V.dims == ("chain", "draw", "width_1", "input")
+        error = np.abs(V.values / exact - 1)
+        assert 2.0**-12 < error.max() <= 2.0**-11  # half of the last bit kept
+        assert tree["sample_stats"]["diverging"].dtype == bool
+        assert json.loads(tree.attrs["settings"])["kernel"] == "toy"
+    with pytest.raises(ValueError, match="not a sample file"):
+        read(out)
+    export(parts[1], tmp_path / "whole.nc")
+    with xarray.open_datatree(tmp_path / "whole.nc", engine="h5netcdf") as tree:
+        np.testing.assert_array_equal(tree["posterior"]["V_0"].values[:, ::2], exact)
+        np.testing.assert_array_equal(tree["observed_data"]["y"].values, toy.CONSTANTS["observed_data"]["y"][1])
+    assert out.stat().st_size < 0.6 * (tmp_path / "whole.nc").stat().st_size
+
+
+def test_export_checks_its_arguments(parts, tmp_path):
+    out = tmp_path / "out.nc"
+    for options, message in {
+        "variables": (["V0"], r"variables='V0' is not known: did you mean 'V_0'\?"),
+        "thin": (0, "thin=0 must be a whole number, 1 or more"),
+        "mantissa_bits": (0, "mantissa_bits=0 must be"),
+        "compression": ("zstd", "compression='zstd' is not known"),
+    }.items():
+        with pytest.raises(ValueError, match=message[1]):
+            export(parts[0], out, **{options: message[0]})
+    with pytest.raises(ValueError, match="is one of the files to read"):
+        export(parts[0], parts[0], overwrite=True)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rounding_is_to_nearest_even(dtype):
+    rounded = copies._rounded(
+        np.array([1 + 2.0**-11, 1 + 3 * 2.0**-11, 1 + 2.0**-12, np.nan, -np.inf, -0.0], dtype), 10
+    )
+    np.testing.assert_array_equal(rounded, np.array([1, 1 + 2.0**-9, 1, np.nan, -np.inf, -0.0], dtype))
+    np.testing.assert_array_equal(copies._rounded(np.array([1 / 3], dtype), 60), np.array([1 / 3], dtype))
+
+
+def test_copies_need_little_memory(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(copies, "_BLOCK_BYTES", 2**20)
+    with toy.create(tmp_path / "run.h5") as file:
+        large = {name: np.repeat(values, 400, axis=1) for name, values in toy.draws(1).items()}
+        file.append(large, [], 1)
+        with toy.create(tmp_path / "other.h5", {"key_data": [1, 1]}) as other:
+            other.append(large, [], 1)
+    assert large["V_0"].nbytes > 16 * 2**20
+    for copy in (lambda: export(tmp_path / "run.h5", tmp_path / "out.nc"),
+                 lambda: merge([tmp_path / "run.h5", tmp_path / "other.h5"], tmp_path / "all.h5")):  # fmt: skip
+        tracemalloc.start()
+        copy()
+        assert tracemalloc.get_traced_memory()[1] < 5 * 2**20
+        tracemalloc.stop()
