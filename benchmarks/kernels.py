@@ -81,9 +81,14 @@ def token_level(task, posterior, chains, step_size, start, draws=2) -> dict:
     import numpyro
 
     log_density = gradient.token_level_log_density(task, posterior, "float32")
-    kernel = numpyro.infer.NUTS(
-        potential_fn=lambda w: -log_density(w), step_size=step_size, adapt_step_size=False, adapt_mass_matrix=False
-    )
+
+    def model():
+        shapes = posterior.network.weight_shapes.items()
+        flat = numpyro.distributions.ImproperUniform(numpyro.distributions.constraints.real, (), ())
+        weights = {name: numpyro.sample(name, flat.expand(shape)) for name, shape in shapes}
+        numpyro.factor("log_density", log_density(weights))  # prior included
+
+    kernel = numpyro.infer.NUTS(model, step_size=step_size, adapt_step_size=False, adapt_mass_matrix=False)
     mcmc = numpyro.infer.MCMC(
         kernel, num_warmup=0, num_samples=draws, num_chains=chains, chain_method="vectorized", progress_bar=False
     )

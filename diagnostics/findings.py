@@ -159,7 +159,7 @@ def render_inspection(found: dict[str, Any]) -> str:
         f"network     {s['network']}",
         f"problem     temperature {s['temperature']:g}" + (f", {about}" if about else ""),
         f"chains      {s['chains']}, warm-up {s['warmup']}",
-        f"draws       {found['draws']} of {s['draws']}" + ("" if found["complete"] else "  (unfinished)"),
+        f"draws       {found['draws']} of {s['draws']}" + ("" if found["complete"] else _why_unfinished(s)),
         f"made        {s['created']}, {s['precision']} on {s['device']}",
         "versions    " + ", ".join(f"{k} {v}" for k, v in s["versions"].items()),
         "",
@@ -169,9 +169,17 @@ def render_inspection(found: dict[str, Any]) -> str:
         ),
         "",
     ]
+    if "verified" in found:
+        v = found["verified"]
+        lines += [f"verified: {v['datasets']} data sets, {v['checked_bytes'] / 2**20:.1f} MiB with checksums", ""]
     verdict = found["convergence"]
     if verdict is None:
         lines.append(f"fewer than {MIN_DRAWS} draws: convergence not judged")
     else:
         lines += [f"! {problem}" for problem in verdict["problems"]] or ["converged"]
     return "\n".join(lines)
+
+
+def _why_unfinished(settings) -> str:
+    reasons = {"until": "stopped: ESS and R-hat as asked", "time": "stopped: time budget", "interrupt": "interrupted"}
+    return f"  ({reasons.get(settings.get('ended'), 'unfinished, or still running')})"

@@ -9,7 +9,7 @@ See docs/ for the model, its notation and guides.
 from importlib.metadata import version as _version
 
 from . import diagnostics, models, sampler, store, tasks, theory
-from ._sampling import lift, open, sample, until
+from ._sampling import lift, open, resume, sample, until
 from .diagnostics import ConvergenceWarning, accuracy, accuracy_error, compare, predict
 from .models import Attention, Network, OrderParameters, PathInputs, Posterior, contract
 from .sampler import (
@@ -59,6 +59,7 @@ __all__ = [
     "models",
     "open",
     "predict",
+    "resume",
     "sample",
     "sampler",
     "store",

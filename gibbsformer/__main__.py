@@ -1,4 +1,4 @@
-"""The command line: ``gibbsformer demo | sample | theory | compare | inspect``.
+"""The command line: ``gibbsformer demo | sample | resume | theory | compare | inspect | merge | export``.
 
 Numbers as text for people, ``--json`` for programs; progress on stderr. Exit code 0 on success, 2 on bad input with
 one line on stderr, 3 for a run that was required to converge and did not.
@@ -71,11 +71,31 @@ def _parser() -> argparse.ArgumentParser:
     theory = _verb(verbs, "theory", _theory, "solve the large-N theory of a task")
     _problem_options(theory)
 
-    for name, run, text in (
-        ("compare", _compare, "a sample file beside the theory"),
-        ("inspect", _inspect, "what a sample file holds"),
-    ):
-        _verb(verbs, name, run, text).add_argument("file", metavar="FILE", help="sample file")
+    compare = _verb(verbs, "compare", _compare, "a sample file beside the theory")
+    compare.add_argument("file", metavar="FILE", help="sample file")
+
+    resume = _verb(verbs, "resume", _resume, "continue a stored run from its last commit")
+    resume.add_argument("file", metavar="FILE", help="sample file")
+    resume.add_argument("--draws", type=int, help="draws per chain in the end (default: as first asked)")
+    _until_options(resume)
+    _progress_options(resume)
+    resume.add_argument("--require-converged", action="store_true", help="exit 3 unless R-hat and ESS are good")
+
+    inspect = _verb(verbs, "inspect", _inspect, "what a sample file holds")
+    inspect.add_argument("file", metavar="FILE", help="sample file")
+    inspect.add_argument("--verify", action="store_true", help="read every chunk and check the checksums")
+
+    merge = _verb(verbs, "merge", _merge, "join the chains of several sample files")
+    merge.add_argument("files", nargs="+", metavar="FILE", help="sample files of one problem")
+    export = _verb(verbs, "export", _export, "write part of a sample file as a plain netCDF file")
+    export.add_argument("file", metavar="FILE", help="sample file")
+    export.add_argument("--variables", nargs="+", metavar="NAME", help="variables to write (default: all)")
+    export.add_argument("--thin", type=int, default=1, help="write every so-many-th draw (default %(default)s)")
+    export.add_argument("--mantissa-bits", type=int, metavar="B", help="round draws to B bits (default: exact)")
+    export.add_argument("--compression", help="gzip (default: none)")
+    for verb in (merge, export):
+        verb.add_argument("--out", required=True, metavar="FILE", help="file to write")
+        verb.add_argument("--overwrite", action="store_true", help="replace an existing file")
     return parser
 
 
@@ -97,6 +117,10 @@ def _chain_options(verb, chains, warmup, draws):
     verb.add_argument("--chains", type=int, default=chains, help="number of chains (default %(default)s)")
     verb.add_argument("--warmup", type=int, default=warmup, help="warm-up transitions per chain (default %(default)s)")
     verb.add_argument("--draws", type=int, default=draws, help="draws per chain (default %(default)s)")
+    _progress_options(verb)
+
+
+def _progress_options(verb):
     verb.add_argument("--quiet", action="store_true", help="no progress line")
     verb.add_argument("--progress", default="bar", choices=("bar", "json"), help="bar, or JSON lines for programs")
 
@@ -226,12 +250,49 @@ def _compare(options) -> int:
     return 0
 
 
+def _resume(options) -> int:
+    from ._sampling import resume
+
+    run = resume(options.file, options.draws, until=_until(options), progress=_progress(options))
+    return _sampled(run, options)
+
+
 def _inspect(options) -> int:
     from ._sampling import open as open_run
     from .diagnostics.findings import inspection, render_inspection
+    from .store import verify
 
     found = inspection(open_run(options.file))
+    if options.verify:
+        found["verified"] = verify(options.file)._asdict()
     print(json.dumps(found) if options.json else render_inspection(found))
+    return 0
+
+
+def _merge(options) -> int:
+    from .store import merge
+
+    merge(options.files, options.out, options.overwrite)
+    return _written(options)
+
+
+def _export(options) -> int:
+    from .store import export
+
+    export(
+        options.file,
+        options.out,
+        options.variables,
+        options.thin,
+        options.mantissa_bits,
+        options.compression,
+        options.overwrite,
+    )
+    return _written(options)
+
+
+def _written(options) -> int:
+    print(json.dumps({"file": options.out}) if options.json else f"written: {options.out}")
     return 0
 
 

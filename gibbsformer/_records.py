@@ -61,7 +61,7 @@ class Memory:
         self._statistics = {name for name, c in columns.items() if c.group == "sample_stats"}
         self._length = 0
 
-    def append(self, values: Mapping[str, np.ndarray], state, step: int, attributes: Mapping) -> None:
+    def append(self, values: Mapping[str, np.ndarray], state, step: int, attributes: Mapping | None = None) -> None:
         """Append draws [chain, n, ..] of every column."""
         count = next(iter(values.values())).shape[1]
         for name, array in self.arrays.items():

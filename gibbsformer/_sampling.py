@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +28,9 @@ from .sampler import Collapsed, Run, driver, resolve_kernel, schema
 from .sampler.progress import STYLES, Progress
 
 _PRECISIONS = ("auto", "float32", "float64")
+_RECORDED = ("draws", "report", "ended", "resumed")  # attributes that commits write: they replace what settings say
+_GIVEN = "given"  # init: positions by the user
+_BLOCK = 4096  # stored draws read at a time
 _PACKAGES = ("gibbsformer", "jax", "numpyro", "blackjax", "numpy", "h5py", "arviz")
 
 
@@ -125,6 +129,7 @@ def sample(
         "thin": thin,
         "keep": keep,
         "precision": precision,
+        "init": _GIVEN if isinstance(init, Mapping) else init,
         "chains_at_once": chains_at_once,
         "key_data": np.asarray(jax.random.key_data(key)).ravel().tolist(),
         "key_impl": str(jax.random.key_impl(key)),
@@ -142,8 +147,67 @@ def sample(
         sink = records.open_sink(store, job.columns, posterior, test, settings, chains, draws, overwrite)
         with sink as out:
             state = driver.start_chains(job.problem, _initial_positions(init, job, posterior, key))
-            _drive(job, out, state, 0, warmup + draws, chunk, until, progress, store)
+            out.append(_nothing(job), _leaves(state), 0, {})
+            _drive(job, out, state, Monitor(chains, until), 0, warmup + draws, chunk, progress, store)
     return _finished(sink, store, posterior, settings, test)
+
+
+def resume(
+    path: str | os.PathLike,
+    draws: int | None = None,
+    *,
+    until: Until | None = None,
+    progress: bool | str = True,
+    chunk: int | None = None,
+) -> Run:
+    """Continue a stored run from its last commit, also in the middle of the warm-up.
+
+    The draws are those that the run would have made had it not been stopped: bit for bit with the same versions on
+    the same kind and number of devices, equal in law otherwise.
+
+    Args:
+        path: sample file of ``sample(.., store=path)``.
+        draws: draws per chain that the file is to hold in the end; default what the run was asked for.
+        until, progress, chunk: as for ``sample``; the time budget starts anew.
+
+    Returns:
+        Run with the old and the new draws.
+
+    Raises:
+        ValueError: the file cannot be resumed (missing, damaged, lifted or merged from others, being written by
+            another process), or already holds more draws.
+    """
+    run = open(path)
+    settings = run.settings
+    draws = settings["draws"] if draws is None else checks.count("draws", draws)
+    chunk = None if chunk is None else checks.count("chunk", chunk)
+    _check_until(until)
+    _check_progress(progress)
+    if "lifted_from_draws" in settings:
+        raise checks.InputError(f"{path} was lifted from other draws and holds no sampler state: lift again instead")
+    if draws < run.draws:
+        raise checks.InputError(f"draws={draws} is less than the {run.draws} that {path} holds already: ask for more")
+    kernel = resolve_kernel(settings["kernel"], settings["options"])
+    key = jax.random.wrap_key_data(jax.numpy.asarray(settings["key_data"], "uint32"), impl=settings["key_impl"])
+    with numerics():
+        job = _prepare(run.posterior, kernel, settings, run.test, key)
+        records.check_room(job.columns, settings["chains"], draws - run.draws, Path(path))
+        monitor = Monitor(settings["chains"], until)
+        for begin in range(0, run.draws, _BLOCK):
+            read = lambda arrays, b=begin: {n: v[:, b : b + _BLOCK] for n, v in arrays.items()}  # noqa: E731
+            watched = {n: v for n, v in run.variables.items() if n.startswith("U_")}
+            monitor.add(read(watched), read({n: v for n, v in run.stats.items() if n == "diverging"}))
+        with _store.SampleFile.resume(path) as out:
+            if out.state:
+                state = driver.state_structure(job.problem).unflatten(out.state)
+            elif settings["init"] == _GIVEN:
+                raise checks.InputError(f"{path} was stopped before it held its start: sample again")
+            else:
+                state = driver.start_chains(job.problem, _initial_positions(settings["init"], job, run.posterior, key))
+            total = settings["warmup"] + draws
+            if out.step < total and monitor.stop() is None:
+                _drive(job, out, state, monitor, out.step, total, chunk, progress, path)
+    return _finished(None, path, run.posterior, settings, run.test)
 
 
 class _Job(NamedTuple):
@@ -171,10 +235,9 @@ def _prepare(posterior, kernel, settings, test, key) -> _Job:
     return _Job(problem, records.columns(posterior.network, {n: draws[n] for n in recorded}, stats), settings)
 
 
-def _drive(job: _Job, out, state, start: int, stop: int, chunk, until, progress, path) -> None:
-    """Run the chains from record ``start`` to ``stop``, or as far as ``until`` and the user let them."""
+def _drive(job: _Job, out, state, monitor: Monitor, start: int, stop: int, chunk, progress, path) -> None:
+    """Run the chains from record ``start`` to ``stop``, or as far as the monitor and the user let them."""
     warmup = job.settings["warmup"]
-    monitor = Monitor(job.settings["chains"], until)
     with Progress(warmup, stop - warmup, progress, start) as bar, _interrupt.deferred() as interrupted:
         for part in driver.run_chains(job.problem, state, start, stop, chunk):
             first = min(max(0, warmup - part.start), part.length)
@@ -182,7 +245,8 @@ def _drive(job: _Job, out, state, start: int, stop: int, chunk, until, progress,
             report = monitor.add(draws, stats)
             ended = "interrupt" if interrupted() else monitor.stop()
             done = part.start + part.length
-            out.append(draws | stats, _leaves(part.state), done, {"report": report._asdict(), "ended": ended})
+            recorded = {"draws": stop - warmup, "report": report._asdict(), "ended": ended}
+            out.append(draws | stats, _leaves(part.state), done, recorded)
             bar.update(part, report)
             if ended:
                 break
@@ -317,7 +381,9 @@ def open(path: str | os.PathLike) -> Run:
         ValueError: the file is missing, not HDF5, damaged, not a sample file, or of a newer schema.
     """
     contents = _store.read(path)
-    settings, constants, names = contents.settings, contents.constants, contents.path_names
+    constants, names = contents.constants, contents.path_names
+    recorded = {name: contents.attributes[name] for name in _RECORDED if name in contents.attributes}
+    settings = contents.settings | recorded | {"records": contents.step}
     shape = settings["network"]
     network = Network(shape["input_width"], *(tuple(shape[name]) for name in ("heads", "widths", "variances")))
     posterior = Posterior(network, PathInputs(constants["xi"], names), constants["y"], settings["temperature"])
@@ -373,6 +439,11 @@ def _checked_test(posterior, test):
     if len(labels) != len(inputs):
         raise checks.InputError(f"test has {len(labels)} labels and {len(inputs)} inputs: give one label each")
     return inputs, labels
+
+
+def _nothing(job: _Job) -> dict[str, np.ndarray]:
+    """No draws of any column."""
+    return {name: np.empty((job.settings["chains"], 0, *c.shape), c.dtype) for name, c in job.columns.items()}
 
 
 def _leaves(state) -> list[np.ndarray]:

@@ -81,6 +81,11 @@ def start_chains(problem: Problem, positions=None):
     return start(problem.data, problem.keys, positions)
 
 
+def state_structure(problem: Problem):
+    """The tree that ``start_chains`` returns, to rebuild a state from its leaves."""
+    return _program(_start, problem.plan, 0, _shapes((problem.data, problem.keys, None))).out_tree
+
+
 def record_shapes(problem: Problem) -> tuple[dict, dict]:
     """(draws, statistics): name -> shape and dtype of everything one record could hold, without computing it."""
     return _record_shapes(problem.plan._replace(record=()), _shapes((problem.data, problem.test)))

@@ -1,0 +1,137 @@
+"""Continuing a stored run: bit for bit what the uninterrupted run draws, wherever it was stopped, also by kill -9."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+
+import jax
+import numpy as np
+import pytest
+
+import gibbsformer as gf
+from gibbsformer.sampler.progress import Progress
+
+KEY = jax.random.key(11)
+WARMUP, DRAWS, CHUNK = 12, 18, 5
+KERNELS = {  # ensemble, windowed and memoryless warm-up; order parameters and weights
+    "collapsed": gf.Collapsed(max_doublings=3),
+    "nuts": gf.NUTS(max_doublings=3),
+    "ghmc": gf.GHMC(),
+    "mclmc": gf.MCLMC(),
+}
+
+pytestmark = pytest.mark.filterwarnings("ignore::gibbsformer.ConvergenceWarning")
+
+
+class Stopped(Exception):
+    pass
+
+
+def sample(small, kernel, path, **options):
+    return gf.sample(
+        small.posterior, kernel, key=KEY, chains=4, warmup=WARMUP, draws=DRAWS, chunk=CHUNK, test=small.test, store=path,
+        progress=False, **options,
+    )  # fmt: skip
+
+
+def stop_after(monkeypatch, chunks):
+    """Let the process stumble after so many commits."""
+    left = [chunks]
+
+    def update(self, chunk, report):
+        left[0] -= 1
+        if not left[0]:
+            raise Stopped
+
+    monkeypatch.setattr(Progress, "update", update)
+
+
+def assert_equal(one, other):
+    for name in (*one.variables, *one.stats):
+        a, b = ({**run.variables, **run.stats}[name] for run in (one, other))
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b), err_msg=name)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_resumed_run_is_bit_for_bit_the_uninterrupted_one(small, tmp_path, monkeypatch, kernel):
+    whole = sample(small, KERNELS[kernel], tmp_path / "whole.h5")
+    for chunks in (1, 4):  # in the middle of the warm-up, and of the draws
+        path = tmp_path / f"{chunks}.h5"
+        with monkeypatch.context() as patch:
+            stop_after(patch, chunks)
+            with pytest.raises(Stopped):
+                sample(small, KERNELS[kernel], path)
+        assert gf.open(path).draws == max(0, chunks * CHUNK - WARMUP)
+        assert_equal(whole, gf.resume(path, progress=False, chunk=CHUNK))
+
+
+def test_more_draws_than_first_asked(small, tmp_path):
+    sample(small, "gibbs", tmp_path / "a.h5")
+    longer = gf.resume(tmp_path / "a.h5", draws=DRAWS + 10, progress=False, chunk=CHUNK)
+    assert longer.draws == longer.settings["draws"] == DRAWS + 10
+    with pytest.raises(ValueError, match=r"draws=3 is less than the 28"):
+        gf.resume(tmp_path / "a.h5", draws=3)
+    assert gf.resume(tmp_path / "a.h5", progress=False).draws == DRAWS + 10  # nothing left to do
+
+
+def test_until_counts_the_draws_already_stored(small, tmp_path):
+    sample(small, "gibbs", tmp_path / "a.h5")
+    run = gf.resume(tmp_path / "a.h5", draws=10**5, until=gf.until(ess=100), progress=False, chunk=20)
+    assert DRAWS < run.draws < 10**5
+    assert run.settings["ended"] == "until"
+
+
+def test_what_cannot_be_resumed(small, tmp_path):
+    with pytest.raises(ValueError, match="is no file"):
+        gf.resume(tmp_path / "none.h5")
+    run = sample(small, "collapsed", tmp_path / "a.h5")
+    gf.lift(run, key=KEY, draws=2, store=tmp_path / "lifted.h5", progress=False)
+    with pytest.raises(ValueError, match="was lifted from other draws"):
+        gf.resume(tmp_path / "lifted.h5")
+    sample(small, "collapsed", tmp_path / "b.h5", overwrite=True)
+    with gf.store.SampleFile.resume(tmp_path / "b.h5"), pytest.raises(ValueError, match="is being written by"):
+        gf.resume(tmp_path / "b.h5", draws=100)
+
+
+SCRIPT = """
+import sys, time, warnings, jax, numpy as np, gibbsformer as gf
+from gibbsformer.sampler.progress import Progress
+warnings.simplefilter("ignore")
+rng = np.random.default_rng(0)
+data = gf.PathInputs(rng.standard_normal((5, 4, 2)))
+posterior = gf.Posterior(gf.Network(4, (2,), (3, 3)), data, rng.standard_normal(5), 0.5)
+update = Progress.update
+def slow(self, chunk, report):
+    print(chunk.start + chunk.length, flush=True)
+    time.sleep(float(sys.argv[2]))
+Progress.update = slow
+gf.sample(posterior, "gibbs", key=jax.random.key(3), chains=2, warmup=4, draws=40, chunk=2, store=sys.argv[1],
+          progress=False)
+"""
+
+
+def test_killed_run_resumes_bit_for_bit(tmp_path):
+    script = textwrap.dedent(SCRIPT)
+    run = lambda path, pause: subprocess.Popen(  # noqa: E731
+        [sys.executable, "-c", script, str(path), str(pause)], stdout=subprocess.PIPE, text=True
+    )
+    whole = run(tmp_path / "whole.h5", 0)
+    assert whole.wait(timeout=240) == 0
+    for stop in (4, 24):  # at the end of the warm-up, and among the draws
+        path = tmp_path / f"{stop}.h5"
+        process = run(path, 0.2)
+        for line in process.stdout:
+            if int(line) >= stop:
+                break
+        time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        stored = gf.open(path).draws
+        assert stop - 4 <= stored < 40  # what was acknowledged is there
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", gf.ConvergenceWarning)
+            assert_equal(gf.open(tmp_path / "whole.h5"), gf.resume(path, progress=False))
