@@ -46,18 +46,26 @@ def against_nuts(task, widths) -> list[dict]:
     for N in widths:
         posterior = task.posterior(N)
         plans = {
-            "collapsed": ("collapsed", {"warmup": 100, "draws": 1000}),
+            "collapsed": ("collapsed", {"warmup": 100, "draws": 4000}),
             "gibbs": ("gibbs", {"warmup": 50 if N < 1000 else 5, "draws": {10: 1000, 100: 200}.get(N, 20)}),
         }
         for name, (kernel, options) in plans.items():
             run, seconds = timed_run(posterior, kernel, **options)
             rows.append({"N": N, "kernel": name, "ESS": effective(run), "seconds": seconds, "note": ""})
         if N == 10:
-            nuts, options, note = gf.NUTS(), {"warmup": 200, "draws": 250}, ""
+            nuts, options, note = gf.NUTS(space="weights"), {"warmup": 200, "draws": 250}, ""
         elif N <= 100:
-            nuts, options, note = gf.NUTS(initial_step_size=step_size), {"warmup": 40, "draws": 10}, "upper bound"
+            nuts, options, note = (
+                gf.NUTS(space="weights", initial_step_size=step_size),
+                {"warmup": 20, "draws": 5},
+                "upper bound",
+            )
         else:
-            nuts, options, note = gf.NUTS(initial_step_size=step_size), {"warmup": 0, "draws": 1}, "upper bound"
+            nuts, options, note = (
+                gf.NUTS(space="weights", initial_step_size=step_size),
+                {"warmup": 0, "draws": 1},
+                "upper bound",
+            )
         start = time.perf_counter()
         run = gf.sample(
             posterior, nuts, key=jax.random.key(1), chains=CHAINS, keep="order_parameters", progress=False,

@@ -14,9 +14,11 @@ import statistics
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import h5py
+import jax
 import numpy as np
 from harness import save, table
 
@@ -76,7 +78,39 @@ VARIANTS = {
 }
 
 
+def overhead(folder: Path) -> list[dict]:
+    """Seconds of real sampling runs with a file and without, alternating: what the store costs a user."""
+    import gibbsformer as gf
+
+    task = gf.tasks.hidden_markov_chain(key=jax.random.key(0))
+    cases = {
+        "collapsed, N=100, order parameters": (100, "collapsed", {"draws": 1000}),
+        "hmc, N=100, all weights": (100, gf.HMC(integration_steps=16), {"draws": 250, "init": "collapsed"}),
+    }
+    rows = []
+    for name, (N, kernel, options) in cases.items():
+        posterior, seconds = task.posterior(N), {True: [], False: []}
+        path = folder / "overhead.h5"
+        for repeat in range(4):
+            for stored in (True, False):
+                start = time.perf_counter()
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", gf.ConvergenceWarning)
+                    gf.sample(
+                        posterior, kernel, key=jax.random.key(1), warmup=50, progress=False, overwrite=True,
+                        store=path if stored else None, **options,
+                    )  # fmt: skip
+                if repeat:  # the first compiles
+                    seconds[stored].append(time.perf_counter() - start)
+        with_file, without = statistics.median(seconds[True]), statistics.median(seconds[False])
+        rows.append({"run": name, "file MB": path.stat().st_size / 1e6, "seconds with file": with_file,
+                     "seconds in memory": without, "overhead %": 100 * (with_file / without - 1)})  # fmt: skip
+    return rows
+
+
 def main(folder: Path) -> None:
+    runs = overhead(folder)
+    print(table(runs, {"run": "", **dict.fromkeys(list(runs[0])[1:], ".1f")}))
     rng = np.random.default_rng(0)
     rows = []
     for size in COMMITS:
@@ -101,7 +135,7 @@ def main(folder: Path) -> None:
                "atomic / both": ".2f"}  # fmt: skip
     print(table(rows, formats))
     kind = os.popen(f"stat -f -c %T {folder}").read().strip()
-    print(save("store", rows, repeats=REPEATS, file_system=kind, unit="MB/s"))
+    print(save("store", rows + runs, repeats=REPEATS, file_system=kind, unit="MB/s"))
 
 
 if __name__ == "__main__":

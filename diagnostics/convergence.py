@@ -15,6 +15,7 @@ from ..sampler import Run
 
 RHAT_LIMIT = 1.01  # Vehtari et al. 2021
 ESS_LIMIT = 400  # Vehtari et al. 2021: least bulk-ESS for stable R-hat and MCSE over 4 chains
+_ROUNDING = 0.85  # the running ESS that ``until`` looks at is an estimate with an error of several per cent
 EBFMI_LIMIT = 0.3  # Betancourt 2016
 
 
@@ -54,7 +55,10 @@ def moments(samples: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def convergence(run: Run) -> Convergence:
-    """Worst-case convergence diagnostics of a run, and what to do about them."""
+    """Worst-case convergence diagnostics of a run, and what to do about them.
+
+    Limits of R-hat and ESS are those asked by ``until``, 1.01 and 400 otherwise.
+    """
     U_a, U = run.order_parameters
     parts = [moments(samples) for samples in (U_a, *U)]
     worst = lambda name, reduce: float(reduce([reduce(p[name]) for p in parts]))  # noqa: E731
@@ -80,10 +84,13 @@ def convergence(run: Run) -> Convergence:
             f"{len(stuck)} of {run.chains} chains accept less than a third of what was aimed at ({_listed(stuck)}): "
             "the warm-up ended without adapting, lengthen it"
         )
-    if not rhat <= RHAT_LIMIT:
-        problems.append(f"R-hat reaches {rhat:.3f} (limit {RHAT_LIMIT}): chains disagree, run longer")
-    if not ess_bulk >= ESS_LIMIT:
-        problems.append(f"ESS falls to {ess_bulk:.0f} (limit {ESS_LIMIT}): draw more, or use an exact kernel")
+    asked = run.settings.get("until") or {}
+    rhat_limit = asked.get("rhat") or RHAT_LIMIT
+    ess_limit = _ROUNDING * asked["ess"] if asked.get("ess") else ESS_LIMIT
+    if not rhat <= rhat_limit:
+        problems.append(f"R-hat reaches {rhat:.3f} (limit {rhat_limit:g}): chains disagree, run longer")
+    if not ess_bulk >= ess_limit:
+        problems.append(f"ESS falls to {ess_bulk:.0f} (limit {ess_limit:g}): draw more, or use an exact kernel")
     if divergences:
         problems.append(f"{divergences} divergent transitions: raise target_acceptance or lengthen the warm-up")
     if ebfmi < EBFMI_LIMIT:

@@ -45,7 +45,7 @@ class Monitor:
     """Watches the order parameters of a run, chunk by chunk."""
 
     def __init__(self, chains: int, until: Until | None = None):
-        self._chains, self._until = chains, until
+        self.until = until
         self._began = time.perf_counter()
         self._series = np.zeros((chains, 0, 0))  # means of batches [chain, batch, entry]
         self._rest = self._series  # draws that do not fill a batch yet
@@ -88,7 +88,7 @@ class Monitor:
 
     def stop(self) -> str | None:
         """Why sampling may stop now, or None."""
-        asked, found = self._until, self._report
+        asked, found = self.until, self._report
         if asked is None:
             return None
         if asked.seconds is not None and time.perf_counter() - self._began >= asked.seconds:

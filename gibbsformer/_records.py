@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from .models import checks
 from .sampler import schema
 from .store import Column, SampleFile
 
+_LARGE, _NEARLY_ALL = 2**30, 0.9  # a file of this many bytes, this share of it weights, is worth a warning
+
 
 def columns(network, draws: Mapping, stats: Mapping) -> dict[str, Column]:
     """Columns of recorded draws and statistics, given as name -> anything with shape and dtype (per draw)."""
@@ -20,13 +23,19 @@ def columns(network, draws: Mapping, stats: Mapping) -> dict[str, Column]:
     return result | {name: Column("sample_stats", (), (), s.dtype) for name, s in stats.items()}
 
 
-def check_room(columns: Mapping[str, Column], chains: int, draws: int, path: Path | None) -> None:
+def check_room(columns: Mapping[str, Column], chains: int, draws: int, path: Path | None, told: bool = False) -> None:
     """Refuse before the start what would not fit at the end.
+
+    Args:
+        columns, chains, draws: what a run is to record.
+        path: sample file, or None for memory.
+        told: say on stderr how much a file needs and how much there is, and warn where it is nearly all weights.
 
     Raises:
         ValueError: says how much is needed, how much is free, and which options shrink it.
     """
-    needed = chains * draws * sum(int(np.prod(c.shape)) * np.dtype(c.dtype).itemsize for c in columns.values())
+    sizes = {name: int(np.prod(c.shape)) * np.dtype(c.dtype).itemsize * chains * draws for name, c in columns.items()}
+    needed = sum(sizes.values())
     argument = f"draws={draws} of {chains} chains"
     if path is None:
         checks.memory(argument, needed, "keep='order_parameters', fewer draws, or store='run.h5'")
@@ -34,11 +43,20 @@ def check_room(columns: Mapping[str, Column], chains: int, draws: int, path: Pat
     usage = os.statvfs(path.parent)
     available = usage.f_bavail * usage.f_frsize
     checks.room(argument, needed, available, f"disk in {str(path.parent)!r}", "keep='order_parameters' or fewer draws")
+    if told:
+        free = f"{available / 2**30:.3g} GiB free"
+        print(f"gibbsformer: {path.name} needs {needed / 2**20:.3g} MiB, {free}", file=sys.stderr)
+        weights = sum(n for name, n in sizes.items() if any(d.startswith("width_") for d in columns[name].dims))
+        if needed > _LARGE and weights > _NEARLY_ALL * needed:
+            print(
+                f"gibbsformer: {100 * weights // needed} % of it are weights: keep='order_parameters' (--keep) leaves "
+                "them out, thin= spaces them",
+                file=sys.stderr,
+            )
 
 
 def open_sink(path: Path | None, columns, posterior, test, settings, chains: int, draws: int, overwrite: bool):
     """A context manager with ``append(values, state, step)``: a sample file, or arrays in memory without a path."""
-    check_room(columns, chains, draws, path)
     if path is None:
         return Memory(columns, chains, draws)
     path_axes = ("example", "input", *(f"head_{l}" for l in range(1, posterior.network.depth + 1)))

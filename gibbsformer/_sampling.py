@@ -28,7 +28,7 @@ from .sampler import Collapsed, Run, driver, resolve_kernel, schema
 from .sampler.progress import STYLES, Progress
 
 _PRECISIONS = ("auto", "float32", "float64")
-_RECORDED = ("draws", "report", "ended", "resumed")  # attributes that commits write: they replace what settings say
+_RECORDED = ("draws", "until", "report", "ended")  # attributes that commits write: they replace what settings say
 _GIVEN = "given"  # init: positions by the user
 _BLOCK = 4096  # stored draws read at a time
 _PACKAGES = ("gibbsformer", "jax", "numpyro", "blackjax", "numpy", "h5py", "arviz")
@@ -127,9 +127,10 @@ def sample(
         "warmup": warmup,
         "draws": draws,
         "thin": thin,
+        "until": until and until._asdict(),
         "keep": keep,
         "precision": precision,
-        "init": _GIVEN if isinstance(init, Mapping) else init,
+        "init": init if init is None or isinstance(init, str) else _GIVEN,
         "chains_at_once": chains_at_once,
         "key_data": np.asarray(jax.random.key_data(key)).ravel().tolist(),
         "key_impl": str(jax.random.key_impl(key)),
@@ -144,9 +145,11 @@ def sample(
         raise checks.InputError(f"about={checks.brief(about)} cannot be stored ({error}): give plain values") from None
     with numerics():
         job = _prepare(posterior, kernel, settings, test, key)
+        records.check_room(job.columns, chains, draws, store, told=progress is True)
+        state = driver.start_chains(job.problem, _initial_positions(init, job, posterior, key))
+        driver.compiled(job.problem, state, chunk)  # refuses what does not fit, before there is a file
         sink = records.open_sink(store, job.columns, posterior, test, settings, chains, draws, overwrite)
         with sink as out:
-            state = driver.start_chains(job.problem, _initial_positions(init, job, posterior, key))
             out.append(_nothing(job), _leaves(state), 0, {})
             _drive(job, out, state, Monitor(chains, until), 0, warmup + draws, chunk, progress, store)
     return _finished(sink, store, posterior, settings, test)
@@ -238,6 +241,7 @@ def _prepare(posterior, kernel, settings, test, key) -> _Job:
 def _drive(job: _Job, out, state, monitor: Monitor, start: int, stop: int, chunk, progress, path) -> None:
     """Run the chains from record ``start`` to ``stop``, or as far as the monitor and the user let them."""
     warmup = job.settings["warmup"]
+    asked = monitor.until and monitor.until._asdict()
     with Progress(warmup, stop - warmup, progress, start) as bar, _interrupt.deferred() as interrupted:
         for part in driver.run_chains(job.problem, state, start, stop, chunk):
             first = min(max(0, warmup - part.start), part.length)
@@ -245,7 +249,7 @@ def _drive(job: _Job, out, state, monitor: Monitor, start: int, stop: int, chunk
             report = monitor.add(draws, stats)
             ended = "interrupt" if interrupted() else monitor.stop()
             done = part.start + part.length
-            recorded = {"draws": stop - warmup, "report": report._asdict(), "ended": ended}
+            recorded = {"draws": stop - warmup, "until": asked, "report": report._asdict(), "ended": ended}
             out.append(draws | stats, _leaves(part.state), done, recorded)
             bar.update(part, report)
             if ended:
@@ -307,6 +311,7 @@ def lift(
         shapes = jax.eval_shape(target.observe, data, test_xi, theta[0, 0], keys[0, 0])
         columns = records.columns(posterior.network, shapes, {n: s[0, 0] for n, s in stats.items()})
         batch = driver.capacity_of(posterior.network.weight_count * 8 * run.chains)
+        records.check_room(columns, run.chains, draws, path, told=progress)
         sink = records.open_sink(path, columns, posterior, run.test, settings, run.chains, draws, overwrite)
         with sink as out, tqdm(total=draws, disable=not progress, unit="draw", desc="lift") as bar:
             for start in range(0, draws, batch):

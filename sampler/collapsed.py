@@ -109,7 +109,7 @@ class Collapsed(Kernel):
     Source: docs/model.md, section 4.
     """
 
-    target_acceptance: float = 0.7
+    target_acceptance: float = 0.75
     max_doublings: int = 8
     initial_step_size: float = 0.5
     name: ClassVar[str] = "collapsed"

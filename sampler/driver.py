@@ -100,13 +100,9 @@ def run_chains(problem: Problem, state, start: int, stop: int, chunk: int | None
         start, stop: record numbers, warm-up included.
         chunk: records per chunk; default about one second's worth. Draws do not depend on it.
 
-    Raises:
-        ValueError: the chains do not fit in the device's memory (before anything runs).
     """
-    capacity = chunk or capacity_of(record_bytes(problem) * problem.plan.chains)
-    arrays = (problem.data, problem.test, problem.keys, state)
-    advance = _program(_advance, problem.plan, capacity, _shapes((*arrays, jnp.int32(0), jnp.int32(0))))
-    _check_memory(problem.plan, advance)
+    capacity, advance = compiled(problem, state, chunk)
+    arrays = (problem.data, problem.test, problem.keys)
     count = capacity if chunk else 1
     pending: Chunk | None = None
     clock, in_sink = time.perf_counter(), 0.0
@@ -114,7 +110,7 @@ def run_chains(problem: Problem, state, start: int, stop: int, chunk: int | None
         launched = None
         if start < stop:
             count = min(count, stop - start)
-            state, draws, stats = advance(*arrays[:3], state, jnp.int32(start), jnp.int32(count))
+            state, draws, stats = advance(*arrays, state, jnp.int32(start), jnp.int32(count))
             launched = Chunk(start, count, draws, stats, state)
             start += count
         if pending is not None:
@@ -127,6 +123,19 @@ def run_chains(problem: Problem, state, start: int, stop: int, chunk: int | None
                 aim = max(_SECONDS_PER_CHUNK, in_sink / _SINK_SHARE)
                 count = int(np.clip(aim * pending.length / max(elapsed, 1e-6), 1, min(2 * count, capacity)))
         pending = launched
+
+
+def compiled(problem: Problem, state, chunk: int | None = None):
+    """(capacity of a chunk, program that advances the chains by up to so many records).
+
+    Raises:
+        ValueError: the chains do not fit in the device's memory.
+    """
+    capacity = chunk or capacity_of(record_bytes(problem) * problem.plan.chains)
+    shapes = _shapes((problem.data, problem.test, problem.keys, state, jnp.int32(0), jnp.int32(0)))
+    advance = _program(_advance, problem.plan, capacity, shapes)
+    _check_memory(problem.plan, advance)
+    return capacity, advance
 
 
 def record_bytes(problem: Problem) -> int:

@@ -6,10 +6,11 @@ import sys
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from gibbsformer.__main__ import main
 
-VERBS = ("demo", "sample", "theory", "compare", "inspect")
+VERBS = ("demo", "sample", "resume", "theory", "compare", "inspect", "merge", "export")
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,45 @@ def test_sample_then_compare_and_inspect(sampled, capsys):
     assert "! ESS falls to" in capsys.readouterr().out
 
 
+def test_resume_merge_export_and_verify(own_arrays, capsys, tmp_path):
+    options = ["--task", str(own_arrays), "--width", "3", "--temperature", "0.5", "--warmup", "5", "--draws", "10"]
+    options += ["--chains", "2", "--quiet", "--kernel", "hmc", "--option", "integration_steps=3", "--thin", "2"]
+    files = []
+    for seed in ("1", "2"):
+        files.append(str(tmp_path / f"{seed}.h5"))
+        assert main(["sample", *options, "--out", files[-1], "--seed", seed]) == 0
+    assert main(["resume", files[0], "--draws", "15", "--quiet"]) == 0
+    assert "2 chains x 15 draws" in capsys.readouterr().out
+    assert main(["inspect", files[0], "--verify", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["complete"]
+    assert found["settings"]["options"]["integration_steps"] == 3
+    assert found["verified"]["draws"] == 15
+    assert main(["inspect", files[0], "--verify"]) == 0
+    assert "MiB with checksums" in capsys.readouterr().out
+
+    everything = str(tmp_path / "all.h5")
+    about = ["--out", everything]
+    assert main(["merge", *files, *about]) == 2  # different seeds are recorded as different runs
+    assert "about" in capsys.readouterr().err
+    assert main(["merge", files[0], files[0], *about]) == 2
+    assert "same key" in capsys.readouterr().err
+    part = tmp_path / "part.nc"
+    assert main(["export", files[0], "--variables", "U_a", "--thin", "5", "--out", str(part), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"file": str(part)}
+    with xr.open_dataset(part, group="posterior", engine="h5netcdf") as data:
+        assert dict(data.sizes) == {"chain": 2, "draw": 3}
+
+
+def test_stops_early_when_told_to(own_arrays, capsys, tmp_path):
+    command = ["sample", "--task", str(own_arrays), "--width", "3", "--temperature", "0.5", "--chains", "2", "--quiet"]
+    out = str(tmp_path / "run.h5")
+    assert main([*command, "--draws", "50000", "--until-ess", "100", "--out", out, "--require-converged"]) in (0, 3)
+    capsys.readouterr()
+    assert main(["inspect", out]) == 0
+    assert "stopped: ESS and R-hat as asked" in capsys.readouterr().out
+
+
 def test_theory(own_arrays, capsys):
     assert main(["theory", "--task", str(own_arrays), "--width", "5", "--temperature", "0.5", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -83,6 +123,15 @@ def test_theory(own_arrays, capsys):
         (["theory", "--width", "ten"], "invalid int value: 'ten'"),
         (["sample", "--kernel", "nutz", "--out", "r.h5"], "did you mean 'nuts'"),
         (["sample", "--kernel", "nuts"], "--out"),
+        (["sample", "--kernel", "nuts", "--option", "max_doubling=3", "--out", "r.h5"], "did you mean 'max_doublings'"),
+        (["sample", "--kernel", "nuts", "--option", "max_doublings", "--out", "r.h5"], "NAME=VALUE"),
+        (["sample", "--kernel", "gibbs", "--option", "steps=3", "--out", "r.h5"], "has none"),
+        (["sample", "--kernel", "sgld", "--option", "batch_size=101", "--out", "r.h5"], "batch_size=101"),
+        (["sample", "--until-rhat", "0.9", "--out", "r.h5"], "rhat=0.9"),
+        (["sample", "--thin", "0", "--out", "r.h5"], "thin=0"),
+        (["resume", "missing.h5"], "missing.h5"),
+        (["merge", "a.h5", "--out", "b.h5"], "two files or more"),
+        (["export", "missing.h5", "--out", "b.nc"], "missing.h5"),
         (["sample", "--draws", "0", "--out", "r.h5"], "draws=0"),
         (["sample", "--chains", "0", "--out", "r.h5"], "chains=0"),
         (["sample", "--out", "no/such/folder/r.h5"], "create it first"),

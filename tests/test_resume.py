@@ -27,15 +27,13 @@ KERNELS = {  # ensemble, windowed and memoryless warm-up; order parameters and w
 pytestmark = pytest.mark.filterwarnings("ignore::gibbsformer.ConvergenceWarning")
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     pass
 
 
 def sample(small, kernel, path, **options):
-    return gf.sample(
-        small.posterior, kernel, key=KEY, chains=4, warmup=WARMUP, draws=DRAWS, chunk=CHUNK, test=small.test, store=path,
-        progress=False, **options,
-    )  # fmt: skip
+    options |= {"chains": 4, "warmup": WARMUP, "draws": DRAWS, "chunk": CHUNK, "test": small.test, "progress": False}
+    return gf.sample(small.posterior, kernel, key=KEY, store=path, **options)
 
 
 def stop_after(monkeypatch, chunks):
@@ -45,7 +43,7 @@ def stop_after(monkeypatch, chunks):
     def update(self, chunk, report):
         left[0] -= 1
         if not left[0]:
-            raise Stopped
+            raise StoppedError
 
     monkeypatch.setattr(Progress, "update", update)
 
@@ -63,7 +61,7 @@ def test_resumed_run_is_bit_for_bit_the_uninterrupted_one(small, tmp_path, monke
         path = tmp_path / f"{chunks}.h5"
         with monkeypatch.context() as patch:
             stop_after(patch, chunks)
-            with pytest.raises(Stopped):
+            with pytest.raises(StoppedError):
                 sample(small, KERNELS[kernel], path)
         assert gf.open(path).draws == max(0, chunks * CHUNK - WARMUP)
         assert_equal(whole, gf.resume(path, progress=False, chunk=CHUNK))

@@ -1,4 +1,6 @@
-"""Every adjusted kernel leaves the posterior alone: chains that start at exact draws (lifted from collapsed ones) have
+"""Adjusted kernels leave the posterior alone, unadjusted ones are biased as theory says.
+
+Every adjusted kernel leaves the posterior alone: chains that start at exact draws (lifted from collapsed ones) have
 the same moments of U, f, block norms and train loss after hundreds of transitions, tuning included."""
 
 from functools import cache
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 import gibbsformer as gf
-from gibbsformer.models import marginal
+from gibbsformer.models import marginal, weight_space
 from gibbsformer.sampler import driver
 
 CAUGHT = 6  # standard errors; the tests fail at 4
@@ -101,3 +103,55 @@ def test_planted_faults_are_caught(exact, monkeypatch, function, fault):
         assert np.max(np.abs(z_scores(exact, "one layer", KERNELS["hmc"]))) > CAUGHT
     finally:
         driver._program.cache_clear()
+
+
+def loss_bias(exact, kernel, thin):
+    """(bias of the mean train loss, its standard error) of a long run that starts at exact draws."""
+    posterior, start, mean, error = exact("one layer")
+    run = gf.sample(
+        posterior, kernel, key=jax.random.key(4), chains=CHAINS, warmup=30, draws=150, thin=thin, init=start,
+        progress=False,
+    )  # fmt: skip
+    f = np.einsum("cdhn,pnh->cdp", np.asarray(run.variables["path_weights"])[:, 50:], posterior.data.flat)
+    loss = np.mean((f - posterior.y) ** 2, axis=(1, 2))
+    return loss.mean() - mean[-1], np.hypot(loss.std() / np.sqrt(CHAINS), error[-1])
+
+
+@pytest.mark.parametrize("batch_size", [None, 3])
+def test_bias_of_sgld_grows_with_the_step(exact, batch_size):
+    """First order in the step: twice the step gives twice the bias, and more as stability is lost."""
+    (one, error), (two, other) = (
+        loss_bias(exact, gf.SGLD(step_size=e, batch_size=batch_size), round(0.2 / e)) for e in (0.005, 0.01)
+    )
+    assert two > CAUGHT * other
+    assert 1.5 - 4 * error / one < two / one < 4 + 4 * error / one
+
+
+def test_mclmc_is_hardly_biased_at_its_default_step(exact):
+    bias, error = loss_bias(exact, gf.MCLMC(), 8)
+    assert abs(bias) < 4 * error
+
+
+def with_noise_of_twice_the_variance(self, key, position, gradient, batch, step_size):
+    import blackjax
+
+    return blackjax.sgld.build_kernel()(key, position, gradient, batch, step_size, temperature=2.0)
+
+
+def test_noise_of_the_wrong_variance_is_caught(exact, monkeypatch):
+    kernel = gf.SGLD(step_size=0.0025)  # nearly unbiased
+    monkeypatch.setattr(gf.SGLD, "_move", with_noise_of_twice_the_variance)
+    bias, error = loss_bias(exact, kernel, 80)
+    assert bias > 2 * CAUGHT * error
+
+
+def with_one_gradient_reversed(network, data, weights, indices, original=weight_space.estimate):
+    reverse = weights["V_1"] - 2 * (weights["V_1"] - jax.lax.stop_gradient(weights["V_1"]))
+    return original(network, data, weights | {"V_1": reverse}, indices)
+
+
+def test_wrong_sign_of_one_gradient_block_is_caught(exact, monkeypatch):
+    """An adjusted kernel would only be slowed down by it: accept/reject looks at the density alone."""
+    monkeypatch.setattr(weight_space, "estimate", with_one_gradient_reversed)
+    bias, error = loss_bias(exact, gf.SGLD(step_size=0.004), 20)
+    assert not abs(bias) < CAUGHT * error  # NaN where it runs away
