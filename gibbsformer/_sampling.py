@@ -320,7 +320,7 @@ def lift(
                 values = {n: np.asarray(v) for n, v in lifted.items()} | {n: s[:, part] for n, s in stats.items()}
                 out.append(values, [], min(part.stop, draws), {})
                 bar.update(min(batch, draws - start))
-    return _finished(sink, path, posterior, settings, run.test)
+    return _opened(sink, path, posterior, settings, run.test)
 
 
 def _observer(target):
@@ -343,16 +343,19 @@ def _observer(target):
 
 def _finished(sink, path, posterior, settings, test) -> Run:
     """The run as users get it, with a warning if its chains are not fit for use."""
-    if path is not None:
-        run = open(path)
-    else:
-        draws, stats = sink.split()
-        run = Run(posterior, draws, stats, settings, test)
+    run = _opened(sink, path, posterior, settings, test)
     if run.draws >= MIN_DRAWS:
         problems = convergence(run).problems
         if problems:
             warnings.warn("; ".join(problems), ConvergenceWarning, stacklevel=3)
     return run
+
+
+def _opened(sink, path, posterior, settings, test) -> Run:
+    if path is not None:
+        return open(path)
+    draws, stats = sink.split()
+    return Run(posterior, draws, stats, settings, test)
 
 
 def _initial_positions(init, job, posterior, key):
