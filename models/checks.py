@@ -113,7 +113,16 @@ def _number(argument: str, value) -> float:
 
 def memory(argument: str, needed: int, remedy: str) -> None:
     """Raise ValueError if ``needed`` bytes are more than the free memory of this machine."""
-    room(argument, needed, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "memory", remedy)
+    room(argument, needed, available_memory(), "memory", remedy)
+
+
+def available_memory() -> int:
+    """Bytes of this machine's memory that a new program could take; caches count as free where the system says so."""
+    try:
+        with open("/proc/meminfo") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def room(argument: str, needed: int, available: int, place: str, remedy: str) -> None:

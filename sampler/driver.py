@@ -11,7 +11,6 @@ the previous one is handed to the sink; neither device nor driver holds more tha
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterator
 from functools import lru_cache
@@ -217,7 +216,7 @@ def _check_memory(plan: Plan, program) -> None:
     device = jax.local_devices()[0]
     limit = (device.memory_stats() or {}).get("bytes_limit")
     if limit is None:
-        limit = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        limit = checks.available_memory()
     if needs is None:  # a backend that does not say
         return
     needed = needs.temp_size_in_bytes + 2 * needs.output_size_in_bytes + needs.argument_size_in_bytes

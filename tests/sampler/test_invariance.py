@@ -29,7 +29,8 @@ KERNELS = {
     "chees of all weights": gf.ChEES(space="weights", max_leapfrog_steps=30),
     "ghmc of all weights": gf.GHMC(space="weights"),
 }
-QUICK = ("chees", "ghmc")  # the others have the joint-distribution test of test_geweke.py on the same network
+# in the default run: the others have the joint-distribution test of test_geweke.py on two layers
+QUICK = {"one layer": set(KERNELS) - {"nuts"}, "two layers": {"ghmc"}}
 
 
 def statistics(run, posterior):
@@ -72,11 +73,7 @@ def z_scores(exact, network, kernel):
 
 @pytest.mark.parametrize(
     ("network", "kernel"),
-    [
-        pytest.param(n, k, marks=[pytest.mark.slow] * (n == "two layers" and k not in QUICK))
-        for n in NETWORKS
-        for k in KERNELS
-    ],
+    [pytest.param(n, k, marks=[pytest.mark.slow] * (k not in QUICK[n])) for n in NETWORKS for k in KERNELS],
 )
 def test_adjusted_kernel_leaves_the_posterior_alone(exact, assert_within, network, kernel):
     assert_within(z_scores(exact, network, KERNELS[kernel]), "statistic ")
@@ -117,7 +114,7 @@ def loss_bias(exact, kernel, thin):
     return loss.mean() - mean[-1], np.hypot(loss.std() / np.sqrt(CHAINS), error[-1])
 
 
-@pytest.mark.parametrize("batch_size", [None, 3])
+@pytest.mark.parametrize("batch_size", [None, pytest.param(3, marks=pytest.mark.slow)])
 def test_bias_of_sgld_grows_with_the_step(exact, batch_size):
     """First order in the step: twice the step gives twice the bias, and more as stability is lost."""
     (one, error), (two, other) = (
