@@ -156,4 +156,7 @@ def _finished_or_new(path, posterior, kernel, key, **options):
             pass  # not a readable run: it is the demo's own file name, so make it anew
     if options["progress"]:
         print(f"{kernel.name} at N={posterior.network.widths[0]}", file=sys.stderr)
-    return sample(posterior, kernel, key=key, store=path, overwrite=True, **options)
+    run = sample(posterior, kernel, key=key, store=path, overwrite=True, **options)
+    if run.settings["ended"] == "interrupt":
+        raise KeyboardInterrupt  # a part of a run is no result, and the user wants to stop
+    return run

@@ -368,6 +368,8 @@ def _initial_positions(init, job, posterior, key):
             f"init={checks.brief(init)} is for kernels over weights: leave it out, or choose such a kernel"
         )
     if not isinstance(init, Mapping):
+        if not isinstance(init, str):
+            raise checks.InputError(f"init is a {type(init).__name__}: give 'collapsed', or weights by name")
         checks.nearest("init", init, ("collapsed",))
         # a key that no chain of the run itself takes
         run = sample(
@@ -379,6 +381,9 @@ def _initial_positions(init, job, posterior, key):
     found = {name: np.shape(w) for name, w in init.items()}
     if found != shapes:
         raise checks.InputError(f"init has weights of shapes {found}: give {shapes}")
+    for name in shapes:
+        if not np.isfinite(init[name]).all():
+            raise checks.InputError(f"init has NaN or infinity in {name!r}: give finite weights")
     return target.from_weights({name: jax.numpy.asarray(init[name], dtype) for name in shapes})
 
 

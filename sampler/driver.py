@@ -2,10 +2,11 @@
 
 A chunk is a compiled scan over up to ``capacity`` records, of which the first ``count`` are taken: one compilation
 serves warm-up, draws and the last short chunk. Record r is one transition during the warm-up and ``thin`` of them
-afterwards. Transition i of chain c uses the key fold_in(fold_in(key, c), i), so draws do not depend on the chunks, the
-devices, or how many chains run beside. Chains are split over the devices of the host; each device takes its own
-without waiting, but for what ensemble kernels learn together in their warm-up. While a chunk runs on the device
-the previous one is handed to the sink; neither device nor driver holds more than two.
+afterwards. Chain c has the key fold_in(key, c), and folds in 2 i for transition i and 2 i + 1 for the record after it,
+so draws do not depend on the chunks, the devices, or how many chains run beside. Chains are split over the devices
+of the host; each device takes its own without waiting, but for what ensemble kernels learn together in their
+warm-up. While a chunk runs on the device the previous one is handed to the sink; neither device nor driver holds
+more than two.
 """
 
 from __future__ import annotations
@@ -98,7 +99,6 @@ def run_chains(problem: Problem, state, start: int, stop: int, chunk: int | None
         state: from ``start_chains``, or the state after record start - 1.
         start, stop: record numbers, warm-up included.
         chunk: records per chunk; default about one second's worth. Draws do not depend on it.
-
     """
     capacity, advance = compiled(problem, state, chunk)
     arrays = (problem.data, problem.test, problem.keys)

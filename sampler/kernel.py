@@ -6,6 +6,7 @@ A kernel is a frozen dataclass of plain options (so it is hashable, and recorded
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -58,7 +59,7 @@ class Setting(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kernel:
+class Kernel(abc.ABC):
     """A Markov kernel: transitions of single chains, and for ensemble kernels what the chains share.
 
     The first ``setting.warmup`` transitions may adapt; later ones leave the target's law alone (the unadjusted
@@ -69,27 +70,26 @@ class Kernel:
     keep: ClassVar[str] = schema.WEIGHTS  # what is recorded by default, see ``schema``
     float64_only: ClassVar[bool] = False
     least_chains: ClassVar[int] = 1
-    exact: ClassVar[bool] = True  # leaves the target's law alone; otherwise biased, less so at small steps
     pools: ClassVar[bool] = False  # the warm-up learns from all chains together, through ``pool``
 
+    @abc.abstractmethod
     def target(self, network: Network, weights: bool) -> Target:
         """The space this kernel explores for a network; ``weights`` says whether a draw must offer all weights."""
-        raise NotImplementedError
 
-    def check(self, posterior: Posterior, chains: int, warmup: int) -> None:
+    def check(self, posterior: Posterior, chains: int, warmup: int) -> None:  # noqa: B027 - most kernels fit any problem
         """Refuse options that do not fit the problem, by ``checks.InputError``."""
 
+    @abc.abstractmethod
     def init(self, setting: Setting, key: jax.Array, position):
         """State of a new chain at a position: a pytree."""
-        raise NotImplementedError
 
     def share(self, setting: Setting, states):
         """What all chains share at the start, given the states of all of them [chains, ..]."""
         return ()
 
+    @abc.abstractmethod
     def step(self, setting: Setting, key: jax.Array, index: jax.Array, number: jax.Array, state, shared):
         """Transition ``index`` (0-based, warm-up first) of chain ``number``: (state, statistics, news for ``pool``)."""
-        raise NotImplementedError
 
     def pool(self, setting: Setting, index: jax.Array, shared, news):
         """What the chains share after warm-up transition ``index``, given the news of all of them [chains, ..]."""

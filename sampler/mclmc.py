@@ -53,7 +53,6 @@ class MCLMC(window.GradientKernel):
     energy_variance: float = 5e-4
     step_size: float | None = None
     name: ClassVar[str] = "mclmc"
-    exact: ClassVar[bool] = False
 
     def __post_init__(self):
         super().__post_init__()

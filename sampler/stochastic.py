@@ -9,6 +9,7 @@ gradient whole, the likelihood of a batch of B examples times P / B, so gradient
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -32,7 +33,6 @@ class _Stochastic(Kernel):
     batch_size: int | None = None
     decay_power: float = 0.0
     decay_transitions: int = 1000
-    exact: ClassVar[bool] = False
 
     def __post_init__(self):
         checks.positive("step_size", self.step_size)
@@ -83,8 +83,9 @@ class _Stochastic(Kernel):
     def _gradients(self) -> int:
         return 1
 
+    @abc.abstractmethod
     def _move(self, key, position, gradient, batch, step_size):
-        raise NotImplementedError
+        """Position after one transition."""
 
 
 @dataclass(frozen=True, kw_only=True)

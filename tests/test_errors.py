@@ -244,6 +244,11 @@ CASES = {
     "until ess": (lambda: gf.until(ess=-1), "ess", "-1"),
     "progress": (lambda: sample(progress="bars"), "progress", "bars"),
     "init shapes": (lambda: sample(init={"a": np.ones(3)}), "init", "(3,)"),
+    "init array": (lambda: sample(init=np.ones(3)), "init", "ndarray"),
+    "init nan": (
+        lambda: sample(init={n: np.full((4, *s), np.nan) for n, s in NETWORK.weight_shapes.items()}, chains=4), "init",
+        "NaN",
+    ),
     "resume draws": (lambda: gf.resume("none.h5"), "none.h5", None),
     # prediction
     "predict shape": (lambda: gf.predict(gf.theory.gp(POSTERIOR), gf.PathInputs(np.ones((2, N_0, 3)))), "data_test",

@@ -4,13 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import gibbsformer as gf
-from gibbsformer.sampler import driver
+from gibbsformer.sampler import driver, window
+from gibbsformer.sampler.kernel import Kernel, Target
 
 KEY = jax.random.key(7)
 
@@ -62,6 +66,59 @@ def test_one_compilation_per_run(small, kernel):
         run(301)
         run(601)
     assert len(traced) == 1
+
+
+def test_kinetic_energy_is_summed_in_float64_whatever_the_momentum():
+    """A million equal terms: a float32 sum would be off by more than float32 rounding of one term."""
+    with jax.enable_x64(True):
+        momentum = {"a": jnp.full(10**6, 0.1, jnp.float32)}
+        energy = window.metric(jnp.ones(10**6, jnp.float32)).kinetic_energy(momentum)
+    assert energy.dtype == jnp.float64
+    np.testing.assert_allclose(energy, 0.5e6 * float(np.float32(0.1) * np.float32(0.1)), rtol=1e-12)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyRecorder(Kernel):
+    """Moves nothing; reports the key of each transition."""
+
+    name: ClassVar[str] = "keys"
+
+    def target(self, network, weights):
+        return KEY_TARGET
+
+    def init(self, setting, key, position):
+        return jax.random.key_data(key)
+
+    def step(self, setting, key, index, number, state, shared):
+        return state, {"key": jax.random.key_data(key)}, ()
+
+    def position(self, state):
+        return state
+
+
+KEY_TARGET = Target(
+    name="keys",
+    network=None,
+    data=lambda posterior, dtype: jnp.zeros(1),
+    initial=lambda data, key: jax.random.key_data(key),
+    log_density=lambda data, position: jnp.zeros(()),
+    observe=lambda data, test, position, key: {"key": jax.random.key_data(key), "start": position},
+)
+
+
+@pytest.mark.parametrize("thin", [1, 3])
+def test_every_random_key_is_used_once(thin):
+    """Keys of the start, of every transition and of every record differ, between chains too."""
+    plan = driver.Plan(KeyRecorder(), KEY_TARGET, warmup=4, chains=3, record=("key", "start"), thin=thin)
+    problem = driver.Problem(plan, jnp.zeros(1), None, driver.chain_keys(KEY, 3))
+    keys = []
+    for part in driver.run_chains(problem, driver.start_chains(problem), 0, 4 + 5, chunk=2):
+        first = max(0, 4 - part.start)
+        keys += [part.stats["key"], part.draws["key"][:, first:]]
+        start = part.draws["start"][:, -1]
+    keys = np.concatenate([k.reshape(-1, k.shape[-1]) for k in (*keys, start)])
+    assert len(keys) == 3 * (9 + 5 + 1)
+    assert len(np.unique(keys, axis=0)) == len(keys)
 
 
 def test_nothing_random_is_shared(small):
