@@ -59,8 +59,9 @@ class Monitor:
         self._report = Report(0, np.nan, np.nan, 0, (), ())
         self._judged_at, self._cost, self._judged_draws = 0.0, 0.0, 0
 
-    def add(self, draws: Mapping[str, np.ndarray], stats: Mapping[str, np.ndarray]) -> Report:
-        """Take the draws [chain, n, ..] of a chunk, warm-up left out, and report."""
+    def add(self, draws: Mapping[str, np.ndarray], stats: Mapping[str, np.ndarray], last: bool = False) -> Report:
+        """Take the draws [chain, n, ..] of a chunk, warm-up left out, and report; R-hat and ESS may be a little old,
+        but not after the last chunk."""
         if not draws["U_a"].shape[1]:
             return self._report
         U = [np.asarray(v, np.float64).reshape(*v.shape[:2], -1) for k, v in draws.items() if k.startswith("U_")]
@@ -76,7 +77,8 @@ class Monitor:
         self._add_moments(values)
         self._add_batches(values)
         now = time.perf_counter()
-        if now - self._judged_at > self._cost / _SHARE and self._count >= 1.02 * self._judged_draws:
+        due = now - self._judged_at > self._cost / _SHARE and self._count >= 1.02 * self._judged_draws
+        if due or last:
             rhat, ess = self._judge()
             self._judged_at, self._judged_draws = time.perf_counter(), self._count
             self._cost = self._judged_at - now

@@ -246,9 +246,9 @@ def _drive(job: _Job, out, state, monitor: Monitor, start: int, stop: int, chunk
         for part in driver.run_chains(job.problem, state, start, stop, chunk):
             first = min(max(0, warmup - part.start), part.length)
             draws, stats = ({n: v[:, first:] for n, v in each.items()} for each in (part.draws, part.stats))
-            report = monitor.add(draws, stats)
-            ended = "interrupt" if interrupted() else monitor.stop()
             done = part.start + part.length
+            report = monitor.add(draws, stats, last=done == stop)
+            ended = "interrupt" if interrupted() else monitor.stop()
             recorded = {"draws": stop - warmup, "until": asked, "report": report._asdict(), "ended": ended}
             out.append(draws | stats, _leaves(part.state), done, recorded)
             bar.update(part, report)

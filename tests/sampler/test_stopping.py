@@ -65,6 +65,14 @@ def test_time_budget_and_store(small, tmp_path):
     assert all(values.shape[1] == run.draws for values in (*run.variables.values(), *run.stats.values()))
 
 
+def test_stored_report_is_that_of_all_draws(small, tmp_path):
+    run = quiet(sample, small, draws=120, chunk=7, store=tmp_path / "run.h5")
+    report, verdict = run.settings["report"], gf.diagnostics.convergence(run)
+    assert report["draws"] == 120
+    # the file holds the same float64 draws, so the numbers are the same to rounding
+    np.testing.assert_allclose([report["rhat"], report["ess"]], [verdict.rhat, verdict.ess_bulk], rtol=1e-9)
+
+
 def test_ctrl_c_finishes_the_chunk_and_returns_what_there_is(small, tmp_path):
     sample(small, draws=2, chunk=1)  # compiled before the signal comes
     timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
