@@ -80,8 +80,9 @@ class Monitor:
         due = now - self._judged_at > self._cost / _SHARE and self._count >= 1.02 * self._judged_draws
         if due or last:
             rhat, ess = self._judge()
+            # the first time imports ArviZ, which says nothing about what the next will cost
+            self._cost = time.perf_counter() - now if self._judged_draws else 0.0
             self._judged_at, self._judged_draws = time.perf_counter(), self._count
-            self._cost = self._judged_at - now
         else:
             rhat, ess = self._report.rhat, self._report.ess
         frozen = ~self._moved & ~self._broken & (self._count > 1)
