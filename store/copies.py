@@ -19,7 +19,7 @@ import numpy as np
 
 from ..models import checks
 from . import journal, layout, lock
-from .reading import explained, reading
+from .reading import check_draws, checksums, explained, reading
 from .sample_file import checked_path, writing
 
 _BLOCK_BYTES = 16 * 2**20
@@ -78,7 +78,7 @@ def merge(paths: Sequence[str | os.PathLike], out: str | os.PathLike, overwrite:
             for path, file, own in zip(sources, files, ids, strict=True):
                 for name, column in columns.items():
                     source, copy = file[column.group][name], made[column.group][name]
-                    _copy_draws(path, source, copy, first, slice(0, draws))
+                    _copy_draws(path, source, checksums(file, name), copy, first, slice(0, draws))
                 first += len(own)
 
 
@@ -126,7 +126,7 @@ def export(
             _resize_draws(made, columns, draws)
             for name, column in columns.items():
                 source, copy = file[column.group][name], made[column.group][name]
-                _copy_draws(Path(path), source, copy, 0, slice(0, None, thin), mantissa_bits)
+                _copy_draws(Path(path), source, checksums(file, name), copy, 0, slice(0, None, thin), mantissa_bits)
 
 
 def _target(out, sources: list[Path], overwrite: bool) -> Path:
@@ -194,8 +194,8 @@ def _resize_draws(made: h5py.File, columns, draws: np.ndarray) -> None:
         made[column.group]["draw"][...] = draws
 
 
-def _copy_draws(path, source, target, first_chain: int, draws: slice, mantissa_bits: int | None = None) -> None:
-    """Copy draws of all chains of ``source``, in blocks of whole chunks of the target."""
+def _copy_draws(path, source, sums, target, first_chain: int, draws: slice, mantissa_bits: int | None = None) -> None:
+    """Copy draws of all chains of ``source``, in blocks of whole chunks of the target, checked on the way."""
     picked = range(source.shape[1])[draws]
     chunk = target.chunks[1]
     per_draw = max(1, int(np.prod(source.shape[2:])) * source.dtype.itemsize)
@@ -203,8 +203,11 @@ def _copy_draws(path, source, target, first_chain: int, draws: slice, mantissa_b
     for chain in range(source.shape[0]):
         for start in range(0, len(picked), count):
             part = picked[start : start + count]
+            read = slice(part.start, part[-1] + 1, part.step)
             with explained(path):
-                block = source[chain, part.start : part[-1] + 1 : part.step]
+                block = source[chain, read]
+                if sums is not None:
+                    check_draws(path, source, sums, chain, read, block)
             if mantissa_bits is not None and block.dtype.name in _MANTISSA_BITS:
                 block = _rounded(block, mantissa_bits)
             target[first_chain + chain, start : start + len(part)] = block

@@ -7,6 +7,7 @@ in the way, it is applied first if nobody writes or reads the file, and otherwis
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -28,6 +29,7 @@ _REQUIRED = (
     "observed_data/y",
     "sampler_state",
 )
+_DRAWS = tuple(f"{group}/" for group in layout.DRAW_GROUPS)
 _OWN_ATTRIBUTES = ("schema", "schema_version", "uuid")
 
 
@@ -113,22 +115,29 @@ def verify(path: str | os.PathLike) -> Verified:
     with reading(path) as file:
         draws, datasets, checked, unchecked = len(file["posterior/draw"]), 0, 0, 0
         for name, dataset in _datasets(file):
-            try:
-                for block in _blocks(dataset):
-                    dataset[block]
-            except (OSError, RuntimeError) as error:
-                raise checks.InputError(
-                    f"{path} is damaged: {name!r} cannot be read ({_reason(error)}), use a copy of the file"
-                ) from None
             lengths = {dim.label: n for dim, n in zip(dataset.dims, dataset.shape, strict=True)}
             if lengths.get("draw", draws) != draws:
                 raise checks.InputError(
                     f"{path} is damaged: {name!r} has {lengths['draw']} draws and 'posterior/draw' {draws}, "
                     "use a copy of the file"
                 )
+            is_column = name.startswith(_DRAWS) and not dataset.is_scale
+            sums = checksums(file, name.rpartition("/")[2]) if is_column else None
+            try:
+                if sums is None:
+                    for block in _blocks(dataset):
+                        dataset[block]
+                else:
+                    for chain, part in itertools.product(range(dataset.shape[0]), _whole_draws(dataset)):
+                        check_draws(path, dataset, sums, chain, part, dataset[chain, part])
+            except (OSError, RuntimeError) as error:
+                raise checks.InputError(
+                    f"{path} is damaged: {name!r} cannot be read ({_reason(error)}), use a copy of the file"
+                ) from None
             datasets += 1
-            checked += dataset.fletcher32 * dataset.nbytes
-            unchecked += (not dataset.fletcher32) * dataset.nbytes
+            known = dataset.fletcher32 or sums is not None
+            checked += known * dataset.nbytes
+            unchecked += (not known) * dataset.nbytes
         sampler_state.read(path, file["sampler_state"])
         return Verified(draws, datasets, checked, unchecked)
 
@@ -205,6 +214,22 @@ def explained(path: Path) -> Iterator[None]:
         raise checks.InputError(f"{path} {what}") from None
 
 
+def check_draws(path, dataset: h5py.Dataset, sums: h5py.Dataset, chain: int, draws: slice, values: np.ndarray) -> None:
+    """Raise ValueError unless these draws of one chain, as read from ``dataset``, have the checksums stored."""
+    wrong = np.flatnonzero(layout.crc32(values[None])[0] != sums[chain, draws])
+    if wrong.size:
+        draw = draws.start + wrong[0] * (draws.step or 1)
+        raise checks.InputError(
+            f"{path} is damaged: the checksum of {dataset.name[1:]!r} does not fit in chain {chain}, draw {draw}, "
+            "use a copy of the file"
+        )
+
+
+def checksums(file: h5py.File, name: str) -> h5py.Dataset | None:
+    """The checksums [chain, draw] of a column whose draws have their own."""
+    return file.get(f"{layout.CHECKSUMS}/{name}")
+
+
 def _datasets(file: h5py.File) -> list[tuple[str, h5py.Dataset]]:
     found: list[tuple[str, h5py.Dataset]] = []
     file.visititems(lambda name, item: found.append((name, item)) if isinstance(item, h5py.Dataset) else None)
@@ -213,6 +238,11 @@ def _datasets(file: h5py.File) -> list[tuple[str, h5py.Dataset]]:
 
 def _blocks(dataset: h5py.Dataset) -> Iterator:
     return dataset.iter_chunks() if dataset.chunks and dataset.size else iter([()])
+
+
+def _whole_draws(dataset: h5py.Dataset) -> Iterator[slice]:
+    count = dataset.chunks[1]
+    return (slice(i, min(i + count, dataset.shape[1])) for i in range(0, dataset.shape[1], count))
 
 
 def _reason(error: BaseException) -> str:

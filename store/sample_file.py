@@ -84,7 +84,7 @@ class SampleFile:
                 file.attrs["uuid"] = identity
                 file.attrs["settings"] = json.dumps(settings)
                 ids = np.arange(chains) if isinstance(chains, int) else np.asarray(chains)
-                layout.create_draws(file, columns, labels, ids)
+                layout.create_draws(file, columns, labels, ids, crc=True)
                 for group, content in constants.items():
                     for name, (dims, values) in content.items():
                         layout.write_array(file.require_group(group), name, dims, values, labels)
@@ -173,13 +173,17 @@ class SampleFile:
         file, start = self._file, self.length
         self._backing.release(*sampler_state.unused(file["sampler_state"]))
         if stop > start:
-            for group in {column.group for column in self.columns.values()}:
+            sums = file.get(layout.CHECKSUMS, {})
+            for group in {column.group for column in self.columns.values()} | ({layout.CHECKSUMS} if sums else set()):
                 file[group]["draw"].resize((stop,))
                 file[group]["draw"][start:] = np.arange(start, stop)
             for name, column in self.columns.items():
                 dataset = file[column.group][name]
                 dataset.resize(stop, axis=1)
                 dataset[:, start:] = values[name]
+                if name in sums:
+                    sums[name].resize(stop, axis=1)
+                    sums[name][:, start:] = layout.crc32(values[name])
         sampler_state.write(file["sampler_state"], state)
         file["sampler_state"].attrs["step"] = step
         for name, text in texts.items():

@@ -79,7 +79,9 @@ def test_damaged_metadata(path):
 def test_a_flipped_byte_is_found_by_verify(toy, path):
     content = path.read_bytes()
     assert verify(path).draws == toy.DRAWS
-    wanted = {"posterior/V_0": toy.draws(1)["V_0"][1, 1].tobytes(), "constant_data/xi": np.arange(50.0, 60).tobytes(),
+    wanted = {"posterior/V_0": toy.draws(1)["V_0"][1, 1].tobytes(),
+              "posterior/U_1": toy.draws(1)["U_1"][1, 1].tobytes(),
+              "constant_data/xi": np.arange(50.0, 60).tobytes(),
               "sampler_state": toy.state(1)[0].tobytes()}  # fmt: skip
     for name, stored in wanted.items():
         position = content.index(stored) + 3
