@@ -1,6 +1,6 @@
 """Continuing a stored run: bit for bit what the uninterrupted run draws, wherever it was stopped, also by kill -9."""
 
-import os
+import random
 import signal
 import subprocess
 import sys
@@ -96,40 +96,49 @@ def test_what_cannot_be_resumed(small, tmp_path):
 
 
 SCRIPT = """
-import sys, time, warnings, jax, numpy as np, gibbsformer as gf
+import sys, warnings, jax, numpy as np, gibbsformer as gf
 from gibbsformer.sampler.progress import Progress
+jax.config.update("jax_compilation_cache_dir", sys.argv[2])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 warnings.simplefilter("ignore")
-rng = np.random.default_rng(0)
-data = gf.PathInputs(rng.standard_normal((5, 4, 2)))
-posterior = gf.Posterior(gf.Network(4, (2,), (3, 3)), data, rng.standard_normal(5), 0.5)
-update = Progress.update
-def slow(self, chunk, report):
-    print(chunk.start + chunk.length, flush=True)
-    time.sleep(float(sys.argv[2]))
-Progress.update = slow
-gf.sample(posterior, "gibbs", key=jax.random.key(3), chains=2, warmup=4, draws=40, chunk=2, store=sys.argv[1],
-          progress=False)
+Progress.update = lambda self, chunk, report: print(chunk.start + chunk.length, flush=True)
+path, options = sys.argv[1], {"chunk": 3, "progress": False}
+try:
+    gf.resume(path, **options)
+except ValueError:
+    rng = np.random.default_rng(0)
+    data = gf.PathInputs(rng.standard_normal((5, 4, 2)))
+    posterior = gf.Posterior(gf.Network(4, (2,), (3, 3)), data, rng.standard_normal(5), 0.5)
+    gf.sample(posterior, "gibbs", key=jax.random.key(3), chains=2, warmup=60, draws=600, store=path, **options)
 """
 
 
-def test_killed_run_resumes_bit_for_bit(tmp_path):
-    script = textwrap.dedent(SCRIPT)
-    run = lambda path, pause: subprocess.Popen(  # noqa: E731
-        [sys.executable, "-c", script, str(path), str(pause)], stdout=subprocess.PIPE, text=True
-    )
-    whole = run(tmp_path / "whole.h5", 0)
-    assert whole.wait(timeout=240) == 0
-    for stop in (4, 24):  # at the end of the warm-up, and among the draws
-        path = tmp_path / f"{stop}.h5"
-        process = run(path, 0.2)
-        for line in process.stdout:
-            if int(line) >= stop:
-                break
-        time.sleep(0.05)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        stored = gf.open(path).draws
-        assert stop - 4 <= stored < 40  # what was acknowledged is there
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", gf.ConvergenceWarning)
-            assert_equal(gf.open(tmp_path / "whole.h5"), gf.resume(path, progress=False))
+def start(path, cache):
+    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(path), str(cache)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("trials", [12, pytest.param(200, marks=pytest.mark.slow)])
+def test_killed_runs_resume_bit_for_bit(tmp_path, trials):
+    """Sampling processes are killed at random moments, and what goes on after them is killed too."""
+    cache, rng = tmp_path / "cache", random.Random(trials)
+    whole = start(tmp_path / "whole.h5", cache)
+    whole.communicate(timeout=240)
+    assert whole.returncode == 0
+    killed = files = 0
+    while killed < trials:
+        path = tmp_path / f"{files}.h5"
+        process = start(path, cache)
+        acknowledged = [int(process.stdout.readline() or 660)]
+        time.sleep(rng.uniform(0.0, 0.3))
+        process.kill()
+        acknowledged += [int(line) for line in process.communicate()[0].splitlines()]
+        killed += process.returncode == -signal.SIGKILL
+        stored = gf.open(path)
+        assert max(0, acknowledged[-1] - 60) <= stored.draws <= 600
+        if stored.draws > 400 or killed == trials:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", gf.ConvergenceWarning)
+                assert_equal(gf.open(tmp_path / "whole.h5"), gf.resume(path, progress=False))
+            files += 1
+    assert files > 1
