@@ -2,18 +2,34 @@
 
 from .compare import compare
 from .convergence import Convergence, ConvergenceWarning, convergence, moments
+from .finite_width import FiniteWidth, finite_width
+from .heads import head_drops, head_scores, prune, pruning_curve, pruning_order
+from .kernels import Alignment, alignment, path_kernels, renormalized_kernel
 from .monitor import Until
-from .predictor import Prediction, accuracy, accuracy_error, predict
+from .predictor import GeneralizationError, Prediction, accuracy, accuracy_error, generalization_error, predict
 
 __all__ = [
+    "Alignment",
     "Convergence",
     "ConvergenceWarning",
+    "FiniteWidth",
+    "GeneralizationError",
     "Prediction",
     "Until",
     "accuracy",
     "accuracy_error",
+    "alignment",
     "compare",
     "convergence",
+    "finite_width",
+    "generalization_error",
+    "head_drops",
+    "head_scores",
     "moments",
+    "path_kernels",
     "predict",
+    "prune",
+    "pruning_curve",
+    "pruning_order",
+    "renormalized_kernel",
 ]

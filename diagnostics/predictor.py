@@ -11,7 +11,7 @@ from ..sampler import Run
 from ..theory import Theory, conditional_mean, conditional_predictor
 from .convergence import warn_of_bad_chains
 
-_VARIANCE_DRAWS = 256  # draws that the mean conditional variance is averaged over: it varies little between draws
+_VARIANCE_DRAWS = 64  # draws that the mean conditional variance is averaged over: it varies little between draws
 _RESAMPLES = 400  # bootstrap resamples: the standard error itself is then known to 4 %
 _BLOCKS = 8  # blocks per chain for error bars: long enough to be nearly independent, enough of them to count
 
@@ -22,6 +22,14 @@ class Prediction(NamedTuple):
     mean: np.ndarray
     variance: np.ndarray
     blocks: np.ndarray | None = None
+
+
+class GeneralizationError(NamedTuple):
+    """Mean squared test error of a draw of f: total = bias + variance, squared units, averaged over the test set."""
+
+    bias: float
+    variance: float
+    total: float
 
 
 def predict(source: Theory | Run, data_test: PathInputs) -> Prediction:
@@ -118,6 +126,21 @@ def accuracy_error(prediction: Prediction, y_test) -> float:
     B = len(prediction.blocks)
     shares = np.random.default_rng(0).multinomial(B, np.full(B, 1 / B), size=_RESAMPLES) / B
     return float(_hits(shares @ prediction.blocks, labels).std())
+
+
+def generalization_error(prediction: Prediction, y_test) -> GeneralizationError:
+    """<(f(x) - y)^2> over posterior and test set, split in (<f> - y)^2 and the variance of f.
+
+    Args:
+        prediction: from ``predict``.
+        y_test: labels [Q], any real numbers.
+
+    Raises:
+        ValueError: labels of another number than the predictions.
+    """
+    labels = _labels(prediction, y_test)
+    bias, variance = float(np.mean((prediction.mean - labels) ** 2)), float(np.mean(prediction.variance))
+    return GeneralizationError(bias, variance, bias + variance)
 
 
 def _hits(mean, labels):

@@ -8,9 +8,25 @@ See docs/ for the model, its notation and guides.
 
 from importlib.metadata import version as _version
 
-from . import diagnostics, models, sampler, store, tasks, theory
+from . import diagnostics, figures, models, sampler, store, tasks, theory
 from ._sampling import lift, open, resume, sample, until
-from .diagnostics import ConvergenceWarning, accuracy, accuracy_error, compare, predict
+from .diagnostics import (
+    ConvergenceWarning,
+    accuracy,
+    accuracy_error,
+    alignment,
+    compare,
+    finite_width,
+    generalization_error,
+    head_drops,
+    head_scores,
+    path_kernels,
+    predict,
+    prune,
+    pruning_curve,
+    pruning_order,
+    renormalized_kernel,
+)
 from .models import Attention, Network, OrderParameters, PathInputs, Posterior, contract
 from .sampler import (
     GHMC,
@@ -52,13 +68,24 @@ __all__ = [
     "Run",
     "accuracy",
     "accuracy_error",
+    "alignment",
     "compare",
     "contract",
     "diagnostics",
+    "figures",
+    "finite_width",
+    "generalization_error",
+    "head_drops",
+    "head_scores",
     "lift",
     "models",
     "open",
+    "path_kernels",
     "predict",
+    "prune",
+    "pruning_curve",
+    "pruning_order",
+    "renormalized_kernel",
     "resume",
     "sample",
     "sampler",

@@ -71,6 +71,18 @@ def _parser() -> argparse.ArgumentParser:
     theory = _verb(verbs, "theory", _theory, "solve the large-N theory of a task")
     _problem_options(theory)
 
+    figure = _verb(verbs, "figure", _figure, "a figure of the paper: picture, numbers and sample files in a folder")
+    figure.add_argument("name", metavar="NAME", help="1c, 2c, 2d or 2e")
+    figure.add_argument("--out", default="figures", metavar="DIR", help="folder to write (default %(default)s)")
+    figure.add_argument("--seeds", type=int, nargs="+", default=[0], help="one task per seed; several give bands")
+    figure.add_argument("--widths", type=int, nargs="+", metavar="N", help="widths (default: the paper's)")
+    figure.add_argument(
+        "--examples", type=int, default=100, metavar="P", help="training examples (default %(default)s)"
+    )
+    figure.add_argument("--draws", type=int, default=500, help="exact draws per chain (default %(default)s)")
+    figure.add_argument("--quick", action="store_true", help="few widths and draws: the layout in seconds")
+    figure.add_argument("--quiet", action="store_true", help="no progress on stderr")
+
     compare = _verb(verbs, "compare", _compare, "a sample file beside the theory")
     compare.add_argument("file", metavar="FILE", help="sample file")
 
@@ -240,6 +252,24 @@ def _theory(options) -> int:
     task, posterior = _problem(options)
     found = theory_findings(theory.solve(posterior), theory.gp(posterior), task.test_set)
     print(json.dumps(found) if options.json else render_theory(found))
+    return 0
+
+
+def _figure(options) -> int:
+    from .figures import figure
+
+    files = figure(
+        options.name,
+        options.out,
+        seeds=options.seeds,
+        widths=options.widths,
+        examples=options.examples,
+        draws=options.draws,
+        progress=not (options.quiet or options.json),
+        quick=options.quick,
+    )
+    shown = [str(file) for file in files]
+    print(json.dumps({"files": shown}) if options.json else "written: " + ", ".join(shown))
     return 0
 
 

@@ -3,8 +3,6 @@ side by side, as tables and figures."""
 
 from __future__ import annotations
 
-import dataclasses
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +10,12 @@ import jax
 import numpy as np
 
 from . import tasks, theory
-from ._sampling import open as open_run
-from ._sampling import sample
-from .diagnostics import accuracy, accuracy_error, compare, convergence, figures, predict
-from .models import checks
+from .diagnostics import accuracy, accuracy_error, compare, convergence, predict
+from .figures import drawing, made_folder
+from .figures.hidden_markov import GP_LINES, WIDTHS
+from .figures.runs import finished_or_new
 from .sampler import NUTS, Collapsed
 
-WIDTHS = (10, 30, 50, 100, 300, 500, 1000)  # figure 2c
-GP_LINES = {"all paths": None, "good path": ("good",), "good + denoising": ("good", "denoising")}
 _EXACT = {"chains": 4, "warmup": 100, "draws": 1000}
 
 
@@ -38,24 +34,21 @@ def demo(out: str | Path, seed: int = 0, chains: int = 2, warmup: int = 300, dra
     Returns:
         (findings: plain values, files written).
     """
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise checks.InputError(f"out={str(out)!r} cannot be a folder ({error.strerror}): choose another") from None
+    folder = made_folder(out)
     key = jax.random.key(seed)
     task = tasks.hidden_markov_chain(key=key)
     test, labels = task.test_inputs, task.test_set[1]  # type: ignore[index]  # this task always has a test set
     posteriors = {N: task.posterior(N) for N in WIDTHS}
-    solved = {N: theory.solve(p) for N, p in posteriors.items()}
-    gp = {name: theory.gp(posteriors[10], paths) for name, paths in GP_LINES.items()}
+    solutions = theory.grid(posteriors[10], WIDTHS, (task.temperature,))
+    solved = {N: solutions[i, 0] for i, N in enumerate(WIDTHS)}
+    gp = {name: theory.gp(posteriors[10], paths) for name, paths in GP_LINES["2c"].items()}
     options = {"progress": not quiet, "about": {"task": "hmm", "seed": seed, **task.settings}}
 
     exact = {}
     for i, (N, posterior) in enumerate(posteriors.items()):
         path = folder / f"exact_N{N}.h5"
-        exact[N] = _finished_or_new(path, posterior, Collapsed(), jax.random.fold_in(key, i), **_EXACT, **options)
-    nuts = _finished_or_new(
+        exact[N] = finished_or_new(path, posterior, Collapsed(), jax.random.fold_in(key, i), **_EXACT, **options)
+    nuts = finished_or_new(
         folder / "run.h5", posteriors[10], NUTS(space="weights"), jax.random.fold_in(key, len(WIDTHS)),
         chains=chains, warmup=warmup, draws=draws, test=(test, labels), precision="float32", **options,
     )  # fmt: skip
@@ -73,16 +66,17 @@ def demo(out: str | Path, seed: int = 0, chains: int = 2, warmup: int = 300, dra
             name: convergence(run)._asdict() for name, run in [("exact, N=10", exact[10]), ("NUTS, N=10", nuts)]
         },
     }
-    files = figures.save(
-        figures.accuracy_figure(
-            theory=(WIDTHS, [row["theory"] for row in found["accuracy"]]),
-            gp=found["gp_accuracy"],
-            exact=figures.Points(WIDTHS, *zip(*scored.values(), strict=True)),
-            weights=figures.Points([10], *([value] for value in found["nuts_accuracy"])),
-        ),
-        folder,
-        "accuracy",
+    figure, (axes,) = drawing.new_figure()
+    drawing.accuracy_axes(
+        axes,
+        theory=drawing.Points(WIDTHS, [row["theory"] for row in found["accuracy"]], [0.0] * len(WIDTHS)),
+        gp=found["gp_accuracy"],
+        exact=drawing.Points(WIDTHS, *zip(*scored.values(), strict=True)),
+        weights=drawing.Points([10], *([value] for value in found["nuts_accuracy"])),
+        kernel="NUTS",
     )
+    axes.set_title("hidden Markov chain task")
+    files = drawing.save(figure, folder, "accuracy")
     mean = lambda run: run.order_parameters.U[0].mean((0, 1))  # noqa: E731
     panels = {
         "theory, $N=10$": solved[10].U[0],
@@ -90,7 +84,7 @@ def demo(out: str | Path, seed: int = 0, chains: int = 2, warmup: int = 300, dra
         "NUTS, $N=10$": mean(nuts),
         "exact, $N=1000$": mean(exact[1000]),
     }
-    files += figures.save(figures.order_parameter_figure(panels, test.path_names), folder, "order_parameters")
+    files += drawing.save(drawing.order_parameter_figure([panels], test.path_names), folder, "order_parameters")
     return found, [folder / "run.h5", *(folder / f"exact_N{N}.h5" for N in WIDTHS), *files]
 
 
@@ -139,24 +133,3 @@ def render(found: dict[str, Any]) -> str:
         )
         lines += [f"! {problem}" for problem in c["problems"]]
     return "\n".join(lines)
-
-
-def _finished_or_new(path, posterior, kernel, key, **options):
-    """The run at ``path`` if it is complete and of the same settings; otherwise sample it anew."""
-    wanted = {name: options[name] for name in ("chains", "warmup", "draws", "about")}
-    wanted |= {"kernel": kernel.name, "options": dataclasses.asdict(kernel)}
-    if path.exists():
-        try:
-            run = open_run(path)
-            same = all(run.settings.get(name) == value for name, value in wanted.items())
-            if same and run.draws == options["draws"]:
-                print(f"using the finished run in {path}", file=sys.stderr)
-                return run
-        except checks.InputError:
-            pass  # not a readable run: it is the demo's own file name, so make it anew
-    if options["progress"]:
-        print(f"{kernel.name} at N={posterior.network.widths[0]}", file=sys.stderr)
-    run = sample(posterior, kernel, key=key, store=path, overwrite=True, **options)
-    if run.settings["ended"] == "interrupt":
-        raise KeyboardInterrupt  # a part of a run is no result, and the user wants to stop
-    return run

@@ -1,7 +1,7 @@
 """Log-densities: attention, path contraction, the network in weight space, its order parameters."""
 
 from .attention import Attention
-from .network import Network, OrderParameters, draw_prior, order_parameters, path_weights
+from .network import Network, OrderParameters, Weights, draw_prior, order_parameters, path_weights
 from .paths import PathInputs, contract
 from .posterior import Posterior
 
@@ -11,6 +11,7 @@ __all__ = [
     "OrderParameters",
     "PathInputs",
     "Posterior",
+    "Weights",
     "contract",
     "draw_prior",
     "order_parameters",

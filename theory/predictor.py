@@ -16,8 +16,6 @@ from ..models.numerics import numerics
 from ..models.path_kernel import combine, mean_path_weights, path_kernel
 from ..models.paths import PathInputs
 
-_DRAWS = 64  # order parameters treated in one batch; bounds memory at _DRAWS * P_test * P numbers
-
 
 def conditional_mean(
     U_1: Float[np.ndarray, "D H H"],
@@ -63,29 +61,20 @@ def conditional_predictor(
         Means [D, Q] and variances [D, Q], float64. NaN where K + T I is not positive definite in float64.
     """
     with numerics():
-        kernel = path_kernel(train.flat)
-        per_path = [np.moveaxis(data.flat, -1, 0) for data in (test, train)]
-        cross = np.matmul(per_path[0][:, None], per_path[1][None].transpose(0, 1, 3, 2))  # [H, H, Q, P]
-        own = np.einsum("qnh,qng->hgq", test.flat, test.flat, optimize=True)
-        scaled = variance * np.asarray(U_1, np.float64)
-        batches = [
-            _predict(scaled[i : i + _DRAWS], kernel, y, temperature, cross, own) for i in range(0, len(scaled), _DRAWS)
-        ]
-        means, variances = (np.concatenate([np.asarray(b) for b in part]) for part in zip(*batches, strict=True))
-    return means, variances
+        U = variance * np.asarray(U_1, np.float64)
+        found = _predict(U, path_kernel(train.flat), train.flat, y, temperature, test.flat)
+    return np.asarray(found[0]), np.asarray(found[1])
 
 
 @jax.jit
-def _predict(U, kernel, y, temperature, cross, own):
-    Q, P = cross.shape[-2:]
-    flat = U.reshape(len(U), -1)
-    k = (flat @ cross.reshape(flat.shape[1], -1)).reshape(-1, Q, P)
-    prior = flat @ own.reshape(flat.shape[1], -1)
+def _predict(U, kernel, train, y, temperature, test):
+    flat = train.reshape(len(train), -1)
 
-    def one(args):
-        u, k, prior = args
-        chol = jnp.linalg.cholesky(combine(kernel, u) + temperature * jnp.eye(P))
+    def one(u):
+        combined = test @ u  # contracted per draw: all path-path kernels [H, H, Q, P] would not fit for many paths
+        k = combined.reshape(len(test), -1) @ flat.T
+        chol = jnp.linalg.cholesky(combine(kernel, u) + temperature * jnp.eye(len(train)))
         half = jax.scipy.linalg.solve_triangular(chol, jnp.concatenate([k, y[None]]).T, lower=True)
-        return half[:, :-1].T @ half[:, -1], prior - jnp.sum(half[:, :-1] ** 2, axis=0)
+        return half[:, :-1].T @ half[:, -1], jnp.sum(combined * test, (1, 2)) - jnp.sum(half[:, :-1] ** 2, axis=0)
 
-    return jax.lax.map(one, (U, k, prior))
+    return jax.lax.map(one, U)

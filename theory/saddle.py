@@ -3,17 +3,22 @@ r"""The large-N theory: the saddle point of the collapsed posterior (docs/model.
 At N -> infinity with P/N fixed the order parameters concentrate where the action is least. In the Bartlett
 coordinates of ``models.collapsed`` (U_l = C_l C_l^T, C_l = sigma_l (I (x) C_{l+1}) M_l) the entropies separate:
 
-    S = sum_{l=L+1..1} N_l [ |M_l|^2 - 2 log det M_l - k_l log sigma_l^2 ] + log det(K + T I) + y^T (K + T I)^{-1} y
+    S = sum_{l=L+1..1} N_l [ |M_l|^2 - 2 log det M_l - k_l log sigma_l^2 ] + E(U_1)          (E: ``energy``)
 
 This is -2 x the large-N exponent of the collapsed density. It is minimised by a trust-region Newton method (SciPy) with
-the exact Hessian: the data term is differentiated in closed form in U_1, the rest by JAX.
+the exact Hessian. Coordinates are of order one at every width and temperature, so the solution at one (N, T) is a good
+start for its neighbours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import itertools
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +28,18 @@ import scipy.optimize
 from ..models import Posterior, checks
 from ..models.collapsed import CollapsedData, Layout, bartlett_factors, layout, order_parameters
 from ..models.numerics import numerics
-from ..models.path_kernel import PathKernel, block_bytes, log_likelihood, symmetric_blocks
+from ..models.path_kernel import block_bytes
 from ..models.paths import PathInputs
+from .energy import derivative_data, derivatives, energy
 
 GRADIENT_TOLERANCE = 1e-8  # max |d (S / max N) / d theta|: U then agrees with the saddle to about 1e-7 relative
 _MAX_ITERATIONS = 500
+_SPREAD = 0.5  # of random starts, in coordinates that are of order one
+_SAME = 1e-4  # solutions whose U_1 differ by less, relative to its largest entry, are one
+
+
+class TheoryWarning(UserWarning):
+    """A saddle point that was not found, or not alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +54,13 @@ class Theory:
         gradient_norm: largest |d action / d theta| at the solution; 0 for the GP limit.
         hessian_min: least eigenvalue of the action's Hessian in the independent entries of (U_a, U_L, .., U_1);
             NaN for the GP limit.
-        converged: gradient below tolerance and Hessian positive definite.
+        converged: gradient below tolerance and Hessian positive definite; ``problem`` says why not.
         iterations: Newton steps taken.
         theta: the Bartlett coordinates of the solution (``models.collapsed``).
         paths: names of the paths kept, None for all.
+        covariance: of the independent entries of U_1 (upper triangle, row-major) in the Gaussian approximation at the
+            saddle, [B, B], B = H(H+1)/2: the leading finite-width fluctuation, of order 1/N. None for the GP limit.
+        others: stationary points of other starts that differ from this one, least action first.
     """
 
     posterior: Posterior
@@ -58,63 +73,116 @@ class Theory:
     iterations: int
     theta: np.ndarray
     paths: tuple[str, ...] | None = None
+    covariance: np.ndarray | None = None
+    others: tuple[Theory, ...] = ()
 
     @property
     def train(self) -> PathInputs:
         """The training inputs the theory was solved for: those of the paths kept."""
         return self.posterior.data if self.paths is None else self.posterior.data.select(self.paths)
 
+    @property
+    def problem(self) -> str | None:
+        """Why it did not converge and what to do, None if it did."""
+        if self.converged:
+            return None
+        if self.gradient_norm < GRADIENT_TOLERANCE:
+            return f"a saddle, not a minimum (least Hessian eigenvalue {self.hessian_min:.1e}): ask for more starts"
+        return (
+            f"gradient {self.gradient_norm:.1e} above {GRADIENT_TOLERANCE:.0e} after {self.iterations} Newton steps: "
+            "start from a neighbouring solution (theory.grid), or raise the temperature"
+        )
 
-def solve(posterior: Posterior, paths: Sequence | None = None) -> Theory:
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Theories of a grid of widths and temperatures; ``grid[i, j]`` is that of widths[i] and temperatures[j]."""
+
+    widths: tuple
+    temperatures: tuple[float, ...]
+    theories: tuple[tuple[Theory, ...], ...]
+
+    def __getitem__(self, index: tuple[int, int]) -> Theory:
+        i, j = index
+        return self.theories[i][j]
+
+    @property
+    def converged(self) -> np.ndarray:
+        """[widths, temperatures]."""
+        return np.array([[t.converged for t in row] for row in self.theories])
+
+
+def solve(posterior: Posterior, paths: Sequence | None = None, starts: int = 1, key: jax.Array | None = None) -> Theory:
     """Saddle point of the large-N theory, in float64.
 
     Args:
         posterior: network, data and temperature.
         paths: names or indices of the paths of a sub-network (all combinations of some heads of each layer), with
             their own number in place of H; default all.
+        starts: number of starting points: the GP limit, then random ones. The solution of least action is returned.
+        key: typed random key of the random starts, needed with ``starts`` above 1.
 
     Returns:
-        Theory; look at ``converged``.
+        Theory; look at ``converged``, and at ``others`` with several starts.
 
     Raises:
-        ValueError: unknown paths or a set that is no sub-network; K + T I not positive definite in float64.
+        ValueError: unknown paths or a set that is no sub-network; K + T I not positive definite in float64; starts
+            below 1, or above 1 without a key.
 
     Source: docs/model.md, section 6; arXiv:2405.15926, section 3.
     """
-    part = posterior if paths is None else posterior.select(paths)
-    shape = layout(part.network, singular=False)
+    starts = checks.count("starts", starts)
+    if starts > 1:
+        key = checks.random_key("key", key)
     with numerics():
-        data = part.collapsed_data()
-        checks.memory(
-            f"theory of {part.data.paths} paths", 2 * block_bytes(part.data.flat.shape), "fewer paths or examples"
+        problem = _prepare(posterior, paths)
+        begin = [np.zeros(problem.shape.size)]  # M = I, the GP limit
+        if key is not None:
+            begin += list(_SPREAD * np.asarray(jax.random.normal(key, (starts - 1, problem.shape.size))))
+        found = [_solve(problem, theta) for theta in begin]
+    found.sort(key=lambda t: (not t.converged, t.action))
+    best, others = found[0], _distinct(found)[1:]
+    if others:
+        warnings.warn(
+            f"{len(others)} other stationary point(s), with action {others[0].action:.6g} and above against "
+            f"{best.action:.6g}: see theory.others",
+            TheoryWarning,
+            stacklevel=2,
         )
-        if data.kernel.blocks is None:  # the exact Hessian needs the blocks
-            data = data._replace(kernel=PathKernel(symmetric_blocks(data.kernel.xi), None))
-        start = np.zeros(shape.size)  # M = I, the GP limit
-        found = scipy.optimize.minimize(
-            lambda theta: _host(_action(shape, data, theta)),
-            start,
-            jac=True,
-            hess=lambda theta: np.asarray(_hessian(shape, data, theta)),
-            method="trust-exact",
-            options={"gtol": GRADIENT_TOLERANCE / 10, "maxiter": _MAX_ITERATIONS},
-        )
-        theta, action, gradient = _polish(shape, data, found.x)
-        hessian_min = float(np.linalg.eigvalsh(np.asarray(_symmetric_hessian(shape, data, theta)))[0])
-        U_a, U = order_parameters(shape, data.variances, jnp.asarray(theta))
-    gradient_norm = float(np.abs(gradient).max())
-    return Theory(
-        posterior=posterior,
-        U_a=float(U_a),
-        U=tuple(np.asarray(u) for u in U),
-        action=action,
-        gradient_norm=gradient_norm,
-        hessian_min=hessian_min,
-        converged=bool(gradient_norm < GRADIENT_TOLERANCE and hessian_min > 0),
-        iterations=int(found.nit),
-        theta=theta,
-        paths=None if paths is None else part.data.path_names,
-    )
+    return dataclasses.replace(best, others=others)
+
+
+def grid(posterior: Posterior, widths: Sequence, temperatures: Sequence[float], paths: Sequence | None = None) -> Grid:
+    """Saddle points for all combinations of widths and temperatures, each continued from its neighbour.
+
+    Args:
+        posterior: network and data; its own widths and temperature do not matter.
+        widths: entries N for N_1 = .. = N_{L+1} = N, or tuples (N_1, .., N_{L+1}).
+        temperatures: entries T > 0.
+        paths: as for ``solve``.
+
+    Returns:
+        Grid, all of it whatever happened: a warning names each (N, T) that did not converge.
+
+    Raises:
+        ValueError: as ``solve``, and widths below 1 or temperatures not above 0, before anything is solved.
+    """
+    posteriors = _posteriors(posterior, widths, temperatures)
+    rows, columns = len(posteriors), len(posteriors[0])
+    least = min(itertools.chain(*posteriors), key=lambda p: p.temperature)
+    found: dict[tuple[int, int], Theory] = {}
+    with numerics():
+        problem = _prepare(least, paths)
+        for i, j, start in _snake(posteriors, found):
+            found[i, j] = _solve(problem.at(posteriors[i][j]), start)
+            if not found[i, j].converged:
+                again = _solve(problem.at(posteriors[i][j]), np.zeros(problem.shape.size))
+                found[i, j] = min(found[i, j], again, key=lambda t: (not t.converged, t.action))
+    for (i, j), theory in found.items():
+        if not theory.converged:
+            warnings.warn(f"N={widths[i]}, T={temperatures[j]:g}: {theory.problem}", TheoryWarning, stacklevel=2)
+    theories = tuple(tuple(found[i, j] for j in range(columns)) for i in range(rows))
+    return Grid(tuple(widths), tuple(float(t) for t in temperatures), theories)
 
 
 def gp(posterior: Posterior, paths: Sequence | None = None) -> Theory:
@@ -140,11 +208,108 @@ def gp(posterior: Posterior, paths: Sequence | None = None) -> Theory:
     return Theory(posterior, float(scales[0]), U, np.nan, 0.0, np.nan, True, 0, theta, names)
 
 
-def _polish(shape, data, theta):
+class _Problem(NamedTuple):
+    """One saddle point to find: arrays on the device, and what the solution is to be called."""
+
+    posterior: Posterior  # as the user gave it
+    paths: tuple[str, ...] | None
+    shape: Layout
+    data: CollapsedData
+    parts: Any
+
+    def at(self, posterior: Posterior) -> _Problem:
+        """The same data at other widths and another temperature."""
+        data = self.data._replace(
+            temperature=jnp.asarray(posterior.temperature, float), widths=jnp.asarray(posterior.network.widths, float)
+        )
+        return self._replace(posterior=posterior, data=data)
+
+
+def _prepare(posterior, paths) -> _Problem:
+    part = posterior if paths is None else posterior.select(paths)
+    data = part.collapsed_data()
+    checks.memory(
+        f"theory of {part.data.paths} paths", 2 * block_bytes(part.data.flat.shape), "fewer paths or examples"
+    )
+    names = None if paths is None else part.data.path_names
+    return _Problem(posterior, names, layout(part.network, singular=False), data, derivative_data(part.data.flat))
+
+
+def _posteriors(posterior, widths, temperatures):
+    for name, values in (("widths", widths), ("temperatures", temperatures)):
+        if isinstance(values, str) or not np.size(values) or not np.iterable(values):
+            raise checks.InputError(f"{name}={checks.brief(values)} must list one or more values")
+    layers = len(posterior.network.widths)
+    networks = [
+        dataclasses.replace(
+            posterior.network, widths=tuple(N) if np.iterable(N) else (checks.count("width", N),) * layers
+        )
+        for N in widths
+    ]
+    return [[dataclasses.replace(posterior, network=n, temperature=t) for t in temperatures] for n in networks]
+
+
+def _snake(posteriors, found) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Points from wide and hot, near the GP limit, to narrow and cold, each with its start."""
+    rows = sorted(range(len(posteriors)), key=lambda i: -max(posteriors[i][0].network.widths))
+    columns = sorted(range(len(posteriors[0])), key=lambda j: -posteriors[0][j].temperature)
+    size = layout(posteriors[0][0].network, singular=False).size
+    for a, i in enumerate(rows):
+        for b, j in enumerate(columns):
+            before = [found[rows[a - 1], j]] if a else []
+            before += [found[i, columns[b - 1]]] if b else []
+            good = [t.theta for t in before if t.converged]
+            yield i, j, good[-1] if good else np.zeros(size)
+
+
+def _solve(problem: _Problem, start) -> Theory:
+    shape, data, parts = problem.shape, problem.data, problem.parts
+    found = scipy.optimize.minimize(
+        lambda theta: _host(_action(shape, data, theta)),
+        start,
+        jac=True,
+        hess=lambda theta: np.asarray(_hessian(shape, data, parts, theta)),
+        method="trust-exact",
+        options={"gtol": GRADIENT_TOLERANCE / 10, "maxiter": _MAX_ITERATIONS},
+    )
+    theta, action, gradient = _polish(shape, data, parts, found.x)
+    hessian = np.asarray(_symmetric_hessian(shape, data, parts, theta))
+    hessian_min = float(np.linalg.eigvalsh(hessian)[0])
+    U_a, U = order_parameters(shape, data.variances, jnp.asarray(theta))
+    gradient_norm = float(np.abs(gradient).max())
+    entries = U[0].shape[0] * (U[0].shape[0] + 1) // 2
+    covariance = 2 / float(jnp.max(data.widths)) * np.linalg.inv(hessian)[-entries:, -entries:]
+    return Theory(
+        posterior=problem.posterior,
+        U_a=float(U_a),
+        U=tuple(np.asarray(u) for u in U),
+        action=action,
+        gradient_norm=gradient_norm,
+        hessian_min=hessian_min,
+        converged=bool(gradient_norm < GRADIENT_TOLERANCE and hessian_min > 0),
+        iterations=int(found.nit),
+        theta=theta,
+        paths=problem.paths,
+        covariance=covariance,
+    )
+
+
+def _distinct(found: list[Theory]) -> tuple[Theory, ...]:
+    kept: list[Theory] = []
+    for theory in found:
+        U_1 = theory.U[0]
+        if all(np.abs(U_1 - other.U[0]).max() > _SAME * np.abs(U_1).max() for other in kept):
+            kept.append(theory)
+    return tuple(kept)
+
+
+def _polish(shape, data, parts, theta):
     """Plain Newton steps while they shrink the gradient: the trust region stops where S itself is down to rounding."""
     action, gradient = _host(_action(shape, data, theta))
     for _ in range(5):
-        trial = theta - np.linalg.solve(np.asarray(_hessian(shape, data, theta)), gradient)
+        if np.abs(gradient).max() < GRADIENT_TOLERANCE / 100:
+            break
+        trial = theta - np.linalg.solve(np.asarray(_hessian(shape, data, parts, theta)), gradient)
         trial_action, trial_gradient = _host(_action(shape, data, trial))
         if not np.abs(trial_gradient).max() < np.abs(gradient).max():
             break
@@ -162,56 +327,30 @@ def _entropy(shape: Layout, data: CollapsedData, theta):
     for l, (M, log_diagonal) in enumerate(bartlett_factors(shape, theta)):
         N, variance = data.widths[-1 - l], data.variances[-1 - l]
         total += N * (jnp.sum(M**2) - 2 * jnp.sum(log_diagonal) - M.shape[0] * jnp.log(variance))
-    return total / jnp.max(data.widths)
-
-
-def _energy(data: CollapsedData, U_1):
-    """(log det(K + T I) + y^T (K + T I)^{-1} y) / max N, the constant of the Gaussian left out."""
-    value = log_likelihood(U_1, data.kernel, data.y, data.temperature, data.variances[0])
-    return (-2 * value - data.y.shape[0] * np.log(2 * np.pi)) / jnp.max(data.widths)
+    return total
 
 
 @partial(jax.jit, static_argnums=0)
 @partial(jax.value_and_grad, argnums=2)
 def _action(shape: Layout, data: CollapsedData, theta):
-    return _entropy(shape, data, theta) + _energy(data, order_parameters(shape, data.variances, theta).U[0])
-
-
-def _energy_derivatives(data: CollapsedData, U_1):
-    """Gradient [B] and Hessian [B, B] of the energy in the upper triangle of U_1, B = H(H+1)/2.
-
-    With dK = sigma_0^2 sum_b S_b dU_b, alpha = K^{-1} y and W_b = L^{-1} S_b L^{-T}:
-    dE/dU_b = tr W_b - z^T W_b z,   d2E/dU_b dU_c = -tr(W_b W_c) + 2 (W_b z).(W_c z),   z = L^{-1} y.
-    """
-    blocks = data.kernel.blocks
-    upper = jnp.triu_indices(data.kernel.paths)
-    P = data.y.shape[0]
-    K = data.variances[0] * (U_1[upper] @ blocks.reshape(len(blocks), -1)).reshape(P, P)
-    chol = jnp.linalg.cholesky(K + data.temperature * jnp.eye(P))
-    half = jax.scipy.linalg.solve_triangular(chol, jnp.eye(P), lower=True)
-    W = data.variances[0] * jnp.matmul(jnp.matmul(half, blocks), half.T)
-    z = half @ data.y
-    Wz = W @ z
-    gradient = jnp.trace(W, axis1=1, axis2=2) - Wz @ z
-    flat = W.reshape(len(W), -1)
-    hessian = -flat @ flat.T + 2 * Wz @ Wz.T
-    return gradient / jnp.max(data.widths), hessian / jnp.max(data.widths)
+    S = _entropy(shape, data, theta) + energy(data, order_parameters(shape, data.variances, theta).U[0])
+    return S / jnp.max(data.widths)
 
 
 @partial(jax.jit, static_argnums=0)
-def _hessian(shape: Layout, data: CollapsedData, theta):
+def _hessian(shape: Layout, data: CollapsedData, parts, theta):
     def upper(t):
         U_1 = order_parameters(shape, data.variances, t).U[0]
         return U_1[np.triu_indices(U_1.shape[0])]
 
-    gradient, hessian = _energy_derivatives(data, order_parameters(shape, data.variances, theta).U[0])
+    gradient, hessian = derivatives(data, parts, order_parameters(shape, data.variances, theta).U[0])
     J = jax.jacfwd(upper)(theta)
     curvature = jax.hessian(lambda t: _entropy(shape, data, t) + gradient @ upper(t))(theta)
-    return J.T @ hessian @ J + curvature
+    return (J.T @ hessian @ J + curvature) / jnp.max(data.widths)
 
 
 @partial(jax.jit, static_argnums=0)
-def _symmetric_hessian(shape: Layout, data: CollapsedData, theta):
+def _symmetric_hessian(shape: Layout, data: CollapsedData, parts, theta):
     """Hessian in the independent entries of (U_a, U_L, .., U_1); exact where the gradient vanishes."""
 
     def entries(t):
@@ -219,4 +358,4 @@ def _symmetric_hessian(shape: Layout, data: CollapsedData, theta):
         return jnp.concatenate([U_a[None], *(u[np.triu_indices(u.shape[0])] for u in U[::-1])])
 
     inverse = jnp.linalg.inv(jax.jacfwd(entries)(theta))
-    return inverse.T @ _hessian(shape, data, theta) @ inverse
+    return inverse.T @ _hessian(shape, data, parts, theta) @ inverse

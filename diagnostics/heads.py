@@ -1,0 +1,185 @@
+"""Which heads and paths matter, and what is lost without them (docs/model.md, section 8).
+
+Removing heads or paths from a network that has learnt leaves its other weights as they are and rescales the layer by
+sqrt(H_l / remaining heads). Since f = sum_pi B^pi . xi^pi, that is the same network on inputs whose dropped paths are
+zero and whose others carry sqrt(H / remaining paths): one rule for weights, samples and exact posterior. In the theory
+the rows and columns of U_1 are zeroed and the predictor is that of the kernel which remains.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import overload
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from ..models import PathInputs, Weights, checks
+from ..models.network import forward, path_weights
+from ..models.numerics import numerics
+from ..sampler import Run
+from ..theory import Theory
+from .kernels import mean_order_parameter
+from .predictor import Prediction, accuracy, predict
+
+Head = tuple[int, int]  # (layer, head), both counted from 1
+
+
+def head_scores(source: Theory | Run | Weights) -> pd.Series:
+    """Score of each head: sum of |U_1| over the entries whose pi or pi' passes through it, over the largest score.
+
+    Args:
+        source: a theory, a run (posterior mean of U_1), or value weights by name, such as a trained network's.
+
+    Returns:
+        Series of scores in [0, 1], indexed by (layer, head), both counted from 1.
+    """
+    U = np.abs(mean_order_parameter(source))
+    heads = _heads(source)
+    scores = {}
+    for head in _all_heads(heads):
+        through = _through(heads, [head])
+        scores[head] = U[through[:, None] | through[None, :]].sum()
+    index = pd.MultiIndex.from_tuples(list(scores), names=("layer", "head"))
+    values = np.array(list(scores.values()))
+    return pd.Series(values / values.max(), index, name="score")
+
+
+@overload
+def prune(source: Theory, heads: Iterable[Head] = (), paths: Sequence = ()) -> Theory: ...
+@overload
+def prune(source: PathInputs, heads: Iterable[Head] = (), paths: Sequence = ()) -> PathInputs: ...
+@overload
+def prune(source: Weights, heads: Iterable[Head] = (), paths: Sequence = ()) -> Weights: ...
+def prune(source, heads=(), paths=()):
+    """Remove heads, or paths, after learning.
+
+    Args:
+        source: a theory (its U_1 loses their rows and columns); inputs, on which any run or network with these paths
+            then acts as if pruned; or weights by name, for heads only.
+        heads: (layer, head) pairs counted from 1.
+        paths: names or indices of paths.
+
+    Returns:
+        The same kind of thing, of the same shape, rescaled as the module says.
+
+    Raises:
+        ValueError: unknown heads or paths, or nothing would be left.
+    """
+    shape = _heads(source)
+    heads = _checked_heads(heads, shape)
+    if isinstance(source, dict):
+        if len(paths):
+            raise checks.InputError(f"paths={tuple(paths)} cannot be removed from weights: give heads, or prune inputs")
+        left = [H - sum(layer == l for layer, _ in heads) for l, H in enumerate(shape, start=1)]
+        pruned = dict(source)
+        for l, (H, kept) in enumerate(zip(shape, left, strict=True), start=1):
+            mask = np.array([(l, h) not in heads for h in range(1, H + 1)]) * np.sqrt(H / kept)
+            pruned[f"V_{l}"] = np.asarray(source[f"V_{l}"]) * mask[:, None, None]
+        return pruned
+    data = source.posterior.data if isinstance(source, Theory) else source
+    gone = _through(shape, heads)
+    if len(paths):
+        gone[list(data.path_indices(paths))] = True
+    if gone.all():
+        raise checks.InputError(f"heads={tuple(heads)}, paths={tuple(paths)} leave no path: keep at least one")
+    if isinstance(source, Theory):
+        kept = np.where(gone, 0.0, 1.0)
+        return dataclasses.replace(source, U=(kept[:, None] * source.U[0] * kept, *source.U[1:]))
+    scale = np.where(gone, 0.0, np.sqrt(len(gone) / np.sum(~gone)))
+    return PathInputs(source.xi * scale.reshape(source.heads), source.path_names)
+
+
+def pruning_order(scores: pd.Series) -> list[Head]:
+    """Heads from the least score up, as many as can go with one head left in each layer."""
+    left = scores.groupby(level="layer").size().to_dict()
+    order = []
+    for layer, head in scores.sort_values(kind="stable").index:
+        if left[layer] > 1:
+            left[layer] -= 1
+            order.append((int(layer), int(head)))
+    return order
+
+
+def pruning_curve(source: Theory | Run | Weights, data_test: PathInputs, y_test, order: Sequence[Head]) -> pd.Series:
+    """Test accuracy after removing the first 0, 1, .. heads of an order.
+
+    Args:
+        source: a theory, a run, or all weights of one network by name.
+        data_test, y_test: test inputs of all paths and labels [Q].
+        order: heads as (layer, head), such as ``pruning_order(head_scores(theory))``.
+
+    Returns:
+        Series of len(order) + 1 accuracies, indexed by the number of heads removed.
+    """
+    values = [_pruned_accuracy(source, data_test, y_test, order[:n]) for n in range(len(order) + 1)]
+    return pd.Series(values, pd.RangeIndex(len(values), name="heads_removed"), name="accuracy")
+
+
+def head_drops(source: Theory | Run | Weights, data_test: PathInputs, y_test) -> pd.Series:
+    """Loss of test accuracy when one head alone is removed, indexed by (layer, head); arguments as ``pruning_curve``.
+
+    NaN for the only head of its layer.
+    """
+    whole = _pruned_accuracy(source, data_test, y_test, ())
+    heads = _heads(source)
+    drops = {
+        (l, h): np.nan if heads[l - 1] == 1 else whole - _pruned_accuracy(source, data_test, y_test, [(l, h)])
+        for l, h in _all_heads(heads)
+    }
+    index = pd.MultiIndex.from_tuples(list(drops), names=("layer", "head"))
+    return pd.Series(list(drops.values()), index, name="accuracy_drop")
+
+
+def _pruned_accuracy(source, data_test, y_test, heads) -> float:
+    if isinstance(source, Theory):
+        return accuracy(predict(prune(source, heads), data_test), y_test)
+    inputs = prune(data_test, heads)
+    if isinstance(source, dict):
+        with numerics():
+            B = path_weights({name: jnp.asarray(w, float) for name, w in source.items()})
+            f = np.asarray(forward(B, inputs.flat))
+        return accuracy(Prediction(f, np.zeros_like(f)), y_test)
+    return accuracy(predict(source, inputs), y_test)
+
+
+def _heads(source) -> tuple[int, ...]:
+    if isinstance(source, Theory):
+        return source.train.heads
+    if isinstance(source, Run):
+        return source.posterior.network.heads
+    if isinstance(source, PathInputs):
+        return source.heads
+    if not isinstance(source, dict) or "V_1" not in source:
+        raise checks.InputError(
+            f"source is a {type(source).__name__}: give a theory, a run, inputs, or weights by name"
+        )
+    return tuple(np.shape(source[f"V_{l}"])[0] for l in range(1, 1 + len(source.keys() - {"V_0", "a"})))
+
+
+def _all_heads(heads) -> list[Head]:
+    return [(l, h) for l, H in enumerate(heads, start=1) for h in range(1, H + 1)]
+
+
+def _through(heads, chosen) -> np.ndarray:
+    """[H] whether each path passes through one of the chosen heads."""
+    numbers = np.indices(heads).reshape(len(heads), -1) + 1
+    found = np.zeros(numbers.shape[1], bool)
+    for layer, head in chosen:
+        found |= numbers[layer - 1] == head
+    return found
+
+
+def _checked_heads(heads, shape) -> list[Head]:
+    found = []
+    for entry in heads:
+        layer, head = checks.counts("heads", entry, 2)
+        if layer > len(shape) or head > shape[layer - 1]:
+            raise checks.InputError(f"heads={checks.brief((layer, head))} does not exist: layers have {shape} heads")
+        found.append((layer, head))
+    for l, H in enumerate(shape, start=1):
+        if len({h for layer, h in found if layer == l}) == H:
+            raise checks.InputError(f"heads={checks.brief(found)} are all heads of layer {l}: keep at least one")
+    return found

@@ -1,0 +1,115 @@
+"""Kernels as labelled arrays, and how well they align with the task (docs/model.md, sections 3 and 8)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from ..models import PathInputs, Weights, checks, order_parameters
+from ..models.numerics import numerics
+from ..sampler import Run
+from ..theory import Theory
+
+
+class Alignment(NamedTuple):
+    """Eigenvalues of a train kernel [P], descending, and overlaps |v_k . y| / |y| [P] of its eigenvectors v_k."""
+
+    eigenvalues: np.ndarray
+    overlaps: np.ndarray
+
+
+def mean_order_parameter(source: Theory | Run | Weights) -> np.ndarray:
+    """U_1 [H, H] of a theory, its posterior mean for a run, or U_1 of one set of weights.
+
+    Args:
+        source: a theory, a run, or value weights by name: "V_l" [H_l, N_{l+1}, N_l] and "a" [N_{L+1}] (V_0 not needed).
+    """
+    if isinstance(source, Theory):
+        return source.U[0]
+    if isinstance(source, Run):
+        return source.order_parameters.U[0].mean((0, 1), dtype=np.float64)
+    if not isinstance(source, dict) or "a" not in source or "V_1" not in source:
+        raise checks.InputError(
+            f"source is a {type(source).__name__}: give a theory, a run, or weights by name (V_1, .., a)"
+        )
+    with numerics():
+        return np.asarray(order_parameters({k: jnp.asarray(v, float) for k, v in source.items()}).U[0])
+
+
+def renormalized_kernel(
+    source: Theory | Run, left: PathInputs | None = None, right: PathInputs | None = None
+) -> xr.DataArray:
+    """K(x, x') = sigma_0^2 sum U_1 C(x, x') between examples; for a run its posterior mean, as K is linear in U_1.
+
+    Args:
+        source: a theory (``theory.gp`` gives the GP kernel) or a run.
+        left, right: inputs of all paths; default the training inputs for ``left``, and ``left`` for ``right``.
+
+    Returns:
+        DataArray [example, example_prime], natural units of f squared, without the temperature.
+    """
+    whole = source.posterior.data
+    left = whole if left is None else left
+    right = left if right is None else right
+    paths = source.paths if isinstance(source, Theory) else None
+    x, x_prime = ((i if paths is None else i.select(paths)).flat for i in (left, right))
+    U = mean_order_parameter(source)
+    values = (x @ U).reshape(len(x), -1) @ x_prime.reshape(len(x_prime), -1).T
+    return xr.DataArray(
+        source.posterior.network.variances[0] * values, dims=("example", "example_prime"), name="renormalized_kernel"
+    )
+
+
+def path_kernels(left: PathInputs, right: PathInputs | None = None) -> xr.DataArray:
+    """C^{pi pi'}(x, x') = xi^pi(x) . xi^pi'(x'), with paths by name.
+
+    Args:
+        left, right: path-contracted inputs of P and P' examples; ``right`` defaults to ``left``.
+
+    Returns:
+        DataArray [path, path_prime, example, example_prime].
+
+    Raises:
+        ValueError: the two have different paths or input widths, or the array would not fit in memory.
+    """
+    right = left if right is None else right
+    if left.xi.shape[1:] != right.xi.shape[1:]:
+        raise checks.InputError(f"right has xi {right.xi.shape} and left {left.xi.shape}: give the same paths and N_0")
+    checks.memory(
+        f"path_kernels of {left.paths} paths and {len(left)} x {len(right)} examples",
+        8 * left.paths**2 * len(left) * len(right),
+        "fewer examples or paths (PathInputs.select)",
+    )
+    values = np.einsum("png,qnh->ghpq", left.flat, right.flat, optimize=True)
+    names = {"path": list(left.path_names), "path_prime": list(right.path_names)}
+    return xr.DataArray(
+        values, dims=("path", "path_prime", "example", "example_prime"), coords=names, name="path_kernel"
+    )
+
+
+def alignment(source: Theory | Run | xr.DataArray | np.ndarray, y=None) -> Alignment:
+    """How the principal components of a kernel between training examples overlap with the labels.
+
+    Args:
+        source: a theory, a run, or a kernel [P, P].
+        y: labels [P]; those of the posterior by default.
+
+    Returns:
+        Alignment; a kernel fit for the task has its largest overlaps at the front.
+
+    Raises:
+        ValueError: a kernel without labels, or of another size than the labels.
+    """
+    if isinstance(source, Theory | Run):
+        y = source.posterior.y if y is None else y
+        source = renormalized_kernel(source)
+    if y is None:
+        raise checks.InputError("y=None: a kernel alone does not know its labels, give y [P]")
+    kernel, y = checks.array("kernel", source, "P, P"), checks.array("y", y, "P")
+    if kernel.shape != (len(y), len(y)):
+        raise checks.InputError(f"kernel has shape {kernel.shape} and y has {len(y)} labels: give a kernel [P, P]")
+    values, vectors = np.linalg.eigh(kernel)
+    return Alignment(values[::-1], np.abs(y @ vectors)[::-1] / np.linalg.norm(y))

@@ -1,0 +1,41 @@
+"""Runs behind figures: finished sample files of the same settings are used again, others are made anew."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import warnings
+from pathlib import Path
+
+from .._sampling import open as open_run
+from .._sampling import sample
+from ..diagnostics import ConvergenceWarning
+from ..models import checks
+
+
+def finished_or_new(path: Path, posterior, kernel, key, **options):
+    """The run at ``path`` if it is complete and of the same settings; otherwise sample it anew.
+
+    Raises:
+        KeyboardInterrupt: the user stopped the run; what was drawn stays in the file.
+    """
+    wanted = {name: options[name] for name in ("chains", "warmup", "draws", "about")}
+    wanted |= {"kernel": kernel.name, "options": dataclasses.asdict(kernel)}
+    if path.exists():
+        try:
+            run = open_run(path)
+            same = all(run.settings.get(name) == value for name, value in wanted.items())
+            if same and run.draws == options["draws"]:
+                if options["progress"]:
+                    print(f"using the finished run in {path}", file=sys.stderr)
+                return run
+        except checks.InputError:
+            pass  # not a readable run: it is the figure's own file name, so make it anew
+    if options["progress"]:
+        print(f"{kernel.name} at N={posterior.network.widths[0]}", file=sys.stderr)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # R-hat and ESS are among the numbers of the figure
+        run = sample(posterior, kernel, key=key, store=path, overwrite=True, **options)
+    if run.settings["ended"] == "interrupt":
+        raise KeyboardInterrupt  # a part of a run is no result, and the user wants to stop
+    return run

@@ -1,0 +1,88 @@
+r"""The data's part of the action and its exact derivatives in the independent entries of U_1.
+
+    E(U_1) = log det A + y^T A^{-1} y,   A = sigma_0^2 sum_b U_b S_b + T I,   b = (pi <= pi')
+
+with S_b = C^{pi pi'} + C^{pi' pi} (C^{pi pi} on the diagonal) and alpha = A^{-1} y:
+
+    dE/dU_b        = sigma_0^2 [ tr(A^{-1} S_b) - alpha^T S_b alpha ]
+    d2E/dU_b dU_c  = sigma_0^4 [ -tr(A^{-1} S_b A^{-1} S_c) + 2 alpha^T S_b A^{-1} S_c alpha ]
+
+Since C^{pi pi'} = xi^pi xi^pi'^T, both follow from the small matrix G^{pi pi'} = xi^pi^T A^{-1} xi^pi' [N_0, N_0]: for
+many paths or examples a Hessian then costs hardly more than a gradient, where the blocks S_b [P, P] would cost one
+gradient each. Whichever takes fewer operations is used.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ..models.collapsed import CollapsedData
+from ..models.path_kernel import combine, log_likelihood, symmetric_blocks
+
+
+def energy(data: CollapsedData, U_1: Float[Array, "H H"]) -> Float[Array, ""]:
+    """E at U_1: -2 log N(y; 0, A), its constant left out."""
+    value = log_likelihood(U_1, data.kernel, data.y, data.temperature, data.variances[0])
+    return -2 * value - data.y.shape[0] * np.log(2 * np.pi)
+
+
+def derivative_data(xi: Float[np.ndarray, "P N_0 H"]) -> tuple[Array | None, Array | None]:
+    """(blocks [B, P, P], None) or (None, inputs [P, H, n]), whichever makes ``derivatives`` cheaper.
+
+    Inputs are rotated to the n <= N_0 directions that they span, which no kernel notices.
+    """
+    P, N_0, H = xi.shape
+    B = H * (H + 1) // 2
+    by_blocks = 4.0 * B * P**3 + 2.0 * B**2 * P**2
+    by_inputs = 2.0 * (H * N_0) ** 2 * P + 2.0 * H**4 * N_0**2
+    if by_blocks < by_inputs:
+        return symmetric_blocks(jnp.asarray(xi)), None
+    stacked = np.moveaxis(xi, 1, 2).reshape(P * H, N_0)
+    values, directions = np.linalg.eigh(stacked.T @ stacked)
+    kept = values > values[-1] * N_0 * np.finfo(float).eps
+    return None, jnp.asarray((stacked @ directions[:, kept]).reshape(P, H, -1))
+
+
+def derivatives(data: CollapsedData, parts, U_1: Float[Array, "H H"]) -> tuple[Float[Array, " B"], Float[Array, "B B"]]:
+    """Gradient and Hessian of E in the upper triangle of U_1, row-major; ``parts`` from ``derivative_data``."""
+    P = data.y.shape[0]
+    A = data.variances[0] * combine(data.kernel, U_1) + data.temperature * jnp.eye(P)
+    half = jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(A), jnp.eye(P), lower=True)  # A^{-1} = half^T half
+    blocks, inputs = parts
+    found = _from_blocks(half, data.y, blocks) if inputs is None else _from_inputs(half, data.y, inputs)
+    return data.variances[0] * found[0], data.variances[0] ** 2 * found[1]
+
+
+def _from_blocks(half, y, blocks):
+    W = jnp.matmul(jnp.matmul(half, blocks), half.T)
+    z = half @ y
+    Wz = W @ z
+    flat = W.reshape(len(W), -1)
+    return jnp.trace(W, axis1=1, axis2=2) - Wz @ z, -flat @ flat.T + 2 * Wz @ Wz.T
+
+
+def _from_inputs(half, y, inputs):
+    P, H, n = inputs.shape
+    flat = half @ inputs.reshape(P, H * n)
+    G = (flat.T @ flat).reshape(H, n, H, n)
+    beta = ((half @ y) @ flat).reshape(H, n)  # xi^pi^T alpha
+    pairs = G.transpose(0, 2, 1, 3).reshape(H * H, n * n)
+    # tr(A^{-1} C^{pi pi'} A^{-1} C^{rho rho'}) = sum_ab G[rho' a, pi b] G[rho a, pi' b]
+    trace = (pairs @ pairs.T).reshape(H, H, H, H).transpose(1, 3, 2, 0)
+    # alpha^T C^{pi pi'} A^{-1} C^{rho rho'} alpha = sum_ab beta[pi a] G[pi' a, rho b] beta[rho' b]
+    quadratic = jnp.einsum("pa,qarb,sb->pqrs", beta, G, beta, optimize="optimal")
+    D = _duplication(H)
+    gradient = jnp.einsum("paqa->pq", G) - beta @ beta.T
+    return gradient.reshape(-1) @ D, D.T @ (2 * quadratic - trace).reshape(H * H, H * H) @ D
+
+
+def _duplication(H):
+    """[H^2, B]: the full symmetric matrix from its upper triangle."""
+    first, second = np.triu_indices(H)
+    D = np.zeros((H * H, len(first)))
+    D[first * H + second, np.arange(len(first))] = 1
+    D[second * H + first, np.arange(len(first))] = 1
+    return D
