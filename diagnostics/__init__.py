@@ -4,6 +4,7 @@ from .compare import compare
 from .convergence import Convergence, ConvergenceWarning, convergence, moments
 from .monitor import Until
 from .predictor import Prediction, accuracy, accuracy_error, predict
+from .selection import select
 
 __all__ = [
     "Convergence",
@@ -16,4 +17,5 @@ __all__ = [
     "convergence",
     "moments",
     "predict",
+    "select",
 ]

@@ -10,7 +10,7 @@ from importlib.metadata import version as _version
 
 from . import diagnostics, models, sampler, store, tasks, theory
 from ._sampling import lift, open, resume, sample, until
-from .diagnostics import ConvergenceWarning, accuracy, accuracy_error, compare, predict
+from .diagnostics import ConvergenceWarning, accuracy, accuracy_error, compare, predict, select
 from .models import Attention, Network, OrderParameters, PathInputs, Posterior, contract
 from .sampler import (
     GHMC,
@@ -24,8 +24,11 @@ from .sampler import (
     AdjustedMCLMC,
     ChEES,
     Collapsed,
+    Evidence,
+    EvidenceWarning,
     Gibbs,
     Run,
+    evidence,
 )
 
 __version__ = _version("gibbsformer")
@@ -44,6 +47,8 @@ __all__ = [
     "ChEES",
     "Collapsed",
     "ConvergenceWarning",
+    "Evidence",
+    "EvidenceWarning",
     "Gibbs",
     "Network",
     "OrderParameters",
@@ -55,6 +60,7 @@ __all__ = [
     "compare",
     "contract",
     "diagnostics",
+    "evidence",
     "lift",
     "models",
     "open",
@@ -62,6 +68,7 @@ __all__ = [
     "resume",
     "sample",
     "sampler",
+    "select",
     "store",
     "tasks",
     "theory",
