@@ -41,7 +41,7 @@ def select(evidences: Mapping[Hashable, Evidence], test: tuple[PathInputs, Any] 
         y = found.posterior.y
         if y.shape != first.shape or (y != first).any():
             raise checks.InputError(
-                f"evidences[{name!r}] is of other labels than the first: make all of the same ones, or they do not compare"
+                f"evidences[{name!r}] has other labels than the first: make them the same, or they do not compare"
             )
     best = max(found.log_evidence for found in evidences.values())
     rows = [

@@ -2,17 +2,18 @@ r"""The log evidence of a posterior, log p(y | N, T, heads), by tempered sequent
 
     p(y) = integral p(y | U_1(theta)) p(theta) d theta      (docs/model.md, sections 4 and 6)
 
-Particles start at exact draws of the prior and pass through p(theta) p(y | U_1)^beta, beta from 0 to 1: weigh, resample,
-move by Hamiltonian Monte Carlo. Each step multiplies the evidence by the mean weight. A first pass finds the betas (an
-effective sample size of half the particles each), the metric and the step sizes; the passes that count repeat them as
-they are, so each is an unbiased estimate of p(y), and they are independent. The same particles give the thermodynamic
-integral of E_beta[log p(y | U_1)] over beta: another estimator, with other errors.
+Particles start at exact draws of the prior and pass through p(theta) p(y | U_1)^beta, beta from 0 to 1: weigh,
+resample, move by Hamiltonian Monte Carlo. Each step multiplies the evidence by the mean weight. A first pass finds the
+betas (an effective sample size of half the particles each), the metric and the step sizes; the passes that count repeat
+them as they are, so each is an unbiased estimate of p(y), and they are independent. The same particles give the
+thermodynamic integral of E_beta[log p(y | U_1)] over beta: another estimator, with other errors (reweighted as here it
+is that of bridge sampling, with geometric bridges).
 
 Standard errors come from families, the particles that descend from one draw of the prior. Multinomial resampling makes
 them independent to leading order, so the sums of first-order contributions over families spread as the error does:
 poor mixing shows as resemblance within families. Hundreds of them know the error far better than a few passes would.
-Sources: Del Moral, Doucet and Jasra 2006; Chan and Lai 2013 and Lee and Whiteley 2018 (families); Friel, Hurn and Wyse
-2014 (corrected trapezoid).
+Sources: Del Moral, Doucet and Jasra 2006; Chan and Lai 2013, Lee and Whiteley 2018 (families); Gelman and Meng 1998
+(thermodynamic integrals and bridges).
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ _LEAST_ACCEPTANCE = 0.6  # below it the first pass repeats its move with a small
 _ATTEMPTS = 6  # .. so many times: the step is then down by a factor of 50
 _TRAJECTORY = np.pi / 2  # length in whitened coordinates: a quarter of a period, after which a Gaussian is forgotten
 _JITTER = 0.2  # step sizes vary by this share, so that no direction comes back to where it was
-_BATCH_BYTES = 4 * 2**20  # of one P x P matrix per particle moved at a time: what caches hold
+_BATCH = 64  # particles moved at a time, ..
+_BATCH_BYTES = 4 * 2**20  # .. fewer where their P x P matrices would not fit in caches
 _IMPROBABLE = 1e-4  # chance of passes that differ by more than their errors before a warning is given
 
 
@@ -161,7 +163,7 @@ class _Program:
     @classmethod
     def of(cls, posterior: Posterior, particles: int) -> _Program:
         P = len(posterior.y)
-        most = max(2, _BATCH_BYTES // (8 * P * P))
+        most = min(_BATCH, max(2, _BATCH_BYTES // (8 * P * P)))
         batch = max(n for n in range(1, most + 1) if particles % n == 0)
         return cls(collapsed.layout(posterior.network), posterior.collapsed_data(), particles, batch)
 
@@ -323,28 +325,29 @@ def _summary(posterior: Posterior, betas: np.ndarray, passes: list[Pass]) -> Evi
 
 
 def log_mean_weights(betas: np.ndarray, found: Pass) -> tuple[float, float]:
-    """(log of the product of mean weights, its standard error) of one pass: log(1/n sum w) over changes of beta."""
+    """(log of the product of mean weights, its standard error) of one pass."""
     log_weights = np.diff(betas)[:, None] * found.log_likelihood[:-1]
-    n = log_weights.shape[1]
-    means = logsumexp(log_weights, axis=1, keepdims=True) - np.log(n)
-    return float(means.sum()), _error_by_families(np.exp(log_weights - means) - 1, found.family[:-1])
+    value, contributions = _log_means(log_weights)
+    return value, _error_by_families(contributions, found.family[:-1])
 
 
 def thermodynamic_integral(betas: np.ndarray, found: Pass) -> tuple[float, float]:
     """(integral of E_beta[log p(y | U_1)] over beta, its standard error) of one pass.
 
-    The trapezoidal rule with the correction of its end points, from dE/dbeta = Var_beta:
-    sum_k d_k (E_k + E_{k-1}) / 2 - d_k^2 (V_k - V_{k-1}) / 12.
+    At each beta the expectation is that of the particles at the nearest beta of the path, reweighted. Its integral over
+    half a step is the log of a mean weight, so no rule of integration is needed and there is no error of one.
     """
-    d = np.diff(betas)
-    mean = found.log_likelihood.mean(1, keepdims=True)
-    centred = found.log_likelihood - mean
-    n = centred.shape[1]
-    variance = np.sum(centred**2, axis=1, keepdims=True) / (n - 1)
-    of_mean = 0.5 * (np.append(d, 0) + np.append(0, d))[:, None]
-    of_variance = (np.append(d, 0) ** 2 - np.append(0, d) ** 2)[:, None] / 12
-    value = float(np.sum(of_mean * mean + of_variance * variance))
-    return value, _error_by_families(of_mean * centred + of_variance * (centred**2 - variance), found.family)
+    half = 0.5 * np.diff(betas)[:, None]
+    forward, contributions = _log_means(half * found.log_likelihood[:-1])
+    backward, others = _log_means(-half * found.log_likelihood[1:])
+    families = np.concatenate([found.family[:-1], found.family[1:]])
+    return forward - backward, _error_by_families(np.concatenate([contributions, -others]), families)
+
+
+def _log_means(log_weights) -> tuple[float, np.ndarray]:
+    """(sum over rows of log mean weight, first-order contributions of particles, which average to 0 in each row)."""
+    means = logsumexp(log_weights, axis=1, keepdims=True) - np.log(log_weights.shape[1])
+    return float(means.sum()), np.exp(log_weights - means) - 1
 
 
 def _error_by_families(contributions, family) -> float:
