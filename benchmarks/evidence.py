@@ -1,8 +1,8 @@
 """Evidence over temperatures, widths and sets of heads, beside the test accuracy of the theory.
 
-Reference-like task (figure 2c, ``hidden_markov_chain`` of key 0: P=100, four paths): log evidence by tempered sequential
-Monte Carlo at N = 10, 100, 1000 and a grid of temperatures, then every set of heads at the temperature of largest
-evidence for N = 10. Seconds are of one evidence, compilation excluded.
+Task of figure 2c (``hidden_markov_chain`` of key 0: P=100, four paths): log evidence by tempered sequential Monte Carlo
+at N = 10, 100, 1000 and a grid of temperatures, then every set of heads at the temperature of largest evidence for
+N = 10. Seconds are of one evidence, compilation excluded.
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ class _Program:
             root = _root_of_covariance(np.asarray(cloud.theta), softmax((following - beta) * log_likelihood))
             for _ in range(_ATTEMPTS):
                 steps = max(1, round(_TRAJECTORY / step_size))
-                step = Step(beta, following, root, np.linalg.inv(root), step_size, steps)
+                step = Step(*map(np.asarray, (beta, following, root, np.linalg.inv(root), step_size, steps)))
                 moved, acceptance = self._move(key, len(path), cloud, step)
                 step_size *= np.exp(acceptance - _ACCEPTANCE)
                 if acceptance > _LEAST_ACCEPTANCE:

@@ -194,6 +194,7 @@ def test_standard_errors_are_honest(many_passes, one_head, factor):
 
 def test_result_follows_from_the_key_and_widths_share_a_program(make_small):
     posterior = make_small(**ONE_HEAD).posterior
+    before = tempering._advance._cache_size()
     first, again = (gf.evidence(posterior, key=KEY, particles=32, repeats=2) for _ in range(2))
     assert first.log_evidence == again.log_evidence
     assert first.thermodynamic_error == again.thermodynamic_error
@@ -202,6 +203,7 @@ def test_result_follows_from_the_key_and_widths_share_a_program(make_small):
     assert len(set(first.repeats)) == 2
 
     programs = tempering._advance._cache_size()
+    assert programs <= before + 1
     wider = make_small(**(ONE_HEAD | {"widths": (40, 30), "temperature": 0.2, "variances": (1.0, 1.0, 1.0)})).posterior
     gf.evidence(wider, key=KEY, particles=32, repeats=1)
     assert tempering._advance._cache_size() == programs
