@@ -4,7 +4,7 @@ r"""The log evidence of a posterior, log p(y | N, T, heads), by tempered sequent
 
 Particles start at exact draws of the prior and pass through p(theta) p(y | U_1)^beta, beta from 0 to 1: weigh,
 resample, move by Hamiltonian Monte Carlo. Each step multiplies the evidence by the mean weight. A first pass finds the
-betas (an effective sample size of half the particles each), the metric and the step sizes; the passes that count repeat
+betas (an effective sample size of half the particles each), the metric, step sizes and numbers of moves; the passes that count repeat
 them as they are, so each is an unbiased estimate of p(y), and they are independent. The same particles give the
 thermodynamic integral of E_beta[log p(y | U_1)] over beta: another estimator, with other errors (reweighted as here it
 is that of bridge sampling, with geometric bridges).
@@ -38,8 +38,10 @@ from ..models.path_kernel import log_likelihood
 _LEAST_PARTICLES = 32  # fewer say nothing of their covariance, nor of families
 _ESS = 0.5  # effective sample size after a change of beta, as a share of the particles
 _ACCEPTANCE = 0.8  # aim of the first pass's step sizes
-_LEAST_ACCEPTANCE = 0.6  # below it the first pass repeats its move with a smaller step ..
-_ATTEMPTS = 6  # .. so many times: the step is then down by a factor of 50
+_LEAST_ACCEPTANCE = 0.6  # below it the first pass repeats its moves with a smaller step
+_RESEMBLANCE = 0.5  # of particles before and after their moves; above it the first pass doubles the moves ..
+_MOST_MOVES = 8  # .. up to this
+_ATTEMPTS = 10  # of both together: a step is then down by a factor of 50
 _TRAJECTORY = np.pi / 2  # length in whitened coordinates: a quarter of a period, after which a Gaussian is forgotten
 _JITTER = 0.2  # step sizes vary by this share, so that no direction comes back to where it was
 _BATCH = 64  # particles moved at a time, ..
@@ -106,7 +108,8 @@ class Step(NamedTuple):
     root: Any  # [D, D], lower Cholesky factor of the particles' covariance: whitens the move
     inverse_root: Any
     step_size: Any
-    steps: Any  # leapfrog steps
+    steps: Any  # leapfrog steps of a move
+    moves: Any
 
 
 class Pass(NamedTuple):
@@ -176,13 +179,18 @@ class _Program:
             log_likelihood = np.asarray(cloud.log_likelihood)
             following = _next_beta(beta, log_likelihood)
             root = _root_of_covariance(np.asarray(cloud.theta), softmax((following - beta) * log_likelihood))
+            moves = 1
             for _ in range(_ATTEMPTS):
                 steps = max(1, round(_TRAJECTORY / step_size))
-                step = Step(*map(np.asarray, (beta, following, root, np.linalg.inv(root), step_size, steps)))
-                moved, acceptance = self._move(key, len(path), cloud, step)
-                step_size *= np.exp(acceptance - _ACCEPTANCE)
-                if acceptance > _LEAST_ACCEPTANCE:
+                step = Step(*map(np.asarray, (beta, following, root, np.linalg.inv(root), step_size, steps, moves)))
+                moved, acceptance, resemblance = self._move(key, len(path), cloud, step)
+                if acceptance < _LEAST_ACCEPTANCE:
+                    step_size *= np.exp(acceptance - _ACCEPTANCE)
+                elif resemblance > _RESEMBLANCE and moves < _MOST_MOVES:
+                    moves *= 2
+                else:
                     break
+            step_size *= np.exp(acceptance - _ACCEPTANCE)
             path.append(step)
             beta, cloud = following, moved
         return path
@@ -192,7 +200,7 @@ class _Program:
         cloud = self._start(key)
         clouds, acceptance = [cloud], []
         for i, step in enumerate(path):
-            cloud, accepted = self._move(key, i, cloud, step)
+            cloud, accepted, _ = self._move(key, i, cloud, step)
             clouds.append(cloud)
             acceptance.append(accepted)
         stack = lambda name: np.stack([np.asarray(getattr(c, name)) for c in clouds])  # noqa: E731
@@ -209,9 +217,9 @@ class _Program:
             )
         return Cloud(theta, log_likelihood, gradient, np.arange(self.particles))
 
-    def _move(self, key, i, cloud, step) -> tuple[Cloud, float]:
-        moved, acceptance = _advance(self.shape, self.batch, self.data, jax.random.fold_in(key, i + 1), cloud, step)
-        return moved, float(acceptance)
+    def _move(self, key, i, cloud, step) -> tuple[Cloud, float, float]:
+        moved, *found = _advance(self.shape, self.batch, self.data, jax.random.fold_in(key, i + 1), cloud, step)
+        return moved, *map(float, found)
 
 
 def _next_beta(beta, log_likelihood) -> float:
@@ -250,19 +258,35 @@ def _log_likelihood(shape, data, theta):
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _advance(shape: Layout, batch: int, data: CollapsedData, key, cloud: Cloud, step: Step) -> tuple[Cloud, jax.Array]:
-    """Weigh, resample and move: (particles at step.beta, mean acceptance)."""
+def _advance(shape: Layout, batch: int, data: CollapsedData, key, cloud: Cloud, step: Step):
+    """Weigh, resample and move: (particles at step.beta, mean acceptance, resemblance to those before the moves)."""
     from blackjax.smc import resampling  # not above: its import starts XLA, after which devices cannot be chosen
 
-    key_resample, key_move = jax.random.split(key)
+    key_resample, key_moves = jax.random.split(key)
     n = len(cloud.family)
     weights = jax.nn.softmax((step.beta - step.before) * cloud.log_likelihood)
     parents = resampling.multinomial(key_resample, weights, n)
     cloud = jax.tree.map(lambda x: x[parents], cloud)
-    moved, acceptance = jax.lax.map(
-        lambda a: _hamiltonian_move(shape, data, step, *a), (jax.random.split(key_move, n), cloud), batch_size=batch
-    )
-    return moved, acceptance.mean()
+
+    def move(i, carry):
+        moved, acceptance = carry
+        keys = jax.random.split(jax.random.fold_in(key_moves, i), n)
+        one = lambda a: _hamiltonian_move(shape, data, step, *a)  # noqa: E731
+        moved, accepted = jax.lax.map(one, (keys, moved), batch_size=batch)
+        return moved, acceptance + accepted.mean() / step.moves
+
+    moved, acceptance = jax.lax.fori_loop(0, step.moves, move, (cloud, jnp.zeros(())))
+    return moved, acceptance, _resemblance(cloud, moved)
+
+
+def _resemblance(before: Cloud, after: Cloud) -> jax.Array:
+    """Largest correlation over particles between what they were and are: in theta, and in the log-likelihood."""
+    standard = []
+    for cloud in (before, after):
+        values = jnp.column_stack([cloud.theta, cloud.log_likelihood])
+        values = values - values.mean(0)
+        standard.append(values / jnp.linalg.norm(values, axis=0))
+    return jnp.nanmax(jnp.sum(standard[0] * standard[1], axis=0))
 
 
 def _hamiltonian_move(shape, data, step: Step, key, particle: Cloud) -> tuple[Cloud, jax.Array]:
