@@ -69,7 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few temperatures and particles")
     quick = parser.parse_args().quick
-    options = {"particles": 64 if quick else 512, "repeats": 2 if quick else 4}
+    options = {"particles": 64 if quick else 256, "repeats": 2 if quick else 4}
     task = gf.tasks.hidden_markov_chain(key=jax.random.key(0))
     grid = over_temperatures(task, WIDTHS, (0.01, 0.3) if quick else TEMPERATURES, **options)
     best = max((r for r in grid if r["N"] == 10), key=lambda r: r["log evidence"])

@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
     evidence = _verb(verbs, "evidence", _evidence, "log evidence of a task's labels, with its standard error")
     _problem_options(evidence)
-    evidence.add_argument("--particles", type=int, default=512, help="particles of each pass (default %(default)s)")
+    evidence.add_argument("--particles", type=int, default=256, help="particles of each pass (default %(default)s)")
     evidence.add_argument("--repeats", type=int, default=4, help="passes that count (default %(default)s)")
 
     compare = _verb(verbs, "compare", _compare, "a sample file beside the theory")
