@@ -208,14 +208,14 @@ class _Program:
 
     def _start(self, key) -> Cloud:
         rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, 0))).ravel())
-        theta = collapsed.draw_prior(self.shape, self.data.widths, rng, self.particles)
+        theta = jnp.asarray(collapsed.draw_prior(self.shape, self.data.widths, rng, self.particles))
         log_likelihood, gradient = _evaluate(self.shape, self.batch, self.data, theta)
         if not np.isfinite(log_likelihood).all():
             raise checks.InputError(
                 f"temperature={float(self.data.temperature):g} leaves K + T I not positive definite in float64 at some "
                 "draws of the prior: make it larger"
             )
-        return Cloud(theta, log_likelihood, gradient, np.arange(self.particles))
+        return Cloud(theta, log_likelihood, gradient, jnp.arange(self.particles))
 
     def _move(self, key, i, cloud, step) -> tuple[Cloud, float, float]:
         moved, *found = _advance(self.shape, self.batch, self.data, jax.random.fold_in(key, i + 1), cloud, step)
