@@ -7,6 +7,7 @@ from .heads import head_drops, head_scores, prune, pruning_curve, pruning_order
 from .kernels import Alignment, alignment, path_kernels, renormalized_kernel
 from .monitor import Until
 from .predictor import GeneralizationError, Prediction, accuracy, accuracy_error, generalization_error, predict
+from .selection import select
 
 __all__ = [
     "Alignment",
@@ -32,4 +33,5 @@ __all__ = [
     "pruning_curve",
     "pruning_order",
     "renormalized_kernel",
+    "select",
 ]

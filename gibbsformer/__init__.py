@@ -26,6 +26,7 @@ from .diagnostics import (
     pruning_curve,
     pruning_order,
     renormalized_kernel,
+    select,
 )
 from .models import Attention, Network, OrderParameters, PathInputs, Posterior, contract
 from .sampler import (
@@ -40,8 +41,11 @@ from .sampler import (
     AdjustedMCLMC,
     ChEES,
     Collapsed,
+    Evidence,
+    EvidenceWarning,
     Gibbs,
     Run,
+    evidence,
 )
 
 __version__ = _version("gibbsformer")
@@ -60,6 +64,8 @@ __all__ = [
     "ChEES",
     "Collapsed",
     "ConvergenceWarning",
+    "Evidence",
+    "EvidenceWarning",
     "Gibbs",
     "Network",
     "OrderParameters",
@@ -72,6 +78,7 @@ __all__ = [
     "compare",
     "contract",
     "diagnostics",
+    "evidence",
     "figures",
     "finite_width",
     "generalization_error",
@@ -89,6 +96,7 @@ __all__ = [
     "resume",
     "sample",
     "sampler",
+    "select",
     "store",
     "tasks",
     "theory",

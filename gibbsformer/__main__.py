@@ -1,4 +1,4 @@
-"""The command line: ``gibbsformer demo | sample | resume | theory | compare | inspect | merge | export``.
+"""The command line: ``gibbsformer demo | sample | resume | theory | evidence | compare | inspect | merge | export``.
 
 Numbers as text for people, ``--json`` for programs; progress on stderr. Exit code 0 on success, 2 on bad input with
 one line on stderr, 3 for a run that was required to converge and did not.
@@ -26,13 +26,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     import jax
 
     from .diagnostics import ConvergenceWarning
+    from .sampler import EvidenceWarning
 
     # One XLA device per core lets chains run side by side on a CPU; draws do not depend on it.
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     from .models.checks import InputError
 
-    warnings.filterwarnings("ignore", category=ConvergenceWarning)  # every verb prints the verdict itself
+    for category in (ConvergenceWarning, EvidenceWarning):
+        warnings.filterwarnings("ignore", category=category)  # every verb prints the verdict itself
     try:
         return options.run(options)
     except InputError as error:
@@ -82,6 +84,11 @@ def _parser() -> argparse.ArgumentParser:
     figure.add_argument("--draws", type=int, default=500, help="exact draws per chain (default %(default)s)")
     figure.add_argument("--quick", action="store_true", help="few widths and draws: the layout in seconds")
     figure.add_argument("--quiet", action="store_true", help="no progress on stderr")
+
+    evidence = _verb(verbs, "evidence", _evidence, "log evidence of a task's labels, with its standard error")
+    _problem_options(evidence)
+    evidence.add_argument("--particles", type=int, default=256, help="particles of each pass (default %(default)s)")
+    evidence.add_argument("--repeats", type=int, default=4, help="passes that count (default %(default)s)")
 
     compare = _verb(verbs, "compare", _compare, "a sample file beside the theory")
     compare.add_argument("file", metavar="FILE", help="sample file")
@@ -270,6 +277,20 @@ def _figure(options) -> int:
     )
     shown = [str(file) for file in files]
     print(json.dumps({"files": shown}) if options.json else "written: " + ", ".join(shown))
+    return 0
+
+
+def _evidence(options) -> int:
+    import jax
+
+    from . import evidence
+    from .diagnostics.selection import evidence_findings, render_evidence
+
+    task, posterior = _problem(options)
+    key = jax.random.fold_in(jax.random.key(options.seed), 1)
+    result = evidence(posterior, key=key, particles=options.particles, repeats=options.repeats)
+    found = evidence_findings(result, task.test_set)
+    print(json.dumps(found) if options.json else render_evidence(found))
     return 0
 
 

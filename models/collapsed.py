@@ -131,6 +131,16 @@ def log_prior(shape: Layout, widths: Float[Array, " layers"], theta: Float[Array
     return total
 
 
+def draw_prior(shape: Layout, widths, rng: np.random.Generator, draws: int) -> Float[np.ndarray, "draws D"]:
+    """Exact draws of theta from the prior, on the host: A_ii^2 ~ chi^2(N - i + 1), A_ij ~ N(0, 1), M = A / sqrt(N)."""
+    parts = []
+    for (rows, rank), N in zip(shape.factors, np.asarray(widths)[::-1], strict=True):
+        squares = rng.chisquare(N - np.arange(rank), (draws, rank))
+        below = rng.standard_normal((draws, _entries(rows, rank) - rank))
+        parts += [0.5 * np.log(squares / N), below / np.sqrt(N)]
+    return np.concatenate(parts, axis=1)
+
+
 def log_density(shape: Layout, data: CollapsedData, theta: Float[Array, " D"]) -> Float[Array, ""]:
     """log p(theta, y), natural logarithm, all constants kept: its integral over theta is the evidence p(y)."""
     U_1 = order_parameters(shape, data.variances, theta).U[0]

@@ -1,4 +1,4 @@
-"""Samplers: kernels by name, and the one driver loop that runs them."""
+"""Samplers: kernels by name, the one driver loop that runs them, and the evidence."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from .mclmc import MCLMC
 from .nuts import NUTS
 from .run import Run
 from .stochastic import SGHMC, SGLD
+from .tempering import Evidence, EvidenceWarning, evidence
 
 KERNELS = {
     kernel.name: kernel
@@ -57,9 +58,12 @@ __all__ = [
     "AdjustedMCLMC",
     "ChEES",
     "Collapsed",
+    "Evidence",
+    "EvidenceWarning",
     "Gibbs",
     "Kernel",
     "Run",
     "Target",
+    "evidence",
     "resolve_kernel",
 ]

@@ -10,7 +10,7 @@ import xarray as xr
 
 from gibbsformer.__main__ import main
 
-VERBS = ("demo", "sample", "resume", "theory", "compare", "inspect", "merge", "export")
+VERBS = ("demo", "sample", "resume", "theory", "evidence", "compare", "inspect", "merge", "export")
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +112,17 @@ def test_theory(own_arrays, capsys):
     assert "theory at N = [5, 5, 5], T = 0.5: converged" in capsys.readouterr().out
 
 
+def test_evidence(own_arrays, capsys):
+    command = ["evidence", "--task", str(own_arrays), "--width", "5", "--temperature", "0.5", "--particles", "32"]
+    assert main([*command, "--repeats", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["repeats"]) == 2
+    assert 0 < found["error"] < 1
+    assert set(found["accuracy"]) == {"theory"}
+    assert main([*command, "--repeats", "2"]) == 0
+    assert f"log evidence   {found['log_evidence']:.3f} +- {found['error']:.3f}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -120,6 +131,8 @@ def test_theory(own_arrays, capsys):
         (["theory", "--width", "0"], "width=0"),
         (["theory", "--temperature", "-1"], "temperature=-1.0"),
         (["theory", "--temperature", "nan"], "temperature=nan"),
+        (["evidence", "--particles", "1"], "particles=1"),
+        (["evidence", "--repeats", "0"], "repeats=0"),
         (["theory", "--width", "ten"], "invalid int value: 'ten'"),
         (["sample", "--kernel", "nutz", "--out", "r.h5"], "did you mean 'nuts'"),
         (["sample", "--kernel", "nuts"], "--out"),

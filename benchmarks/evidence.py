@@ -1,0 +1,92 @@
+"""Evidence over temperatures, widths and sets of heads, beside the test accuracy of the theory.
+
+Task of figure 2c (``hidden_markov_chain`` of key 0: P=100, four paths): log evidence by tempered sequential Monte Carlo
+at N = 10, 100, 1000 and a grid of temperatures, then every set of heads at the temperature of largest evidence for
+N = 10. Seconds are of one evidence, compilation excluded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+
+import harness
+import jax
+import numpy as np
+
+import gibbsformer as gf
+from gibbsformer.diagnostics.selection import theory_accuracy
+
+TEMPERATURES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0)
+WIDTHS = (10, 100, 1000)
+KEY = jax.random.key(1)
+
+
+def row(posterior, test, **options) -> dict:
+    """Evidence, its error, the second estimator, the time, and the theory's accuracy."""
+    start = time.perf_counter()
+    found = gf.evidence(posterior, key=KEY, **options)
+    return {
+        "log evidence": found.log_evidence,
+        "error": found.error,
+        "thermodynamic": found.thermodynamic,
+        "its error": found.thermodynamic_error,
+        "agreement of passes": found.agreement,
+        "changes of beta": len(found.ess),
+        "least acceptance": float(found.acceptance.min()),
+        "seconds": time.perf_counter() - start,
+        "test accuracy": theory_accuracy(posterior, test),
+    }
+
+
+def over_temperatures(task, widths, temperatures, **options) -> list[dict]:
+    """A row per width and temperature; the first is computed twice, for compilation."""
+    gf.evidence(task.posterior(widths[0], temperatures[0]), key=KEY, **options)
+    rows = []
+    for N, T in itertools.product(widths, temperatures):
+        rows.append({"N": N, "T": T, **row(task.posterior(N, T), task.test_set, **options)})
+        print(f"N={N} T={T} done", flush=True)
+    return rows
+
+
+def over_heads(task, N, T, **options) -> list[dict]:
+    """A row per choice of heads of the two layers, at one width and temperature."""
+    posterior, rows = task.posterior(N, T), []
+    grid = np.arange(4).reshape(2, 2)
+    choices = ([0], [1], [0, 1])
+    for first, second in itertools.product(choices, choices):
+        paths = grid[np.ix_(first, second)].ravel().tolist()
+        part = posterior.select(paths)
+        gf.evidence(part, key=KEY, particles=options["particles"], repeats=1)  # another program: compiled first
+        names = ", ".join(part.data.path_names)
+        rows.append({"heads": names, "N": N, "T": T, **row(part, task.test_set, **options)})
+        print(f"{names} done", flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few temperatures and particles")
+    quick = parser.parse_args().quick
+    options = {"particles": 64 if quick else 256, "repeats": 2 if quick else 4}
+    task = gf.tasks.hidden_markov_chain(key=jax.random.key(0))
+    grid = over_temperatures(task, WIDTHS, (0.01, 0.3) if quick else TEMPERATURES, **options)
+    best = max((r for r in grid if r["N"] == 10), key=lambda r: r["log evidence"])
+    heads = over_heads(task, 10, best["T"], **options)
+
+    columns = {"log evidence": ".2f", "error": ".2f", "thermodynamic": ".2f", "its error": ".2f",
+               "test accuracy": ".3f", "seconds": ".1f"}  # fmt: skip
+    print(harness.table(grid, {"N": "", "T": "g", **columns}))
+    print(harness.table(heads, {"heads": "", **columns}))
+    for N in WIDTHS:
+        of_width = [r for r in grid if r["N"] == N]
+        by_evidence, by_accuracy = (max(of_width, key=lambda r, c=c: r[c]) for c in ("log evidence", "test accuracy"))
+        print(f"N={N}: evidence chooses T={by_evidence['T']:g} (accuracy {by_evidence['test accuracy']:.3f}), "
+              f"accuracy T={by_accuracy['T']:g} ({by_accuracy['test accuracy']:.3f})")  # fmt: skip
+    rows = [{"part": "temperatures", **r} for r in grid] + [{"part": "heads", **r} for r in heads]
+    print(harness.save("evidence", rows, quick=quick, **options))
+
+
+if __name__ == "__main__":
+    main()

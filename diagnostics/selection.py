@@ -1,0 +1,98 @@
+"""Choosing temperature, widths and heads by the evidence of the training labels, beside test accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from .. import theory
+from ..models import PathInputs, Posterior, checks
+from ..sampler import Evidence
+from .predictor import accuracy, predict
+
+
+def select(evidences: Mapping[Hashable, Evidence], test: tuple[PathInputs, Any] | None = None) -> pd.DataFrame:
+    """Evidences of several posteriors of the same labels as a table, the largest first.
+
+    Evidence needs no test set: log-evidences of two models that differ by d favour the larger one by odds of exp(d).
+    Where d is a few standard errors or less, use more particles.
+
+    Args:
+        evidences: from ``evidence``, under names of your own: temperatures, widths, sets of heads.
+        test: (inputs with all paths that occur, labels) of test examples, as ``task.test_set``.
+
+    Returns:
+        DataFrame, a row per name: log_evidence, error, behind (the best row's log-evidence minus this one's), and
+        with a test set accuracy, that of the large-N theory.
+
+    Raises:
+        ValueError: no evidences, something else among them, posteriors of different labels, or test inputs that lack
+            a path.
+    """
+    if not isinstance(evidences, Mapping) or not evidences:
+        raise checks.InputError(f"evidences={checks.brief(evidences)} must be a dict: give {{name: gf.evidence(..)}}")
+    for name, found in evidences.items():
+        if not isinstance(found, Evidence):
+            raise checks.InputError(f"evidences[{name!r}] is a {type(found).__name__}: give gf.evidence(posterior, ..)")
+    first = next(iter(evidences.values())).posterior.y
+    for name, found in evidences.items():
+        y = found.posterior.y
+        if y.shape != first.shape or (y != first).any():
+            raise checks.InputError(
+                f"evidences[{name!r}] has other labels than the first: make them the same, or they do not compare"
+            )
+    best = max(found.log_evidence for found in evidences.values())
+    rows = [
+        {"log_evidence": found.log_evidence, "error": found.error, "behind": best - found.log_evidence}
+        | ({} if test is None else {"accuracy": theory_accuracy(found.posterior, test)})
+        for found in evidences.values()
+    ]
+    return pd.DataFrame(rows, index=pd.Index(list(evidences), tupleize_cols=False)).sort_values("behind")
+
+
+def theory_accuracy(posterior: Posterior, test: tuple[PathInputs, Any]) -> float:
+    """Test accuracy of the large-N theory of a posterior, whose paths may be some of those of the test inputs."""
+    inputs, labels = test
+    if inputs.path_names != posterior.data.path_names:
+        inputs = inputs.select(posterior.data.path_names)
+    return accuracy(predict(theory.solve(posterior), inputs), labels)
+
+
+def evidence_findings(found: Evidence, test: tuple[PathInputs, Any] | None) -> dict[str, Any]:
+    """What an evidence says, as plain values."""
+    posterior = found.posterior
+    result = {
+        "widths": list(posterior.network.widths),
+        "temperature": posterior.temperature,
+        "paths": list(posterior.data.path_names),
+        "log_evidence": found.log_evidence,
+        "error": found.error,
+        "thermodynamic": found.thermodynamic,
+        "thermodynamic_error": found.thermodynamic_error,
+        "repeats": found.repeats.tolist(),
+        "agreement": found.agreement,
+        "agrees": found.agrees,
+        "particles": found.particles,
+        "betas": found.betas.tolist(),
+        "ess": found.ess.tolist(),
+        "acceptance": found.acceptance.tolist(),
+    }
+    return result if test is None else result | {"accuracy": {"theory": theory_accuracy(posterior, test)}}
+
+
+def render_evidence(found: dict[str, Any]) -> str:
+    """Text for people of ``evidence_findings``."""
+    lines = [
+        f"evidence at N = {found['widths']}, T = {found['temperature']:g}, {len(found['paths'])} paths: "
+        f"{len(found['repeats'])} passes of {found['particles']} particles, {len(found['betas']) - 1} changes of beta",
+        f"log evidence   {found['log_evidence']:.3f} +- {found['error']:.3f}"
+        f"   by thermodynamic integration {found['thermodynamic']:.3f} +- {found['thermodynamic_error']:.3f}",
+    ]
+    if "accuracy" in found:
+        lines.append(f"test accuracy  theory {found['accuracy']['theory']:.3f}")
+    if not found["agrees"]:
+        listed = ", ".join(f"{value:.2f}" for value in found["repeats"])
+        lines.append(f"! passes found {listed}: more apart than their errors say, use more particles")
+    return "\n".join(lines)

@@ -1,0 +1,389 @@
+r"""The log evidence of a posterior, log p(y | N, T, heads), by tempered sequential Monte Carlo over order parameters.
+
+    p(y) = integral p(y | U_1(theta)) p(theta) d theta      (docs/model.md, sections 4 and 6)
+
+Particles start at exact draws of the prior and pass through p(theta) p(y | U_1)^beta, beta from 0 to 1: weigh,
+resample, move by Hamiltonian Monte Carlo. Each step multiplies the evidence by the mean weight. A first pass finds the
+betas (each leaves an effective sample size of 0.8 of the particles), metrics, step sizes and numbers of moves; the
+passes that count repeat them as they are, so each is an unbiased estimate of p(y), and they are independent. The same
+particles give the thermodynamic integral of E_beta[log p(y | U_1)] over beta: another estimator, with other errors
+(reweighted as here it is that of bridge sampling, with geometric bridges).
+
+Standard errors come from families, the particles that descend from one draw of the prior. Multinomial resampling makes
+them independent to leading order, so the sums of first-order contributions over families spread as the error does:
+poor mixing shows as resemblance within families. Hundreds of them know the error far better than a few passes would.
+Sources: Del Moral, Doucet and Jasra 2006; Chan and Lai 2013, Lee and Whiteley 2018 (families); Gelman and Meng 1998
+(thermodynamic integrals and bridges).
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.optimize
+import scipy.stats
+from scipy.special import logsumexp, softmax
+
+from ..models import Posterior, checks, collapsed
+from ..models.collapsed import CollapsedData, Layout
+from ..models.numerics import numerics
+from ..models.path_kernel import log_likelihood
+
+_LEAST_PARTICLES = 32  # fewer say nothing of their covariance, nor of families
+_ESS = 0.8  # effective sample size after a change of beta, as a share: errors stay near Gaussian
+_ACCEPTANCE = 0.8  # aim of the first pass's step sizes
+_LEAST_ACCEPTANCE = 0.6  # below it the first pass repeats its moves with a smaller step
+_RESEMBLANCE = 0.5  # of particles before and after their moves; above it the first pass doubles the moves ..
+_MOST_MOVES = 8  # .. up to this
+_ATTEMPTS = 10  # of both together: a step is then down by a factor of 50
+_TRAJECTORY = np.pi / 2  # length in whitened coordinates: a quarter of a period, after which a Gaussian is forgotten
+_JITTER = 0.2  # step sizes vary by this share, so that no direction comes back to where it was
+_BATCH = 64  # particles moved at a time, ..
+_BATCH_BYTES = 2 * 2**20  # .. fewer where their P x P matrices would not fit in caches
+_IMPROBABLE = 1e-4  # chance of passes that differ by more than their errors before a warning is given
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Log evidence (natural logarithm, nats) and how it was found.
+
+    Attributes:
+        posterior: what was integrated.
+        log_evidence: log p(y | N, T, heads) by tempered sequential Monte Carlo, from the mean of all passes.
+        error: its standard error.
+        thermodynamic: the same by thermodynamic integration over the same particles.
+        thermodynamic_error: its standard error, correlated with ``error``.
+        betas: inverse temperatures of the path, 0 .. 1 [S + 1].
+        ess: mean effective sample size of each change of beta [S].
+        acceptance: mean acceptance of the moves after it [S].
+        mean_log_likelihood: E_beta[log p(y | U_1)] at each beta [S + 1].
+        repeats: log-evidence by each pass [R].
+        agreement: chance that passes with these errors differ as much as these do; 1 for a single pass.
+        particles: particles of each pass.
+    """
+
+    posterior: Posterior
+    log_evidence: float
+    error: float
+    thermodynamic: float
+    thermodynamic_error: float
+    betas: np.ndarray
+    ess: np.ndarray
+    acceptance: np.ndarray
+    mean_log_likelihood: np.ndarray
+    repeats: np.ndarray
+    agreement: float
+    particles: int
+
+    @property
+    def agrees(self) -> bool:
+        """The passes differ no more than their errors say."""
+        return self.agreement >= _IMPROBABLE
+
+
+class EvidenceWarning(UserWarning):
+    """The passes differ by more than their standard errors say: use more particles."""
+
+
+class Cloud(NamedTuple):
+    """Particles with what a move needs to start and a weight to be formed: no gradient is computed twice."""
+
+    theta: jax.Array  # [n, D]
+    log_likelihood: jax.Array  # [n]
+    gradient: jax.Array  # [n, D], of the log-likelihood
+    family: jax.Array  # [n], index of the prior draw a particle descends from
+
+
+class Step(NamedTuple):
+    """One change of beta and the tuning of the move after it."""
+
+    before: Any
+    beta: Any
+    root: Any  # [D, D], lower Cholesky factor of the particles' covariance: whitens the move
+    inverse_root: Any
+    step_size: Any
+    steps: Any  # leapfrog steps of a move
+    moves: Any
+
+
+class Pass(NamedTuple):
+    """One pass from prior to posterior, as arrays on the host."""
+
+    log_likelihood: np.ndarray  # [S + 1, n], particles at each beta
+    family: np.ndarray  # [S + 1, n]
+    acceptance: np.ndarray  # [S]
+
+
+def evidence(posterior: Posterior, *, key: jax.Array, particles: int = 256, repeats: int = 4) -> Evidence:
+    """Log evidence log p(y | N, T, heads) of a posterior, with its standard error, in float64.
+
+    The data are the labels; inputs and attention are given. One program is compiled for each set of heads (and each
+    singular width), so scanning widths, temperatures and variances costs no compilation.
+
+    Args:
+        posterior: network, data and temperature; ``posterior.select(paths)`` for a subset of the heads.
+        key: typed random key; the result depends on nothing else.
+        particles: particles of each pass; errors fall as 1 / sqrt(particles * repeats).
+        repeats: independent passes, after a first one that tunes and does not count.
+
+    Returns:
+        Evidence. A warning is given where the passes differ by more than their errors say.
+
+    Raises:
+        ValueError: an argument is out of range or of the wrong kind.
+
+    Source: docs/model.md, sections 4 and 6; docs/evidence.md.
+    """
+    if not isinstance(posterior, Posterior):
+        raise checks.InputError(
+            f"posterior is a {type(posterior).__name__}: give gf.Posterior(network, data, y, temperature)"
+        )
+    checks.random_key("key", key)
+    particles = checks.count("particles", particles, least=_LEAST_PARTICLES)
+    repeats = checks.count("repeats", repeats)
+    with numerics():
+        program = _Program.of(posterior, particles)
+        path = program.explore(jax.random.fold_in(key, 0))
+        passes = [program.follow(jax.random.fold_in(key, r + 1), path) for r in range(repeats)]
+    return _summary(posterior, np.array([0.0, *(step.beta for step in path)]), passes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Program:
+    """The compiled parts with one posterior's arrays bound."""
+
+    shape: Layout
+    data: CollapsedData
+    particles: int
+    batch: int
+
+    @classmethod
+    def of(cls, posterior: Posterior, particles: int) -> _Program:
+        P = len(posterior.y)
+        most = min(_BATCH, max(2, _BATCH_BYTES // (8 * P * P)))
+        batch = max(n for n in range(1, most + 1) if particles % n == 0)
+        return cls(collapsed.layout(posterior.network), posterior.collapsed_data(), particles, batch)
+
+    def explore(self, key) -> list[Step]:
+        """The first pass: betas, metrics and step sizes, each from the particles at hand."""
+        cloud = self._start(key)
+        path: list[Step] = []
+        beta, step_size = 0.0, min(1.0, 1.6 * self.shape.size**-0.25)
+        while beta < 1:
+            log_likelihood = np.asarray(cloud.log_likelihood)
+            following = _next_beta(beta, log_likelihood)
+            root = _root_of_covariance(np.asarray(cloud.theta), softmax((following - beta) * log_likelihood))
+            moves = 1
+            for _ in range(_ATTEMPTS):
+                steps = max(1, round(_TRAJECTORY / step_size))
+                step = Step(*map(np.asarray, (beta, following, root, np.linalg.inv(root), step_size, steps, moves)))
+                moved, acceptance, resemblance = self._move(key, len(path), cloud, step)
+                if acceptance < _LEAST_ACCEPTANCE:
+                    step_size *= np.exp(acceptance - _ACCEPTANCE)
+                elif resemblance > _RESEMBLANCE and moves < _MOST_MOVES:
+                    moves *= 2
+                else:
+                    break
+            step_size *= np.exp(acceptance - _ACCEPTANCE)
+            path.append(step)
+            beta, cloud = following, moved
+        return path
+
+    def follow(self, key, path: list[Step]) -> Pass:
+        """A pass along a path that is given."""
+        cloud = self._start(key)
+        clouds, acceptance = [cloud], []
+        for i, step in enumerate(path):
+            cloud, accepted, _ = self._move(key, i, cloud, step)
+            clouds.append(cloud)
+            acceptance.append(accepted)
+        stack = lambda name: np.stack([np.asarray(getattr(c, name)) for c in clouds])  # noqa: E731
+        return Pass(stack("log_likelihood"), stack("family"), np.array(acceptance))
+
+    def _start(self, key) -> Cloud:
+        rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, 0))).ravel())
+        theta = jnp.asarray(collapsed.draw_prior(self.shape, self.data.widths, rng, self.particles))
+        log_likelihood, gradient = _evaluate(self.shape, self.batch, self.data, theta)
+        if not np.isfinite(log_likelihood).all():
+            raise checks.InputError(
+                f"temperature={float(self.data.temperature):g} leaves K + T I not positive definite in float64 at some "
+                "draws of the prior: make it larger"
+            )
+        return Cloud(theta, log_likelihood, gradient, jnp.arange(self.particles))
+
+    def _move(self, key, i, cloud, step) -> tuple[Cloud, float, float]:
+        moved, *found = _advance(self.shape, self.batch, self.data, jax.random.fold_in(key, i + 1), cloud, step)
+        return moved, *map(float, found)
+
+
+def _next_beta(beta, log_likelihood) -> float:
+    """The beta at which the effective sample size has fallen to its share of the particles, 1 at most."""
+    target = np.log(_ESS * len(log_likelihood))
+    surplus = lambda log_step: _log_ess(np.exp(log_step) * log_likelihood) - target  # noqa: E731
+    longest = np.log(1 - beta)
+    if surplus(longest) >= 0:
+        return 1.0
+    spread = log_likelihood.max() - log_likelihood.min()  # weights within exp(1e-3) of each other: ESS above its share
+    return beta + np.exp(scipy.optimize.brentq(surplus, np.log(1e-3 / spread), longest))
+
+
+def _log_ess(log_weights):
+    return 2 * logsumexp(log_weights, axis=-1) - logsumexp(2 * log_weights, axis=-1)
+
+
+def _root_of_covariance(theta, weights):
+    """Lower Cholesky factor of the weighted covariance, shrunk to its diagonal where particles are few."""
+    centred = theta - weights @ theta
+    covariance = (weights[:, None] * centred).T @ centred
+    n, D = theta.shape
+    shrinkage = D / (D + _ESS * n)
+    return np.linalg.cholesky((1 - shrinkage) * covariance + shrinkage * np.diag(np.diag(covariance)))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _evaluate(shape: Layout, batch: int, data: CollapsedData, theta):
+    # batches divide the particles: a shorter last one would be a second, independent factorisation
+    return jax.lax.map(jax.value_and_grad(partial(_log_likelihood, shape, data)), theta, batch_size=batch)
+
+
+def _log_likelihood(shape, data, theta):
+    U_1 = collapsed.order_parameters(shape, data.variances, theta).U[0]
+    return log_likelihood(U_1, data.kernel, data.y, data.temperature, data.variances[0])
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _advance(shape: Layout, batch: int, data: CollapsedData, key, cloud: Cloud, step: Step):
+    """Weigh, resample and move: (particles at step.beta, mean acceptance, resemblance to those before the moves)."""
+    from blackjax.smc import resampling  # not above: its import starts XLA, after which devices cannot be chosen
+
+    key_resample, key_moves = jax.random.split(key)
+    n = len(cloud.family)
+    weights = jax.nn.softmax((step.beta - step.before) * cloud.log_likelihood)
+    parents = resampling.multinomial(key_resample, weights, n)
+    cloud = jax.tree.map(lambda x: x[parents], cloud)
+
+    def move(i, carry):
+        moved, acceptance = carry
+        keys = jax.random.split(jax.random.fold_in(key_moves, i), n)
+        one = lambda a: _hamiltonian_move(shape, data, step, *a)  # noqa: E731
+        moved, accepted = jax.lax.map(one, (keys, moved), batch_size=batch)
+        return moved, acceptance + accepted.mean() / step.moves
+
+    moved, acceptance = jax.lax.fori_loop(0, step.moves, move, (cloud, jnp.zeros(())))
+    return moved, acceptance, _resemblance(cloud, moved)
+
+
+def _resemblance(before: Cloud, after: Cloud) -> jax.Array:
+    """Largest correlation over particles between what they were and are: in theta, and in the log-likelihood."""
+    standard = []
+    for cloud in (before, after):
+        values = jnp.column_stack([cloud.theta, cloud.log_likelihood])
+        values = values - values.mean(0)
+        standard.append(values / jnp.linalg.norm(values, axis=0))
+    return jnp.nanmax(jnp.sum(standard[0] * standard[1], axis=0))
+
+
+def _hamiltonian_move(shape, data, step: Step, key, particle: Cloud) -> tuple[Cloud, jax.Array]:
+    """One HMC transition of one particle, in coordinates z whitened around it: theta = its own + root z."""
+    import blackjax
+
+    beta = step.beta
+    prior = lambda theta: collapsed.log_prior(shape, data.widths, theta)  # noqa: E731
+
+    def log_density(z):
+        theta = particle.theta + step.root @ z
+        return prior(theta) + beta * _log_likelihood(shape, data, theta)
+
+    key_size, key_move = jax.random.split(key)
+    value, gradient = jax.value_and_grad(prior)(particle.theta)
+    start = blackjax.mcmc.hmc.HMCState(
+        jnp.zeros_like(particle.theta),
+        value + beta * particle.log_likelihood,
+        step.root.T @ (gradient + beta * particle.gradient),
+    )
+    step_size = step.step_size * jax.random.uniform(key_size, minval=1 - _JITTER, maxval=1 + _JITTER)
+    end, info = blackjax.hmc.build_kernel()(
+        key_move, start, log_density, step_size, jnp.ones_like(particle.theta), step.steps
+    )
+    # The likelihood and its gradient are what the density holds beside the prior: rounding is of the prior's size over
+    # beta, and counts for beta times that.
+    theta = particle.theta + step.root @ end.position
+    value, gradient = jax.value_and_grad(prior)(theta)
+    end_gradient = (step.inverse_root.T @ end.logdensity_grad - gradient) / beta
+    return Cloud(theta, (end.logdensity - value) / beta, end_gradient, particle.family), info.acceptance_rate
+
+
+def _summary(posterior: Posterior, betas: np.ndarray, passes: list[Pass]) -> Evidence:
+    log_weights = np.diff(betas)[:, None] * np.stack([p.log_likelihood[:-1] for p in passes])
+    values, errors = np.array([log_mean_weights(betas, p) for p in passes]).T
+    integrals, integral_errors = np.array([thermodynamic_integral(betas, p) for p in passes]).T
+    shares = softmax(values)  # of each pass in the mean of the estimates of p(y)
+    found = Evidence(
+        posterior=posterior,
+        log_evidence=float(logsumexp(values) - np.log(len(values))),
+        error=float(np.sqrt(np.sum((shares * errors) ** 2))),
+        thermodynamic=float(integrals.mean()),
+        thermodynamic_error=float(np.sqrt(np.sum(integral_errors**2)) / len(passes)),
+        betas=betas,
+        ess=np.exp(_log_ess(log_weights)).mean(0),
+        acceptance=np.mean([p.acceptance for p in passes], axis=0),
+        mean_log_likelihood=np.mean([p.log_likelihood for p in passes], axis=(0, 2)),
+        repeats=values,
+        agreement=_agreement(values, errors),
+        particles=passes[0].family.shape[1],
+    )
+    if not found.agrees:
+        listed = ", ".join(f"{v:.2f} +- {e:.2f}" for v, e in zip(values, errors, strict=True))
+        warnings.warn(
+            f"log evidence by pass is {listed}: they differ by more than their errors say, use more particles",
+            EvidenceWarning,
+            stacklevel=3,
+        )
+    return found
+
+
+def log_mean_weights(betas: np.ndarray, found: Pass) -> tuple[float, float]:
+    """(log of the product of mean weights, its standard error) of one pass."""
+    log_weights = np.diff(betas)[:, None] * found.log_likelihood[:-1]
+    value, contributions = _log_means(log_weights)
+    return value, _error_by_families(contributions, found.family[:-1])
+
+
+def thermodynamic_integral(betas: np.ndarray, found: Pass) -> tuple[float, float]:
+    """(integral of E_beta[log p(y | U_1)] over beta, its standard error) of one pass.
+
+    At each beta the expectation is that of the particles at the nearest beta of the path, reweighted. Its integral over
+    half a step is the log of a mean weight, so no rule of integration is needed and there is no error of one.
+    """
+    half = 0.5 * np.diff(betas)[:, None]
+    forward, contributions = _log_means(half * found.log_likelihood[:-1])
+    backward, others = _log_means(-half * found.log_likelihood[1:])
+    families = np.concatenate([found.family[:-1], found.family[1:]])
+    return forward - backward, _error_by_families(np.concatenate([contributions, -others]), families)
+
+
+def _log_means(log_weights) -> tuple[float, np.ndarray]:
+    """(sum over rows of log mean weight, first-order contributions of particles, which average to 0 in each row)."""
+    means = logsumexp(log_weights, axis=1, keepdims=True) - np.log(log_weights.shape[1])
+    return float(means.sum()), np.exp(log_weights - means) - 1
+
+
+def _error_by_families(contributions, family) -> float:
+    """Standard error of the sum over betas of means over particles, from contributions [betas, n] of mean 0."""
+    n = contributions.shape[1]
+    sums = np.bincount(family.ravel(), contributions.ravel() / n, minlength=n)
+    return float(np.sqrt(np.sum(sums**2) * n / (n - 1)))
+
+
+def _agreement(values, errors) -> float:
+    """Chance of a chi-square of the passes about their weighted mean above the one found."""
+    if len(values) == 1 or not errors.all():  # without error where the likelihood does not depend on theta
+        return 1.0
+    mean = np.average(values, weights=1 / errors**2)
+    return float(scipy.stats.chi2.sf(np.sum(((values - mean) / errors) ** 2), len(values) - 1))
