@@ -173,10 +173,11 @@ def grid(posterior: Posterior, widths: Sequence, temperatures: Sequence[float], 
     found: dict[tuple[int, int], Theory] = {}
     with numerics():
         problem = _prepare(least, paths)
-        for i, j, start in _snake(posteriors, found):
-            found[i, j] = _solve(problem.at(posteriors[i][j]), start)
+        gp_limit = np.zeros(problem.shape.size)
+        for i, j, neighbour in _snake(posteriors, found):
+            found[i, j] = _solve(problem.at(posteriors[i][j]), gp_limit if neighbour is None else neighbour)
             if not found[i, j].converged:
-                again = _solve(problem.at(posteriors[i][j]), np.zeros(problem.shape.size))
+                again = _solve(problem.at(posteriors[i][j]), gp_limit)
                 found[i, j] = min(found[i, j], again, key=lambda t: (not t.converged, t.action))
     for (i, j), theory in found.items():
         if not theory.converged:
@@ -237,7 +238,7 @@ def _prepare(posterior, paths) -> _Problem:
 
 def _posteriors(posterior, widths, temperatures):
     for name, values in (("widths", widths), ("temperatures", temperatures)):
-        if isinstance(values, str) or not np.size(values) or not np.iterable(values):
+        if isinstance(values, str) or not hasattr(values, "__len__") or not len(values):
             raise checks.InputError(f"{name}={checks.brief(values)} must list one or more values")
     layers = len(posterior.network.widths)
     networks = [
@@ -249,17 +250,16 @@ def _posteriors(posterior, widths, temperatures):
     return [[dataclasses.replace(posterior, network=n, temperature=t) for t in temperatures] for n in networks]
 
 
-def _snake(posteriors, found) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Points from wide and hot, near the GP limit, to narrow and cold, each with its start."""
+def _snake(posteriors, found) -> Iterator[tuple[int, int, np.ndarray | None]]:
+    """Points from wide and hot, near the GP limit, to narrow and cold, each with the solution of a neighbour."""
     rows = sorted(range(len(posteriors)), key=lambda i: -max(posteriors[i][0].network.widths))
     columns = sorted(range(len(posteriors[0])), key=lambda j: -posteriors[0][j].temperature)
-    size = layout(posteriors[0][0].network, singular=False).size
     for a, i in enumerate(rows):
         for b, j in enumerate(columns):
             before = [found[rows[a - 1], j]] if a else []
             before += [found[i, columns[b - 1]]] if b else []
             good = [t.theta for t in before if t.converged]
-            yield i, j, good[-1] if good else np.zeros(size)
+            yield i, j, good[-1] if good else None
 
 
 def _solve(problem: _Problem, start) -> Theory:

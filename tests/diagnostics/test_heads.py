@@ -1,0 +1,165 @@
+"""Head scores, pruning and kernel alignment, against loops by the model document and across samplers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gibbsformer as gf
+from gibbsformer.models.network import forward, path_weights
+
+
+@pytest.fixture(scope="module")
+def theory(small):
+    return gf.theory.solve(small.posterior)
+
+
+@pytest.fixture(scope="module")
+def collapsed_run(small):
+    return gf.sample(small.posterior, key=jax.random.key(5), warmup=50, draws=60, progress=False)
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::gibbsformer.ConvergenceWarning")
+
+
+def output(weights, inputs):
+    with jax.enable_x64(True):
+        return np.asarray(forward(path_weights({k: jnp.asarray(v) for k, v in weights.items()}), inputs.flat))
+
+
+def test_scores_by_a_loop(small, theory):
+    heads, U = small.network.heads, np.abs(theory.U[0])
+    paths = list(np.ndindex(*heads))
+    scores = gf.head_scores(theory)
+    expected = {
+        (l + 1, h + 1): sum(U[i, j] for i, p in enumerate(paths) for j, q in enumerate(paths) if p[l] == h or q[l] == h)
+        for l, H in enumerate(heads)
+        for h in range(H)
+    }
+    for head, value in expected.items():
+        np.testing.assert_allclose(scores[head], value / max(expected.values()), rtol=1e-12)
+    assert scores.max() == 1
+
+
+def test_scores_of_weights_are_those_of_their_order_parameter(small):
+    weights = small.host_weights
+    scores = gf.head_scores(weights)
+    assert list(scores.index) == [(l + 1, h + 1) for l, H in enumerate(small.network.heads) for h in range(H)]
+    assert gf.head_scores({k: v for k, v in weights.items() if k != "V_0"}).equals(scores)
+
+
+def test_pruned_weights_act_as_pruned_inputs(small):
+    heads, weights = [(1, 1), (2, 1)], small.host_weights
+    by_hand = dict(weights)
+    for l, h in heads:
+        H = small.network.heads[l - 1]
+        kept = np.array([i != h - 1 for i in range(H)]) * np.sqrt(H / (H - 1))
+        by_hand[f"V_{l}"] = by_hand[f"V_{l}"] * kept[:, None, None]
+    inputs = small.test[0]
+    expected = output(by_hand, inputs)
+    np.testing.assert_allclose(output(gf.prune(weights, heads), inputs), expected, rtol=1e-12)
+    np.testing.assert_allclose(output(weights, gf.prune(inputs, heads)), expected, rtol=1e-12)
+
+
+def test_pruned_theory_has_no_dropped_paths(small, theory):
+    pruned = gf.prune(theory, heads=[(2, 1)])
+    gone = [p[1] == 0 for p in np.ndindex(*small.network.heads)]
+    assert not pruned.U[0][gone].any()
+    assert not pruned.U[0][:, gone].any()
+    np.testing.assert_array_equal(pruned.U[0][np.logical_not(gone)][:, np.logical_not(gone)],
+                                  theory.U[0][np.logical_not(gone)][:, np.logical_not(gone)])  # fmt: skip
+    assert gf.prune(theory, paths=[0]).U[0][0, 0] == 0
+
+
+def test_exact_posterior_and_lifted_weights_agree_when_pruned(small, collapsed_run):
+    inputs = gf.prune(small.test[0], heads=[(1, 1)])
+    lifted = gf.lift(collapsed_run, key=jax.random.key(6), progress=False)
+    exact, sampled = gf.predict(collapsed_run, inputs), gf.predict(lifted, inputs)
+    error = sampled.blocks.std(0, ddof=1) / np.sqrt(len(sampled.blocks))
+    assert np.all(np.abs(exact.mean - sampled.mean) < 5 * error)  # same U draws: V noise alone, dozens of inputs
+
+
+def test_curves_and_orders(small, theory, collapsed_run):
+    inputs, labels = small.test[0], np.sign(small.test[1])
+    order = gf.pruning_order(gf.head_scores(theory))
+    assert len(order) == sum(small.network.heads) - small.network.depth
+    scores = gf.head_scores(theory)
+    assert order[0] == scores[[h for h in scores.index if small.network.heads[h[0] - 1] > 1]].idxmin()
+    for source in (theory, collapsed_run, small.host_weights):
+        curve = gf.pruning_curve(source, inputs, labels, order)
+        assert len(curve) == len(order) + 1
+        drops = gf.head_drops(source, inputs, labels)
+        np.testing.assert_allclose(curve[0] - curve[1], drops[order[0]], atol=1e-12)
+
+
+def test_what_cannot_be_pruned(small, theory):
+    for arguments, message in [
+        ({"heads": [(9, 1)]}, r"heads=\(9, 1\) does not exist"),
+        ({"heads": [(1, h) for h in range(1, small.network.heads[0] + 1)]}, "all heads of layer 1"),
+        ({"paths": ["(1 9)"]}, "is not known"),
+        ({"paths": range(small.network.paths)}, "leave no path"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            gf.prune(theory, **arguments)
+    with pytest.raises(ValueError, match="cannot be removed from weights"):
+        gf.prune(small.host_weights, paths=[0])
+    with pytest.raises(ValueError, match="source is a list"):
+        gf.head_scores([1, 2])
+
+
+def test_kernels_by_loops(small, theory, collapsed_run):
+    xi = small.posterior.data.flat
+    C = gf.path_kernels(small.posterior.data)
+    names = small.posterior.data.path_names
+    np.testing.assert_allclose(C.sel(path=names[1], path_prime=names[0])[2, 3], xi[2, :, 1] @ xi[3, :, 0], rtol=1e-12)
+    for source, U in ((theory, theory.U[0]), (collapsed_run, collapsed_run.order_parameters.U[0].mean((0, 1)))):
+        K = sum(U[g, h] * C.values[g, h] for g in range(len(U)) for h in range(len(U)))
+        np.testing.assert_allclose(
+            gf.renormalized_kernel(source), small.network.variances[0] * K, rtol=1e-6, atol=1e-10
+        )
+    with pytest.raises(ValueError, match="give the same paths"):
+        gf.path_kernels(small.posterior.data, small.posterior.data.select([0]))
+
+
+def test_alignment(small, theory):
+    y = small.posterior.y
+    found = gf.alignment(np.outer(y, y) + 1e-3 * np.eye(len(y)), y)
+    np.testing.assert_allclose(found.overlaps[0], 1, rtol=1e-12)
+    np.testing.assert_allclose(found.eigenvalues[0], y @ y + 1e-3, rtol=1e-12)
+    found = gf.alignment(theory)
+    np.testing.assert_allclose(np.sum(found.overlaps**2), 1, rtol=1e-12)  # eigenvectors are a basis
+    assert np.all(np.diff(found.eigenvalues) <= 0)
+    with pytest.raises(ValueError, match="a kernel alone does not know its labels"):
+        gf.alignment(np.eye(3))
+
+
+def test_generalization_error_splits(small, theory):
+    prediction = gf.predict(theory, small.test[0])
+    found = gf.generalization_error(prediction, small.test[1])
+    draws = prediction.mean + np.sqrt(prediction.variance) * np.random.default_rng(0).normal(size=(40_000, 1))
+    total = ((draws - small.test[1]) ** 2).mean(1)
+    assert abs(total.mean() - found.total) < 4 * total.std() / np.sqrt(len(total))
+    assert found.total == found.bias + found.variance
+
+
+def test_finite_width_correction(small, theory, collapsed_run):
+    found = gf.finite_width(collapsed_run, theory)
+    U = collapsed_run.order_parameters.U[0]
+    np.testing.assert_allclose(found.mean[0], U[..., 0, 0].mean(), rtol=1e-6)
+    np.testing.assert_allclose(found.covariance[0, 0], U[..., 0, 0].var(ddof=1), rtol=1e-6)
+    assert found.correction > 4 * found.correction_error  # widths below ten
+    with pytest.raises(ValueError, match=r"give theory.solve\(run.posterior\)"):
+        gf.finite_width(collapsed_run, gf.theory.gp(small.posterior))
+
+
+@pytest.mark.slow
+def test_correction_falls_with_width(reference_posterior, reference_theory):
+    """Of order 1/N: ten times the width, at most a fifth of the correction."""
+    sizes = []
+    for N in (10, 100):
+        run = gf.sample(reference_posterior(N), key=jax.random.key(N), warmup=100, draws=300, progress=False)
+        found = gf.finite_width(run, reference_theory(N))
+        sizes.append(found.correction)
+        sd = np.sqrt(np.diag(found.covariance) / np.diag(found.saddle_covariance))
+        assert np.all(np.abs(np.log(sd)) < (0.5 if N == 10 else 0.2))  # Gaussian to leading order
+    assert sizes[1] < sizes[0] / 5

@@ -1,0 +1,57 @@
+"""The data's part of the action: both ways to its derivatives, against each other and against automatic ones."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gibbsformer.models.path_kernel import symmetric_blocks
+from gibbsformer.theory import energy
+
+
+@pytest.fixture
+def problem(small, x64):
+    data = small.posterior.collapsed_data()
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(small.network.paths, small.network.paths))
+    return small.posterior.data.flat, data, jnp.asarray(A @ A.T / len(A) + 0.3 * np.eye(len(A)))
+
+
+def both_parts(xi):
+    return (symmetric_blocks(jnp.asarray(xi)), None), (None, jnp.asarray(np.moveaxis(xi, 1, 2)))
+
+
+def test_derivatives_are_those_of_the_energy(problem):
+    xi, data, U = problem
+    upper = np.triu_indices(len(U))
+
+    def of_entries(entries):  # by the textbook, differentiated by JAX
+        full = jnp.zeros_like(U).at[upper].set(entries)
+        full = full + jnp.triu(full, 1).T
+        A = data.variances[0] * jnp.einsum("png,gh,qnh->pq", xi, full, xi) + data.temperature * jnp.eye(len(xi))
+        return jnp.linalg.slogdet(A)[1] + data.y @ jnp.linalg.solve(A, data.y)
+
+    entries = U[upper]
+    np.testing.assert_allclose(energy.energy(data, U), of_entries(entries), rtol=1e-12)
+    expected = jax.grad(of_entries)(entries), jax.hessian(of_entries)(entries)
+    for parts in both_parts(xi):
+        for found, wanted in zip(energy.derivatives(data, parts, U), expected, strict=True):
+            # rounding of solves with a condition number of about 1e3
+            np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-10 * np.abs(wanted).max())
+
+
+def test_choice_and_rotation_leave_the_derivatives_alone(problem, monkeypatch):
+    xi, data, U = problem
+    xi = np.concatenate([xi, xi], axis=1) / np.sqrt(2)  # twice as wide, of the same rank and kernels
+    _, inputs = found = energy.derivative_data(xi)
+    if inputs is None:
+        monkeypatch.setattr(energy, "symmetric_blocks", lambda xi: None)
+        stacked = np.moveaxis(xi, 1, 2).reshape(-1, xi.shape[1])
+        values, directions = np.linalg.eigh(stacked.T @ stacked)
+        inputs = jnp.asarray((stacked @ directions[:, values > 1e-12]).reshape(len(xi), xi.shape[2], -1))
+        found = (None, inputs)
+    assert inputs is None or inputs.shape[-1] <= xi.shape[1] // 2
+    for one, other in zip(
+        energy.derivatives(data, found, U), energy.derivatives(data, both_parts(xi)[0], U), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-10 * np.abs(other).max())
