@@ -69,7 +69,7 @@ def accuracy_axes(
     for points, style in ((exact, _EXACT), (weights, _WEIGHTS | {"label": f"weight samples ({kernel})"})):
         if points is not None:
             axes.errorbar(*points, color=BLACK, linestyle="none", **style)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=2, frameon=False)  # never over the data
+    axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.18), ncol=2, fontsize=7, columnspacing=1.2, frameon=False)
 
 
 def overlap_axes(axes: Axes, overlaps: Mapping[str, np.ndarray], components: int = 30) -> None:
