@@ -76,8 +76,8 @@ def split_heads(weight, heads: int | None = None) -> Float[np.ndarray, "H G N_0"
     """Query or key weights [H, G, N_0] from the projection of all heads at once.
 
     Args:
-        weight: [H G, N_0], heads one after another, as ``torch.nn.Linear`` keeps it (a Flax or Keras ``Dense`` kernel is
-            the transpose); or [N_0, H, G], the kernel of Flax's ``MultiHeadAttention``.
+        weight: [H G, N_0], heads one after another, as ``torch.nn.Linear`` keeps it (a Flax or Keras ``Dense`` kernel
+            is the transpose); or [N_0, H, G], the kernel of Flax's ``MultiHeadAttention``.
         heads: H; needed for a matrix, and checked against the kernel's own otherwise.
 
     Raises:
