@@ -27,6 +27,21 @@ def by_name(name: str, seed: int) -> Task:
     return BUILT_IN[checks.nearest("task", name, BUILT_IN)](key=jax.random.key(seed))
 
 
+def characters_by_name(name: str) -> Characters:
+    """``"glyphs"``, ``"omniglot"`` (where GIBBSFORMER_OMNIGLOT says) or ``"omniglot=PATH"``.
+
+    Raises:
+        ValueError: another name (the nearest is offered), or no Omniglot there.
+    """
+    source, _, path = str(name).partition("=")
+    checks.nearest("data", source, ("glyphs", "omniglot"))
+    if source == "glyphs":
+        if path:
+            raise checks.InputError(f"data={name!r} has a path, but glyphs come with matplotlib: give data=glyphs")
+        return glyphs()
+    return omniglot(path or None)
+
+
 __all__ = [
     "BUILT_IN",
     "Characters",
@@ -34,6 +49,7 @@ __all__ = [
     "Task",
     "arrays",
     "by_name",
+    "characters_by_name",
     "glyphs",
     "hidden_markov_chain",
     "load",

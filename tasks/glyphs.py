@@ -17,7 +17,7 @@ from ..models import checks
 from .characters import SIZE, Characters
 
 _LETTERS = ("Lu", "Ll", "Lt", "Lo")  # Unicode categories
-_POINTS = 26  # font size in pixels; the few letters too wide for the image are left out
+_POINTS = 24  # font size in pixels; the few letters too wide for the image are left out
 _SEED = 0
 # one standard deviation of the distortions, about what separates drawings of one Omniglot character
 _ROTATION = math.radians(8)

@@ -146,6 +146,10 @@ def one_shot(
     sizes = (checks.count("train", train), checks.count("test", test))
     table = codes(checks.count("channels", channels))
     sets = training_and_held_out(characters)
+    if not isinstance(attention, Attention):
+        raise checks.InputError(
+            f"attention is a {type(attention).__name__}: give gf.Attention.load(path), or trained.attention"
+        )
     examples = [
         _examples(part, k, size, table) for part, k, size in zip(sets, jax.random.split(key), sizes, strict=True)
     ]

@@ -120,3 +120,14 @@ def make_small():
 def small(make_small) -> Small:
     """L=2, heads (2, 3), widths (4, 3, 5), input width 6, S=5, P=7; N_1 is below the number of paths."""
     return make_small(S=5)
+
+
+@pytest.fixture(scope="session")
+def characters() -> gf.tasks.Characters:
+    """Twenty characters of four drawings: each a pattern of 4 x 4 squares, inked or not, with grey noise."""
+    rng = np.random.default_rng(0)
+    patterns = rng.random((20, 4, 4)) < 0.5
+    drawings = np.kron(patterns, np.ones((8, 8)))[:, None] * rng.uniform(0.5, 1, (20, 4, 32, 32))
+    return gf.tasks.Characters(
+        1 - drawings.reshape(-1, 32, 32), np.repeat(np.arange(20), 4), tuple(f"pattern {i}" for i in range(20)), "toy"
+    )

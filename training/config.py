@@ -21,6 +21,7 @@ class Config:
         channels: equal channels per pixel, so N_0 = 64 channels.
         scale: STANDARD DEVIATION of entries of Q = K at the start, times sqrt(N_0).
         batch: fresh episodes per step.
+        steps: how many, unless asked otherwise.
         learning_rate: of Adam.
         averaging: decay of the running average of the weights, which is what one uses; 0 takes them as they are.
         turned: quarter turns of the characters count as three further characters each.
@@ -37,6 +38,7 @@ class Config:
     channels: int = 3
     scale: float = 1.0
     batch: int = 64
+    steps: int = 20_000
     learning_rate: float = 1e-3
     averaging: float = 0.999
     turned: bool = True
@@ -44,7 +46,7 @@ class Config:
 
     def __post_init__(self):
         object.__setattr__(self, "heads", checks.counts("heads", self.heads))
-        for name in ("key_width", "width", "channels", "batch"):
+        for name in ("key_width", "width", "channels", "batch", "steps"):
             object.__setattr__(self, name, checks.count(name, getattr(self, name)))
         for name in ("scale", "learning_rate"):
             object.__setattr__(self, name, checks.positive(name, getattr(self, name)))
@@ -63,3 +65,5 @@ class Config:
 
 SMALL = Config()
 PAPER = Config(key_width=128, width=512, batch=128, learning_rate=3e-4, averaging=0.0, turned=False, distortion=0.0)
+
+CONFIGS = {"small": SMALL, "paper": PAPER}

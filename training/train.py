@@ -68,7 +68,7 @@ def train(
     config: Config = SMALL,
     *,
     key: jax.Array,
-    steps: int = 20_000,
+    steps: int | None = None,
     out: str | os.PathLike | None = None,
     resume: bool = False,
     evaluate: int = 500,
@@ -81,7 +81,7 @@ def train(
         characters: drawings, split by ``characters.split()``; or a pair (training, held out).
         config: ``SMALL``, ``PAPER`` or a ``Config`` of your own.
         key: typed random key; sets the start and all episodes.
-        steps: steps in the end, those before a resume included.
+        steps: steps in the end, those before a resume included; default the configuration's.
         out: .safetensors file to write, about every 20 seconds and at the end.
         resume: go on from ``out``.
         evaluate: steps between accuracies.
@@ -92,17 +92,17 @@ def train(
         ValueError: an argument out of range, a file that exists, or, to resume, one of another configuration.
     """
     checks.random_key("key", key)
+    if not isinstance(config, Config):
+        raise checks.InputError(f"config={checks.brief(config)} is a {type(config).__name__}: give gf.training.SMALL")
     run = _Run(
         sets=training_and_held_out(characters),
         config=config,
         key=key,
-        steps=checks.count("steps", steps),
+        steps=checks.count("steps", config.steps if steps is None else steps),
         evaluate=checks.count("evaluate", evaluate),
         patience=None if patience is None else checks.count("patience", patience),
         path=_checked_path(out, resume),
     )
-    if not isinstance(config, Config):
-        raise checks.InputError(f"config={checks.brief(config)} is a {type(config).__name__}: give gf.training.SMALL")
     with jax.enable_x64(False):
         state, history = _start(config, key), []
         if resume and run.path is not None:
