@@ -12,6 +12,7 @@ class 1, unknown). Three equal channels, as published, carry no more information
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -49,6 +50,7 @@ class Episodes(NamedTuple):
     y: Float[Array, " P"]
 
 
+@partial(jax.jit, static_argnames=("examples", "turned"))
 def draw_episodes(
     key: jax.Array, first: Int[Array | np.ndarray, " C1"], examples: int, turned: bool = False
 ) -> Episodes:

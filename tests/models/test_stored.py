@@ -82,7 +82,7 @@ def test_flax_projections(rng):
     [
         ({"Q_1": None}, "no W_1, nor Q_1 and K_1"),
         ({"W_2": None}, "K_3, Q_3 but no W_2"),
-        ({name: None for name in ("Q_1", "K_1", "W_2", "Q_3", "K_3")}, "and no attention layer"),
+        (dict.fromkeys(("Q_1", "K_1", "W_2", "Q_3", "K_3")), "and no attention layer"),
         ({"Q_1": np.ones((G, N_0))}, "layers[0] Q has shape (2, 6): give an array [H, G, N_0]"),
         ({"K_1": np.ones((H, G + 1, N_0))}, "(3, 3, 6)"),
         ({"W_2": np.ones((2, N_0 + 1, N_0 + 1))}, "act on widths (6, 7, 6)"),
@@ -97,7 +97,7 @@ def test_bad_layers(stored, tmp_path, name, change, said):
 
 
 def test_bad_files(tmp_path):
-    with pytest.raises(ValueError, match="is no file: give an .npz or .safetensors"):
+    with pytest.raises(ValueError, match=r"is no file: give an \.npz or \.safetensors"):
         gf.Attention.load(tmp_path / "missing.npz")
     for name in ("net.npz", "net.safetensors"):
         (tmp_path / name).write_bytes(b"no tensors here")
