@@ -52,7 +52,7 @@ class Episodes(NamedTuple):
 
 @partial(jax.jit, static_argnames=("examples", "turned"))
 def draw_episodes(
-    key: jax.Array, first: Int[Array | np.ndarray, " C1"], examples: int, turned: bool = False
+    key: jax.Array, first: Int[Array | np.ndarray, " C1"], examples: int, turned: bool = False, repeated: float = 0.0
 ) -> Episodes:
     """Random episodes; on any device and in any precision the same key gives the same ones.
 
@@ -61,10 +61,11 @@ def draw_episodes(
         first: ``Characters.first``.
         examples: P.
         turned: quarter turns of a character count as three further characters.
+        repeated: probability that the query is the drawing that was shown, and not another one of its character.
     """
     first = jnp.asarray(first, jnp.int32)
     # remainders of 32 random bits: some values come up more often by less than one part in a million
-    bits = iter(jax.random.bits(key, (7, examples), jnp.uint32))
+    bits = iter(jax.random.bits(key, (8, examples), jnp.uint32))
 
     def below(bound):
         return (next(bits) % jnp.asarray(bound, jnp.uint32)).astype(jnp.int32)
@@ -79,8 +80,10 @@ def draw_episodes(
     count = first[shown // turns + 1] - start
     support = below(count[0]), below(count[1])
     # the query is another drawing than the support of its character: that one's place plus 1 .. count - 1
-    query = (jnp.where(asked == 0, *support) + 1 + below(count[2] - 1)) % count[2]
+    own = jnp.where(asked == 0, *support)
+    query = (own + 1 + below(count[2] - 1)) % count[2]
     swapped = below(2)  # label of the first support
+    query = jnp.where(next(bits).astype(jnp.float32) / 2**32 < repeated, own, query)
     labels = jnp.stack([swapped, 1 - swapped, jnp.full_like(swapped, UNKNOWN)], 1)
     y = jnp.where(asked == 0, swapped, 1 - swapped) * 2.0 - 1.0
     return Episodes((start + jnp.stack([*support, query])).T, (shown % turns).T, labels, y)

@@ -27,6 +27,8 @@ class Config:
         turned: quarter turns of the characters count as three further characters each.
         distortion: STANDARD DEVIATION of the random log-stretch of each drawing along both axes; its shift has 10
             pixels times that.
+        lead_in: steps over which the query passes from the very drawing that was shown, distorted anew, to another one of
+            its character. Without it Adam finds nothing to follow for thousands of steps.
 
     Raises:
         ValueError: a value out of range.
@@ -43,11 +45,13 @@ class Config:
     averaging: float = 0.999
     turned: bool = True
     distortion: float = 0.1
+    lead_in: int = 3000
 
     def __post_init__(self):
         object.__setattr__(self, "heads", checks.counts("heads", self.heads))
         for name in ("key_width", "width", "channels", "batch", "steps"):
             object.__setattr__(self, name, checks.count(name, getattr(self, name)))
+        object.__setattr__(self, "lead_in", checks.count("lead_in", self.lead_in, least=0))
         for name in ("scale", "learning_rate"):
             object.__setattr__(self, name, checks.positive(name, getattr(self, name)))
         for name in ("averaging", "distortion"):
@@ -64,6 +68,8 @@ class Config:
 
 
 SMALL = Config()
-PAPER = Config(key_width=128, width=512, batch=128, learning_rate=3e-4, averaging=0.0, turned=False, distortion=0.0)
+PAPER = Config(
+    key_width=128, width=512, batch=128, learning_rate=3e-4, averaging=0.0, turned=False, distortion=0.0, lead_in=0
+)
 
 CONFIGS = {"small": SMALL, "paper": PAPER}

@@ -29,11 +29,11 @@ def source(characters: Characters, channels: int) -> Source:
 
 
 def draw_batch(
-    source: Source, key: jax.Array, examples: int, turned: bool = False, distortion: float = 0.0
+    source: Source, key: jax.Array, examples: int, turned: bool = False, distortion: float = 0.0, repeated=0.0
 ) -> tuple[Float[Array, "P N_0 S"], Float[Array, " P"]]:
     """(x, y) of P random episodes; by default of the drawings as they are."""
     draw, noise = jax.random.split(key)
-    episodes = draw_episodes(draw, source.first, examples, turned)
+    episodes = draw_episodes(draw, source.first, examples, turned, repeated)
     shown = source.images[episodes.drawings]
     if turned:
         shown = turn(shown, episodes.turns)

@@ -200,7 +200,9 @@ def _steps(run: _Run):
     def advance(drawings, key, state: State, end):
         def one(step, carry):
             average, current, moments, total = carry
-            x, y = draw_batch(drawings, jax.random.fold_in(key, step), config.batch, config.turned, config.distortion)
+            repeated = 1 - step / config.lead_in if config.lead_in else 0.0
+            draw = jax.random.fold_in(key, step)
+            x, y = draw_batch(drawings, draw, config.batch, config.turned, config.distortion, repeated)
             value, gradient = jax.value_and_grad(loss)(current, x, y)
             updates, moments = optimiser.update(gradient, moments)
             current = optax.apply_updates(current, updates)

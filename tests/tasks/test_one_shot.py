@@ -31,6 +31,17 @@ def test_episodes(characters, turned):
         assert ((counts - P / 80) ** 2 / (P / 80)).sum() < 79 + 5 * np.sqrt(2 * 79)
 
 
+def test_repeated_drawings(characters):
+    usual = draw_episodes(jax.random.key(0), characters.first, 10_000)
+    some = draw_episodes(jax.random.key(0), characters.first, 10_000, repeated=0.3)
+    own = np.asarray(some.drawings[:, 2:] == some.drawings[:, :2]).any(1)
+    assert abs(own.mean() - 0.3) < 5 * np.sqrt(0.3 * 0.7 / 10_000)  # standard errors
+    np.testing.assert_array_equal(some.y, usual.y)
+    np.testing.assert_array_equal(some.drawings[~own], usual.drawings[~own])
+    shown, asked = (characters.character[np.asarray(e.drawings[:, 2])] for e in (usual, some))
+    np.testing.assert_array_equal(shown, asked)
+
+
 def test_episodes_do_not_depend_on_precision(characters):
     with jax.enable_x64(False):
         single = draw_episodes(jax.random.key(3), characters.first, 50, True)
