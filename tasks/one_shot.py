@@ -83,7 +83,7 @@ def draw_episodes(
     own = jnp.where(asked == 0, *support)
     query = (own + 1 + below(count[2] - 1)) % count[2]
     swapped = below(2)  # label of the first support
-    query = jnp.where(next(bits).astype(jnp.float32) / 2**32 < repeated, own, query)
+    query = jnp.where(next(bits).astype(jnp.float32) / 2.0**32 < repeated, own, query)
     labels = jnp.stack([swapped, 1 - swapped, jnp.full_like(swapped, UNKNOWN)], 1)
     y = jnp.where(asked == 0, swapped, 1 - swapped) * 2.0 - 1.0
     return Episodes((start + jnp.stack([*support, query])).T, (shown % turns).T, labels, y)

@@ -44,7 +44,7 @@ def write(path: Path, state: State, about: dict[str, Any]) -> None:
         about: plain values, by the names in the metadata.
     """
     # safetensors writes the memory of an array as it lies, whatever its strides say
-    arrays = {name: np.ascontiguousarray(value) for name, value in _named(state).items()}
+    arrays = {name: np.array(value, order="C") for name, value in _named(state).items()}
     about = about | {"versions": {name: version(name) for name in _PACKAGES}}
     content = save(arrays, {"format": _FORMAT} | {name: json.dumps(value) for name, value in about.items()})
     partial = path.with_name(path.name + ".partial")

@@ -27,8 +27,8 @@ class Config:
         turned: quarter turns of the characters count as three further characters each.
         distortion: STANDARD DEVIATION of the random log-stretch of each drawing along both axes; its shift has 10
             pixels times that.
-        lead_in: steps over which the query passes from the very drawing that was shown, distorted anew, to another one of
-            its character. Without it Adam finds nothing to follow for thousands of steps.
+        lead_in: steps over which the query passes from the very drawing that was shown, distorted anew, to another one
+            of its character. Without it Adam finds nothing to follow for thousands of steps.
 
     Raises:
         ValueError: a value out of range.
