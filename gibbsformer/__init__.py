@@ -8,7 +8,7 @@ See docs/ for the model, its notation and guides.
 
 from importlib.metadata import version as _version
 
-from . import diagnostics, figures, models, sampler, store, tasks, theory
+from . import diagnostics, figures, models, sampler, store, tasks, theory, training
 from ._sampling import lift, open, resume, sample, until
 from .diagnostics import (
     ConvergenceWarning,
@@ -100,5 +100,6 @@ __all__ = [
     "store",
     "tasks",
     "theory",
+    "training",
     "until",
 ]

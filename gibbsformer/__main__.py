@@ -1,4 +1,4 @@
-"""The command line: ``gibbsformer demo | sample | resume | theory | evidence | compare | inspect | merge | export``.
+"""The command line: ``gibbsformer demo | sample | resume | theory | figure | evidence | train | compare | inspect | merge | export``.
 
 Numbers as text for people, ``--json`` for programs; progress on stderr. Exit code 0 on success, 2 on bad input with
 one line on stderr, 3 for a run that was required to converge and did not.
@@ -115,6 +115,20 @@ def _parser() -> argparse.ArgumentParser:
     for verb in (merge, export):
         verb.add_argument("--out", required=True, metavar="FILE", help="file to write")
         verb.add_argument("--overwrite", action="store_true", help="replace an existing file")
+
+    train = _verb(verbs, "train", _train, "train query and key weights on one-shot image episodes")
+    train.add_argument(
+        "--data", required=True, metavar="SET", help="glyphs, omniglot, or omniglot=PATH (see the guide)"
+    )
+    train.add_argument("--config", default="small", help="small or paper (default %(default)s)")
+    train.add_argument("--steps", type=int, metavar="N", help="steps in the end (default: the configuration's)")
+    train.add_argument(
+        "--patience", type=int, metavar="N", help="stop when held-out accuracy has not risen for N steps"
+    )
+    train.add_argument("--seed", type=int, default=0, help="sets start and episodes (default %(default)s)")
+    train.add_argument("--out", required=True, metavar="FILE", help="file to write, such as net.safetensors")
+    train.add_argument("--resume", action="store_true", help="go on from an existing file")
+    train.add_argument("--quiet", action="store_true", help="no progress line")
     return parser
 
 
@@ -340,6 +354,38 @@ def _export(options) -> int:
         options.overwrite,
     )
     return _written(options)
+
+
+def _train(options) -> int:
+    import jax
+
+    from . import tasks, training
+    from .models import checks
+
+    trained = training.train(
+        tasks.characters_by_name(options.data),
+        training.CONFIGS[checks.nearest("config", options.config, training.CONFIGS)],
+        key=jax.random.key(options.seed),
+        steps=options.steps,
+        out=options.out,
+        resume=options.resume,
+        patience=options.patience,
+        progress=not (options.quiet or options.json),
+    )
+    found = {"step": trained.step, "accuracy": trained.accuracy, "file": options.out, "settings": trained.settings}
+    print(json.dumps(found) if options.json else _render_trained(trained))
+    return 0 if options.json else _written(options)
+
+
+def _render_trained(trained) -> str:
+    lines = [
+        f"{trained.step} steps on {trained.settings['training characters']['source']}; accuracy on new episodes of"
+    ]
+    for name, accuracy in trained.accuracy.items():
+        characters = trained.settings[f"{name} characters"]["characters"]
+        error = (accuracy * (1 - accuracy) / 4000) ** 0.5
+        lines.append(f"  {characters:5d} {name.replace('_', '-')} characters   {accuracy:.3f} +- {error:.3f}")
+    return "\n".join(lines)
 
 
 def _written(options) -> int:

@@ -8,15 +8,17 @@ or a function of the user's own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from . import checks
+from . import checks, stored
 
 COLUMN_SUM_TOLERANCE = 1e-4  # patterns stored in float32 sum to 1 within about S * 1e-7
 
@@ -57,6 +59,25 @@ class Attention:
         """Attention already computed for one set of inputs: A_l [P, H_l, S, S] per layer, columns sum to 1."""
         arrays = [checks.array(f"patterns[{l}]", a, "P, H, S, S") for l, a in enumerate(patterns)]
         return cls([_Given(a) for a in arrays], path_names=path_names)
+
+    @classmethod
+    def load(cls, path: str | Path, path_names: tuple[str, ...] = ()) -> Attention:
+        """Attention from an .npz or .safetensors file: per layer l = 1.. W_l [H, N_0, N_0] or Q_l and K_l [H, G, N_0].
+
+        Other arrays in the file are ignored, so the file of a trained network (``gf.training``) is one such.
+
+        Raises:
+            ValueError: no such file, not of that format, a layer missing or of another shape.
+        """
+        name = f"path={str(path)!r}"
+        found = cls(stored.layers(name, stored.read("path", path)), path_names=path_names)
+        widths = [np.shape(layer[0] if isinstance(layer, tuple) else layer)[-1] for layer in found.layers]
+        if len(set(widths)) > 1:
+            raise checks.InputError(
+                f"{name} has layers that act on widths {tuple(widths)}: every layer must act on the bare input, "
+                "make the last axis N_0 in all"
+            )
+        return found
 
     def __call__(self, x, examples: slice = slice(None)) -> list[Float[Array, "P H S S"]]:
         """Patterns [P, H_l, S, S] of each layer for inputs x[examples], checked."""
@@ -118,7 +139,7 @@ def query_key_attention(
     _same_width(x, query)
     keys = jnp.einsum("hga,pas->phgs", key, x)
     queries = jnp.einsum("hga,pat->phgt", query, x)
-    return _normalise(jnp.einsum("phgs,phgt->phst", keys, queries) / np.sqrt(query.shape[1]), hardmax)
+    return _normalise(jnp.einsum("phgs,phgt->phst", keys, queries) / math.sqrt(query.shape[1]), hardmax)
 
 
 def _normalise(scores, hardmax):

@@ -10,11 +10,13 @@ computed from the readout token down, one layer at a time, so that nothing of si
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from . import checks
 from .attention import Attention
@@ -145,15 +147,21 @@ def contract(x, attention: Attention, readout: str = "last") -> PathInputs:
 
 
 def _contract(x, attention, readout, batch):
-    patterns = attention(x, batch)
+    return contract_patterns(x[batch], attention(x, batch), readout)
+
+
+def contract_patterns(
+    x: Float[Array | np.ndarray, "P N_0 S"], patterns: Sequence[Float[Array, "P H_l S S"]], readout: str
+) -> Float[Array, "P N_0 *H"]:
+    """xi of x under attention patterns [P, H_l, S, S], bottom layer first; differentiable, nothing checked."""
     top = patterns[-1]
     to_readout = {"last": top[..., -1], "first": top[..., 0], "mean": top.mean(-1)}[readout]  # [P, H_L, S]
     for a in patterns[-2::-1]:
         # a [P, h, s, t], to_readout [P, (h_{l+1}..h_L), t] -> [P, (h_l..h_L), s], h_l slowest
         to_readout = jnp.einsum("phst,pqt->phqs", a, to_readout)
         to_readout = to_readout.reshape(to_readout.shape[0], -1, to_readout.shape[-1])
-    xi = jnp.einsum("pns,pqs->pnq", x[batch], to_readout)
-    xi = xi / np.sqrt(xi.shape[1] * xi.shape[2])
+    xi = jnp.einsum("pns,pqs->pnq", x, to_readout)
+    xi = xi / math.sqrt(xi.shape[1] * xi.shape[2])
     return xi.reshape(*xi.shape[:2], *(a.shape[1] for a in patterns))
 
 

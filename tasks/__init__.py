@@ -1,4 +1,4 @@
-"""Tasks: the hidden Markov chain of the paper, and arrays of your own."""
+"""Tasks: the hidden Markov chain and the one-shot images of the paper, and arrays of your own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import jax
 
 from ..models import checks
 from .arrays import arrays, load
+from .characters import Characters
+from .glyphs import glyphs
 from .hidden_markov import hidden_markov_chain
+from .omniglot import omniglot
+from .one_shot import one_shot
 from .task import Examples, Task
 
 BUILT_IN = {"hmm": hidden_markov_chain}
@@ -23,4 +27,32 @@ def by_name(name: str, seed: int) -> Task:
     return BUILT_IN[checks.nearest("task", name, BUILT_IN)](key=jax.random.key(seed))
 
 
-__all__ = ["BUILT_IN", "Examples", "Task", "arrays", "by_name", "hidden_markov_chain", "load"]
+def characters_by_name(name: str) -> Characters:
+    """``"glyphs"``, ``"omniglot"`` (where GIBBSFORMER_OMNIGLOT says) or ``"omniglot=PATH"``.
+
+    Raises:
+        ValueError: another name (the nearest is offered), or no Omniglot there.
+    """
+    source, _, path = str(name).partition("=")
+    checks.nearest("data", source, ("glyphs", "omniglot"))
+    if source == "glyphs":
+        if path:
+            raise checks.InputError(f"data={name!r} has a path, but glyphs come with matplotlib: give data=glyphs")
+        return glyphs()
+    return omniglot(path or None)
+
+
+__all__ = [
+    "BUILT_IN",
+    "Characters",
+    "Examples",
+    "Task",
+    "arrays",
+    "by_name",
+    "characters_by_name",
+    "glyphs",
+    "hidden_markov_chain",
+    "load",
+    "omniglot",
+    "one_shot",
+]

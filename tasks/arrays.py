@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
-import numpy as np
-
-from ..models import Attention, checks
+from ..models import Attention, checks, stored
 from .task import Examples, Task
 
 FILE_LAYOUT = "x, y, x_test, y_test, and per layer l = 1.. either W_l or Q_l and K_l"
@@ -41,40 +37,20 @@ def arrays(x, y, attention: Attention, x_test=None, y_test=None, readout: str = 
 
 
 def load(path: str | Path, readout: str = "last") -> Task:
-    """A task from an .npz file that holds x, y, (x_test, y_test), and per layer W_l or Q_l and K_l.
+    """A task from an .npz file (or .safetensors) that holds x, y, (x_test, y_test), and per layer W_l or Q_l and K_l.
 
     Raises:
-        ValueError: the file is missing, is no .npz, or lacks an array; the message lists the layout.
+        ValueError: the file is missing, cannot be read, or lacks an array; the message lists the layout.
     """
-    path, remedy = Path(path), f"it must hold {FILE_LAYOUT}"
+    path = Path(path)
     if not path.is_file():
         raise checks.InputError(f"task={str(path)!r} is no file: give a built-in task or an .npz with {FILE_LAYOUT}")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found = dict(file)
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise checks.InputError(
-            f"task={str(path)!r} is not an .npz file that can be read ({error}): {remedy}"
-        ) from None
-    attention = {name for name in found if name[:2] in ("W_", "Q_", "K_")}
-    layers: list = []
-    while attention:
-        l = len(layers) + 1
-        if f"W_{l}" in attention:
-            layers.append(found[f"W_{l}"])
-            attention -= {f"W_{l}"}
-        elif {f"Q_{l}", f"K_{l}"} <= attention:
-            layers.append((found[f"Q_{l}"], found[f"K_{l}"]))
-            attention -= {f"Q_{l}", f"K_{l}"}
-        else:
-            raise checks.InputError(
-                f"task={str(path)!r} has {', '.join(sorted(attention))} but no W_{l}, nor Q_{l} and K_{l}: {remedy}"
-            )
-    if not layers or "x" not in found or "y" not in found:
-        raise checks.InputError(f"task={str(path)!r} holds {', '.join(found) or 'nothing'}: {remedy}")
-    task = arrays(
-        found["x"], found["y"], Attention(layers), found.get("x_test"), found.get("y_test"), readout, path.name
-    )
+    found = stored.read("task", path, FILE_LAYOUT)
+    name = f"task={str(path)!r}"
+    if "x" not in found or "y" not in found:
+        raise checks.InputError(f"{name} holds {', '.join(found) or 'nothing'}: it must hold {FILE_LAYOUT}")
+    attention = Attention(stored.layers(name, found, FILE_LAYOUT))
+    task = arrays(found["x"], found["y"], attention, found.get("x_test"), found.get("y_test"), readout, path.name)
     task.settings.update(file=path.name, readout=readout)
     return task
 

@@ -120,3 +120,16 @@ def make_small():
 def small(make_small) -> Small:
     """L=2, heads (2, 3), widths (4, 3, 5), input width 6, S=5, P=7; N_1 is below the number of paths."""
     return make_small(S=5)
+
+
+@pytest.fixture(scope="session")
+def characters() -> gf.tasks.Characters:
+    """Twenty characters of four drawings: every patch has a stroke in one of four directions, with noise in the ink."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:8, :8] - 3.5
+    strokes = np.stack([np.abs(np.cos(a) * columns + np.sin(a) * rows) < 1.2 for a in np.arange(4) * np.pi / 4])
+    patches = strokes[rng.choice(4, (20, 4, 4))]  # [character, row, column, 8, 8]
+    drawings = patches.swapaxes(2, 3).reshape(20, 1, 32, 32) * rng.uniform(0.5, 1, (20, 4, 32, 32))
+    return gf.tasks.Characters(
+        1 - drawings.reshape(-1, 32, 32), np.repeat(np.arange(20), 4), tuple(f"pattern {i}" for i in range(20)), "toy"
+    )

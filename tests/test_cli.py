@@ -10,7 +10,7 @@ import xarray as xr
 
 from gibbsformer.__main__ import main
 
-VERBS = ("demo", "sample", "resume", "theory", "evidence", "compare", "inspect", "merge", "export")
+VERBS = ("demo", "sample", "resume", "theory", "figure", "evidence", "compare", "inspect", "merge", "export", "train")
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ ALLOWED = {
     "models": set(),
     "tasks": {"models"},
     "theory": {"models", "tasks"},
+    "training": {"models", "tasks"},
     "sampler": {"models", "tasks", "theory"},
     "store": {"models", "sampler"},
     "diagnostics": {"models", "tasks", "theory", "sampler"},

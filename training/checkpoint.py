@@ -1,0 +1,117 @@
+"""One safetensors file per trained network: weights by name, optimiser state, and how they came about as JSON.
+
+    V_0 [N_1, N_0], V_l [H_l, N_{l+1}, N_l], a [N_{L+1}], Q_l, K_l [H_l, G, N_0]    averaged over steps: what one uses
+    current/.., optimiser/.., step                                                  what the next step starts from
+
+The metadata hold ``settings`` (configuration, key, characters), ``history``, ``accuracy`` and ``versions``, each a JSON
+text. Writing is atomic: the file is the old one or the new one, whatever happens in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save
+
+from ..models import checks, stored
+from ..models.network import Weights
+
+_FORMAT = "gibbsformer network 1"
+_PACKAGES = ("gibbsformer", "jax", "optax", "numpy")
+
+
+class State(NamedTuple):
+    """All that the next step depends on."""
+
+    average: Weights
+    current: Weights
+    optimiser: Any
+    step: jax.Array
+
+
+def write(path: Path, state: State, about: dict[str, Any]) -> None:
+    """Replace the file by one that holds this state; OSError leaves the old one as it was.
+
+    Args:
+        about: plain values, by the names in the metadata.
+    """
+    # safetensors writes the memory of an array as it lies, whatever its strides say
+    arrays = {name: np.array(value, order="C") for name, value in _named(state).items()}
+    about = about | {"versions": {name: version(name) for name in _PACKAGES}}
+    content = save(arrays, {"format": _FORMAT} | {name: json.dumps(value) for name, value in about.items()})
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+    with contextlib.suppress(OSError):  # some file systems refuse to open folders
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """(arrays by name, plain values by name) of a file.
+
+    Raises:
+        ValueError: no such file, or not one of a trained network.
+    """
+    arrays = stored.read("path", path, "a network written by gibbsformer train")
+    metadata: dict[str, str] = {}
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+    if metadata.get("format") != _FORMAT:
+        raise checks.InputError(
+            f"path={str(path)!r} is no trained network of this version ({_FORMAT}): for query and key weights from "
+            "elsewhere use gf.Attention.load"
+        )
+    return arrays, {name: json.loads(value) for name, value in metadata.items() if name != "format"}
+
+
+def restore(template: State, arrays: dict[str, np.ndarray]) -> State:
+    """The state among named arrays, with the structure of ``template``."""
+    names = list(_named(template))
+    return jax.tree.unflatten(jax.tree.structure(template), [jax.numpy.asarray(arrays[name]) for name in names])
+
+
+def refuse_other(path: Path, held: dict, asked: dict) -> None:
+    """Raise ValueError that names the first setting in which a file differs from what is asked."""
+    held, asked = _flat(held), _flat(json.loads(json.dumps(asked)))
+    for name in (name for name in asked if name != "config steps"):
+        if held.get(name) != asked[name]:
+            raise checks.InputError(
+                f"out={str(path)!r} holds a network with {name}={checks.brief(held.get(name))} and {name}="
+                f"{checks.brief(asked[name])} is asked: give the same to resume it, or another file"
+            )
+
+
+def _flat(settings: dict, prefix: str = "") -> dict:
+    flat: dict = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name} ") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def _named(state: State) -> dict[str, Any]:
+    """Leaves by path, in the order of the tree; averaged weights by their bare names."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/").removeprefix("average/"): leaf for path, leaf in leaves
+    }

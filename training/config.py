@@ -1,0 +1,75 @@
+"""What a training run is: sizes of the network, optimiser, and how its episodes are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..models import Network, checks
+from ..tasks.one_shot import PATCH
+
+READOUT = "mean"
+
+
+@dataclass(frozen=True)
+class Config:
+    """One training run, all but its length.
+
+    Args:
+        heads: (H_1, .., H_L).
+        key_width: G, rows of Q and K per head.
+        width: N = N_1 = .. = N_{L+1}.
+        channels: equal channels per pixel, so N_0 = 64 channels.
+        scale: STANDARD DEVIATION of entries of Q = K at the start, times sqrt(N_0).
+        batch: fresh episodes per step.
+        steps: how many, unless asked otherwise.
+        learning_rate: of Adam.
+        averaging: decay of the running average of the weights, which is what one uses; 0 takes them as they are.
+        turned: quarter turns of the characters count as three further characters each.
+        distortion: STANDARD DEVIATION of the random log-stretch of each drawing along both axes; its shift has 10
+            pixels times that.
+        lead_in: steps over which the query passes from the very drawing that was shown, distorted anew, to another one
+            of its character. Without it Adam finds nothing to follow for thousands of steps.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    heads: tuple[int, ...] = (4, 4)
+    key_width: int = 32
+    width: int = 128
+    channels: int = 3
+    scale: float = 1.0
+    batch: int = 64
+    steps: int = 20_000
+    learning_rate: float = 1e-3
+    averaging: float = 0.999
+    turned: bool = True
+    distortion: float = 0.1
+    lead_in: int = 3000
+
+    def __post_init__(self):
+        object.__setattr__(self, "heads", checks.counts("heads", self.heads))
+        for name in ("key_width", "width", "channels", "batch", "steps"):
+            object.__setattr__(self, name, checks.count(name, getattr(self, name)))
+        object.__setattr__(self, "lead_in", checks.count("lead_in", self.lead_in, least=0))
+        for name in ("scale", "learning_rate"):
+            object.__setattr__(self, name, checks.positive(name, getattr(self, name)))
+        for name in ("averaging", "distortion"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, float(value) if value == 0 else checks.positive(name, value))
+        if self.averaging >= 1:
+            raise checks.InputError(f"averaging={self.averaging} must be below 1: it is the weight of the past")
+        object.__setattr__(self, "turned", bool(self.turned))
+
+    @property
+    def network(self) -> Network:
+        """Shapes of value weights and readout."""
+        return Network(self.channels * PATCH**2, self.heads, (self.width,) * (len(self.heads) + 1))
+
+
+SMALL = Config()
+PAPER = Config(
+    key_width=128, width=512, batch=128, learning_rate=3e-4, averaging=0.0, turned=False, distortion=0.0, lead_in=0
+)
+
+CONFIGS = {"small": SMALL, "paper": PAPER}
