@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..models import checks
-from . import hidden_markov
+from . import hidden_markov, one_shot
+from .options import Options
 
-FIGURES = hidden_markov.FIGURES
+FIGURES = hidden_markov.FIGURES | one_shot.FIGURES
 
 
 def figure(
@@ -18,8 +19,11 @@ def figure(
     *,
     seeds: Sequence[int] = (0,),
     widths: Sequence[int] | None = None,
-    examples: int = 100,
-    draws: int = 500,
+    temperatures: Sequence[float] | None = None,
+    examples: int | None = None,
+    draws: int | None = None,
+    data: str = "glyphs",
+    network: str | os.PathLike | None = None,
     progress: bool = True,
     quick: bool = False,
 ) -> list[Path]:
@@ -29,10 +33,14 @@ def figure(
         name: one of ``FIGURES``, such as ``"2c"``.
         out: folder for picture, numbers and sample files; made if missing. Finished runs of the same settings in it
             are used again, also those of other figures.
-        seeds: one task, and its chains, per seed; with several the figure shows their mean and spread.
+        seeds: one task, and its chains, per seed; with several the figure shows their mean and spread (figures 3: the
+            first alone).
         widths: N of the horizontal axis; default the paper's.
-        examples: P, even.
-        draws: draws per chain of the exact posterior.
+        temperatures: T among which figures 3 look for the best; default the paper's.
+        examples: P, even; default 100, for figures 3 600.
+        draws: draws per chain of the exact posterior; default 500, for figures 3 100.
+        data: characters of figures 3: ``"glyphs"``, ``"omniglot"`` or ``"omniglot=PATH"``.
+        network: trained network whose attention figures 3 use, a .safetensors file; default one trained in ``out``.
         progress: progress on stderr.
         quick: few draws and widths, to see the layout in seconds.
 
@@ -45,11 +53,14 @@ def figure(
     checks.nearest("figure", name, FIGURES)
     if isinstance(seeds, int) or not len(seeds):
         raise checks.InputError(f"seeds={checks.brief(seeds)} must list one or more whole numbers, such as (0, 1, 2)")
-    options = hidden_markov.Options(
+    options = Options(
         seeds=tuple(checks.count("seeds", seed, least=0) for seed in seeds),
         widths=None if widths is None else checks.counts("widths", widths),
-        examples=checks.count("examples", examples),
-        draws=checks.count("draws", draws),
+        temperatures=None if temperatures is None else checks.positives("temperatures", temperatures),
+        examples=None if examples is None else checks.count("examples", examples),
+        draws=None if draws is None else checks.count("draws", draws),
+        data=data,
+        network=None if network is None else os.fspath(network),
         progress=progress,
         quick=quick,
     )

@@ -31,6 +31,7 @@ BLUE, RED, BLACK = "#0072B2", "#D55E00", "#000000"
 _GP_LINES = ("-", "--", ":", "-.")
 _EXACT: dict[str, Any] = {"marker": "o", "markersize": 4, "capsize": 2, "label": "exact posterior", "zorder": 3}
 _WEIGHTS: dict[str, Any] = {"marker": "s", "markersize": 9, "markerfacecolor": "none", "capsize": 4, "zorder": 4}
+_CURVES = ((BLUE, "o"), (RED, "s"), (BLACK, "^"))
 _SERIES = ((BLUE, ""), (RED, "////"))
 
 
@@ -49,6 +50,7 @@ def accuracy_axes(
     exact: Points | None = None,
     weights: Points | None = None,
     kernel: str = "",
+    extra: Mapping[str, Points] | None = None,
 ) -> None:
     """Test accuracy against width N: GP limit (red), theory (blue line and crosses), samples (black).
 
@@ -58,11 +60,14 @@ def accuracy_axes(
         gp: accuracy in the GP limit by name of the set of paths, first line solid, then dashed, dotted.
         exact: exact posterior, collapsed sampler.
         weights: samples of the weights, by the kernel of that name.
+        extra: further lines of the theory by name.
     """
     axes.set(xscale="log", xlabel="width $N$", ylabel="test accuracy")
     for (name, value), line in zip(gp.items(), _GP_LINES, strict=False):
         axes.axhline(value, color=RED, linestyle=line, label=f"GP limit, {name}", zorder=1)
     axes.plot(theory.widths, theory.values, color=BLUE, marker="x", label="theory", zorder=2)
+    for name, line in (extra or {}).items():
+        axes.plot(line.widths, line.values, color=BLUE, linestyle=":", marker="+", label=name, zorder=2)
     if np.any(theory.errors):
         low, high = np.subtract(theory.values, theory.errors), np.add(theory.values, theory.errors)
         axes.fill_between(theory.widths, low, high, color=BLUE, alpha=0.2, linewidth=0)
@@ -81,6 +86,22 @@ def overlap_axes(axes: Axes, overlaps: Mapping[str, np.ndarray], components: int
         axes.bar(place, values[:shown], width, color=colour, hatch=hatch, label=name)
     axes.set(xlabel="principal component of the kernel", ylabel="overlap with the labels", xlim=(0.3, shown + 0.7))
     axes.legend(loc="best", frameon=False)
+
+
+def bars(axes: Axes, names: Sequence[str], series: Mapping[str, Any]) -> None:
+    """A group of bars per name, one bar per series."""
+    width = 0.8 / len(series)
+    for i, ((label, values), (colour, hatch)) in enumerate(zip(series.items(), _SERIES, strict=False)):
+        place = np.arange(len(names)) + (i - (len(series) - 1) / 2) * width
+        axes.bar(place, values, width, color=colour, hatch=hatch, label=label)
+    axes.set_xticks(range(len(names)), names)
+    axes.axhline(0, color=BLACK, linewidth=0.8)
+
+
+def curve(axes: Axes, name: str, mean: np.ndarray, sd: np.ndarray) -> None:
+    """A line through points 0, 1, .. with error bars where there is a spread; each further line looks different."""
+    colour, marker = _CURVES[len(axes.containers) % len(_CURVES)]
+    axes.errorbar(range(len(mean)), mean, sd, color=colour, marker=marker, capsize=2, label=name)
 
 
 def new_figure(columns: int = 1, size: tuple[float, float] = (4.6, 4.0)) -> tuple[Figure, list[Axes]]:

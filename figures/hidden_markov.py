@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,6 +20,7 @@ from .. import tasks, theory
 from ..diagnostics import accuracy, accuracy_error, alignment, finite_width, predict
 from ..sampler import ChEES, Collapsed
 from . import drawing
+from .options import Options
 from .runs import finished_or_new
 
 WIDTHS = (10, 30, 50, 100, 300, 500, 1000)
@@ -30,22 +31,8 @@ GP_LINES: dict[str, dict[str, tuple[str, ...] | None]] = {
     "2e": {"all paths": None, "good path": ("good",)},
 }
 COMPONENTS = 30
-_CHAINS, _WARMUP = 4, 100
-
-
-class Options(NamedTuple):
-    """What a user can choose; see ``figures.figure``."""
-
-    seeds: tuple[int, ...]
-    widths: tuple[int, ...] | None
-    examples: int
-    draws: int
-    progress: bool
-    quick: bool
-
-    def widths_or(self, default: tuple[int, ...]) -> tuple[int, ...]:
-        """The widths asked for, or the figure's own, or their ends when in a hurry."""
-        return self.widths or ((default[0], default[-1]) if self.quick else default)
+EXAMPLES = 100
+_CHAINS, _WARMUP, _DRAWS = 4, 100, 500
 
 
 def accuracy_against_width(folder: Path, options: Options, variant: str = "2c") -> list[Path]:
@@ -110,14 +97,14 @@ FIGURES: dict[str, Callable[[Path, Options], list[Path]]] = {
 
 
 def _task(options: Options, variant: str, seed: int):
-    return tasks.hidden_markov_chain(key=jax.random.key(seed), variant=variant, examples=options.examples)
+    return tasks.hidden_markov_chain(key=jax.random.key(seed), variant=variant, examples=options.examples or EXAMPLES)
 
 
 def _solved_and_sampled(folder, options, variant, seed, widths):
     """(task, N -> theory, N -> exact posterior) of one seed."""
     task = _task(options, variant, seed)
     solved = theory.grid(task.posterior(widths[0]), widths, (task.temperature,))
-    draws = 100 if options.quick else options.draws
+    draws = 100 if options.quick else options.draws or _DRAWS
     about = {"task": "hmm", "seed": seed, **task.settings}
     shared = {"chains": _CHAINS, "warmup": _WARMUP, "draws": draws, "about": about, "progress": options.progress}
     exact = {

@@ -1,4 +1,4 @@
-"""The command line: ``gibbsformer demo | sample | resume | theory | figure | evidence | train | compare | inspect | merge | export``.
+"""The command line: ``gibbsformer VERB ..``, a function per verb.
 
 Numbers as text for people, ``--json`` for programs; progress on stderr. Exit code 0 on success, 2 on bad input with
 one line on stderr, 3 for a run that was required to converge and did not.
@@ -74,14 +74,15 @@ def _parser() -> argparse.ArgumentParser:
     _problem_options(theory)
 
     figure = _verb(verbs, "figure", _figure, "a figure of the paper: picture, numbers and sample files in a folder")
-    figure.add_argument("name", metavar="NAME", help="1c, 2c, 2d or 2e")
+    figure.add_argument("name", metavar="NAME", help="1c, 2c, 2d, 2e; 3b, 3c, 3d, 3e or 3f")
     figure.add_argument("--out", default="figures", metavar="DIR", help="folder to write (default %(default)s)")
     figure.add_argument("--seeds", type=int, nargs="+", default=[0], help="one task per seed; several give bands")
     figure.add_argument("--widths", type=int, nargs="+", metavar="N", help="widths (default: the paper's)")
-    figure.add_argument(
-        "--examples", type=int, default=100, metavar="P", help="training examples (default %(default)s)"
-    )
-    figure.add_argument("--draws", type=int, default=500, help="exact draws per chain (default %(default)s)")
+    figure.add_argument("--temperatures", type=float, nargs="+", metavar="T", help="temperatures of figures 3")
+    figure.add_argument("--examples", type=int, metavar="P", help="training examples (default: the paper's)")
+    figure.add_argument("--draws", type=int, help="exact draws per chain")
+    figure.add_argument("--data", default="glyphs", metavar="SET", help="of figures 3: glyphs, omniglot, omniglot=PATH")
+    figure.add_argument("--network", metavar="FILE", help="trained network of figures 3 (default: train one)")
     figure.add_argument("--quick", action="store_true", help="few widths and draws: the layout in seconds")
     figure.add_argument("--quiet", action="store_true", help="no progress on stderr")
 
@@ -284,8 +285,11 @@ def _figure(options) -> int:
         options.out,
         seeds=options.seeds,
         widths=options.widths,
+        temperatures=options.temperatures,
         examples=options.examples,
         draws=options.draws,
+        data=options.data,
+        network=options.network,
         progress=not (options.quiet or options.json),
         quick=options.quick,
     )

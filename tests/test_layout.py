@@ -23,7 +23,7 @@ ALLOWED = {
     "sampler": {"models", "tasks", "theory"},
     "store": {"models", "sampler"},
     "diagnostics": {"models", "tasks", "theory", "sampler"},
-    "figures": {"models", "tasks", "theory", "sampler", "diagnostics", "_sampling"},
+    "figures": {"models", "tasks", "theory", "sampler", "training", "diagnostics", "_sampling"},
 }
 
 
