@@ -66,8 +66,8 @@ def accuracy_axes(
     for (name, value), line in zip(gp.items(), _GP_LINES, strict=False):
         axes.axhline(value, color=RED, linestyle=line, label=f"GP limit, {name}", zorder=1)
     axes.plot(theory.widths, theory.values, color=BLUE, marker="x", label="theory", zorder=2)
-    for name, line in (extra or {}).items():
-        axes.plot(line.widths, line.values, color=BLUE, linestyle=":", marker="+", label=name, zorder=2)
+    for name, more in (extra or {}).items():
+        axes.plot(more.widths, more.values, color=BLUE, linestyle=":", marker="+", label=name, zorder=2)
     if np.any(theory.errors):
         low, high = np.subtract(theory.values, theory.errors), np.add(theory.values, theory.errors)
         axes.fill_between(theory.widths, low, high, color=BLUE, alpha=0.2, linewidth=0)

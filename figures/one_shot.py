@@ -75,9 +75,8 @@ class _Problem:
             if kept["settings"] == wanted:
                 return pd.DataFrame(kept["rows"])
         solved = theory.grid(self.task.posterior(self.widths[0]), self.widths, self.temperatures)
-        gp = [
-            accuracy(predict(theory.gp(self.task.posterior(10, T)), self.test), self.labels) for T in self.temperatures
-        ]
+        score = lambda source: accuracy(predict(source, self.test), self.labels)  # noqa: E731
+        gp = [score(theory.gp(self.task.posterior(self.widths[0], T))) for T in self.temperatures]
         rows = [
             {"N": N, "T": T, "accuracy": score(solved[i, j]),
              "action": solved[i, j].action, "converged": solved[i, j].converged, "gp": gp[j]}
@@ -106,7 +105,8 @@ class _Problem:
         """The exact posterior at N and its best T."""
         about = {"task": "one_shot", "seed": self.seed, **self.task.settings}
         return finished_or_new(
-            self.folder / f"exact_{self.name}_N{N}_seed{self.seed}.h5", self.task.posterior(N, self.temperature(N)), Collapsed(),
+            self.folder / f"exact_{self.name}_N{N}_seed{self.seed}.h5",
+            self.task.posterior(N, self.temperature(N)), Collapsed(),
             jax.random.fold_in(jax.random.key(self.seed), N), chains=_CHAINS, warmup=_WARMUP,
             draws=20 if self.options.quick else self.options.draws or _DRAWS, about=about,
             progress=self.options.progress,
