@@ -128,10 +128,12 @@ def order_parameter_figure(rows: Sequence[Mapping[str, np.ndarray]], path_names:
         for axes, (title, U) in zip(grid, panels, strict=True):
             image = axes.imshow(U, cmap="RdBu_r", norm=SymLogNorm(1.0, vmin=-largest, vmax=largest))
             axes.set_title(title)
-            axes.set_xticks(range(len(path_names)), path_names, rotation=40, ha="right", rotation_mode="anchor")
+            few = len(path_names) <= 6
+            slanted: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+            axes.set_xticks(range(len(path_names)), path_names, **(slanted if few else {"rotation": 90}))
             axes.set_yticks(range(len(path_names)), path_names)
             axes.spines[:].set_visible(False)
-            if len(path_names) <= 6:
+            if few:
                 for (i, j), value in np.ndenumerate(U):
                     colour = "white" if abs(image.norm(value) - 0.5) > 0.3 else "black"
                     axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)

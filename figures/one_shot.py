@@ -90,7 +90,7 @@ class _Problem:
         grid = self.grid()
         top = grid.loc[grid.groupby("N")["accuracy"].idxmax()].set_index("N")
         least = grid.loc[grid.groupby("N")["action"].idxmin()].set_index("N")
-        return top[["T", "accuracy"]].join(least[["T", "accuracy"]], rsuffix="_by_evidence").reset_index()
+        return top[["T", "accuracy"]].join(least[["T", "accuracy"]].add_suffix("_by_evidence")).reset_index()
 
     def temperature(self, N: int) -> float:
         """T of best test accuracy at N."""
