@@ -2,8 +2,8 @@
 
     python benchmarks/oneshot.py --data glyphs --network net.safetensors [--draws 250] [--quick]
 
-One-shot images read through a trained network's attention (``gibbsformer train``). The step of plain Adam on all weights
-of a network of width N stands beside them: what training, or Langevin dynamics, pays per step.
+One-shot images read through a trained network's attention (``gibbsformer train``). The step of plain Adam on all
+weights of a network of width N stands beside them: what training, or Langevin dynamics, pays per step.
 """
 
 from __future__ import annotations
