@@ -156,7 +156,13 @@ class _Run:
 
 def _start(config: Config, key) -> State:
     weights = initial(config.network, config.key_width, config.scale, jax.random.fold_in(key, 0))
-    return State(weights, weights, optax.adam(config.learning_rate).init(weights), jnp.zeros((), jnp.int32))
+    return State(weights, weights, _optimiser(config).init(weights), jnp.zeros((), jnp.int32))
+
+
+def _optimiser(config: Config) -> optax.GradientTransformation:
+    if not config.decay:
+        return optax.adam(config.learning_rate)
+    return optax.adam(lambda step: config.learning_rate / jnp.sqrt(1 + step / config.decay))
 
 
 def _loop(run: _Run, state: State, history: list[dict], measure, progress: bool) -> State:
@@ -191,7 +197,7 @@ def _stale(history: list[dict], patience: int | None) -> bool:
 def _steps(run: _Run):
     """A function (state, end) -> (state at step ``end``, mean loss on the way)."""
     config = run.config
-    optimiser = optax.adam(config.learning_rate)
+    optimiser = _optimiser(config)
 
     def loss(weights, x, y):
         return jnp.mean((outputs(weights, x, READOUT) - y) ** 2)
