@@ -25,7 +25,8 @@ class Config:
         learning_rate: of Adam at first.
         decay: steps after which the learning rate begins to fall, as 1 / sqrt(1 + step / decay), so that no last step
             need be known; 0 keeps it.
-        averaging: decay of the running average of the weights, which is what one uses; 0 takes them as they are.
+        averaging: fraction of the steps so far, the last ones, over which weights are averaged; the average is what one
+            uses. 0 takes the weights as they are.
         turned: quarter turns of the characters count as three further characters each.
         distortion: STANDARD DEVIATION of the random log-stretch of each drawing along both axes; its shift has 10
             pixels times that.
@@ -42,13 +43,13 @@ class Config:
     channels: int = 1
     scale: float = 1.0
     batch: int = 64
-    steps: int = 20_000
+    steps: int = 25_000
     learning_rate: float = 3e-3
     decay: int = 1000
-    averaging: float = 0.999
+    averaging: float = 0.1
     turned: bool = True
-    distortion: float = 0.1
-    lead_in: int = 3000
+    distortion: float = 0.03
+    lead_in: int = 1500
 
     def __post_init__(self):
         object.__setattr__(self, "heads", checks.counts("heads", self.heads))
@@ -62,7 +63,7 @@ class Config:
             value = getattr(self, name)
             object.__setattr__(self, name, float(value) if value == 0 else checks.positive(name, value))
         if self.averaging >= 1:
-            raise checks.InputError(f"averaging={self.averaging} must be below 1: it is the weight of the past")
+            raise checks.InputError(f"averaging={self.averaging} must be below 1: it is a fraction of the steps")
         object.__setattr__(self, "turned", bool(self.turned))
 
     @property

@@ -212,9 +212,8 @@ def _steps(run: _Run):
             value, gradient = jax.value_and_grad(loss)(current, x, y)
             updates, moments = optimiser.update(gradient, moments)
             current = optax.apply_updates(current, updates)
-            # the plain mean of all steps until there are enough of them to forget some
-            rate = jnp.maximum(1 - config.averaging, 1 / (step + 1.0)) if config.averaging else 1.0
-            return optax.incremental_update(current, average, rate), current, moments, total + value
+            average = optax.incremental_update(current, average, 1 / (1 + config.averaging * step))
+            return average, current, moments, total + value
 
         average, current, moments, total = jax.lax.fori_loop(state.step, end, one, (*state[:3], 0.0))
         return State(average, current, moments, end), total / (end - state.step)
