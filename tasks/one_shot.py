@@ -129,7 +129,7 @@ def one_shot(
     key: jax.Array,
     train: int = 600,
     test: int = 1000,
-    channels: int = 3,
+    channels: int | None = None,
 ) -> Task:
     """One-shot episodes read through given attention, such as a trained network's.
 
@@ -139,7 +139,7 @@ def one_shot(
         attention: query and key weights that act on N_0 = 64 channels, from ``gf.training`` or ``gf.Attention.load``.
         key: typed random key; draws the episodes.
         train, test: number of episodes.
-        channels: 3 as published, or 1; as the attention was trained.
+        channels: equal channels of an image, so that N_0 = 64 channels; default as the attention's weights say.
 
     Returns:
         Task with readout ``"mean"`` and T = 0.5.
@@ -149,12 +149,12 @@ def one_shot(
     """
     checks.random_key("key", key)
     sizes = (checks.count("train", train), checks.count("test", test))
-    table = codes(checks.count("channels", channels))
     sets = training_and_held_out(characters)
     if not isinstance(attention, Attention):
         raise checks.InputError(
             f"attention is a {type(attention).__name__}: give gf.Attention.load(path), or trained.attention"
         )
+    table = codes(_channels(attention) if channels is None else checks.count("channels", channels))
     examples = [
         _examples(part, k, size, table) for part, k, size in zip(sets, jax.random.split(key), sizes, strict=True)
     ]
@@ -169,12 +169,24 @@ def one_shot(
         settings={
             "train": sizes[0],
             "test": sizes[1],
-            "channels": int(channels),
+            "channels": table.shape[-1] // PATCH**2,
             "train_characters": sets[0].about,
             "test_characters": sets[1].about,
             "key_data": np.asarray(jax.random.key_data(key)).ravel().tolist(),
         },
     )
+
+
+def _channels(attention: Attention) -> int:
+    """As many as the weights of the first layer act on; the published three for functions."""
+    layer = attention.layers[0]
+    weights = layer[0] if isinstance(layer, tuple) else layer
+    width = np.shape(weights)[-1] if np.ndim(weights) else 3 * PATCH**2
+    if width % PATCH**2:
+        raise checks.InputError(
+            f"attention acts on width {width}: give weights for a multiple of {PATCH**2}, one per pixel"
+        )
+    return width // PATCH**2
 
 
 def _examples(characters: Characters, key, count, table) -> Examples:

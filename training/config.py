@@ -22,8 +22,11 @@ class Config:
         scale: STANDARD DEVIATION of entries of Q = K at the start, times sqrt(N_0).
         batch: fresh episodes per step.
         steps: how many, unless asked otherwise.
-        learning_rate: of Adam.
-        averaging: decay of the running average of the weights, which is what one uses; 0 takes them as they are.
+        learning_rate: of Adam at first.
+        decay: steps after which the learning rate begins to fall, as 1 / sqrt(1 + step / decay), so that no last step
+            need be known; 0 keeps it.
+        averaging: fraction of the steps so far, the last ones, over which weights are averaged; the average is what one
+            uses. 0 takes the weights as they are.
         turned: quarter turns of the characters count as three further characters each.
         distortion: STANDARD DEVIATION of the random log-stretch of each drawing along both axes; its shift has 10
             pixels times that.
@@ -37,28 +40,30 @@ class Config:
     heads: tuple[int, ...] = (4, 4)
     key_width: int = 32
     width: int = 128
-    channels: int = 3
+    channels: int = 1
     scale: float = 1.0
     batch: int = 64
-    steps: int = 20_000
-    learning_rate: float = 1e-3
-    averaging: float = 0.999
+    steps: int = 25_000
+    learning_rate: float = 3e-3
+    decay: int = 1000
+    averaging: float = 0.1
     turned: bool = True
-    distortion: float = 0.1
-    lead_in: int = 3000
+    distortion: float = 0.03
+    lead_in: int = 1500
 
     def __post_init__(self):
         object.__setattr__(self, "heads", checks.counts("heads", self.heads))
         for name in ("key_width", "width", "channels", "batch", "steps"):
             object.__setattr__(self, name, checks.count(name, getattr(self, name)))
-        object.__setattr__(self, "lead_in", checks.count("lead_in", self.lead_in, least=0))
+        for name in ("decay", "lead_in"):
+            object.__setattr__(self, name, checks.count(name, getattr(self, name), least=0))
         for name in ("scale", "learning_rate"):
             object.__setattr__(self, name, checks.positive(name, getattr(self, name)))
         for name in ("averaging", "distortion"):
             value = getattr(self, name)
             object.__setattr__(self, name, float(value) if value == 0 else checks.positive(name, value))
         if self.averaging >= 1:
-            raise checks.InputError(f"averaging={self.averaging} must be below 1: it is the weight of the past")
+            raise checks.InputError(f"averaging={self.averaging} must be below 1: it is a fraction of the steps")
         object.__setattr__(self, "turned", bool(self.turned))
 
     @property
@@ -69,7 +74,7 @@ class Config:
 
 SMALL = Config()
 PAPER = Config(
-    key_width=128, width=512, batch=128, learning_rate=3e-4, averaging=0.0, turned=False, distortion=0.0, lead_in=0
-)
-
+    key_width=128, width=512, channels=3, batch=128, steps=100_000, learning_rate=3e-4, decay=0, averaging=0.0,
+    turned=False, distortion=0.0, lead_in=0,
+)  # fmt: skip
 CONFIGS = {"small": SMALL, "paper": PAPER}

@@ -156,7 +156,13 @@ class _Run:
 
 def _start(config: Config, key) -> State:
     weights = initial(config.network, config.key_width, config.scale, jax.random.fold_in(key, 0))
-    return State(weights, weights, optax.adam(config.learning_rate).init(weights), jnp.zeros((), jnp.int32))
+    return State(weights, weights, _optimiser(config).init(weights), jnp.zeros((), jnp.int32))
+
+
+def _optimiser(config: Config) -> optax.GradientTransformation:
+    if not config.decay:
+        return optax.adam(config.learning_rate)
+    return optax.adam(lambda step: config.learning_rate / jnp.sqrt(1 + step / config.decay))
 
 
 def _loop(run: _Run, state: State, history: list[dict], measure, progress: bool) -> State:
@@ -191,7 +197,7 @@ def _stale(history: list[dict], patience: int | None) -> bool:
 def _steps(run: _Run):
     """A function (state, end) -> (state at step ``end``, mean loss on the way)."""
     config = run.config
-    optimiser = optax.adam(config.learning_rate)
+    optimiser = _optimiser(config)
 
     def loss(weights, x, y):
         return jnp.mean((outputs(weights, x, READOUT) - y) ** 2)
@@ -206,9 +212,8 @@ def _steps(run: _Run):
             value, gradient = jax.value_and_grad(loss)(current, x, y)
             updates, moments = optimiser.update(gradient, moments)
             current = optax.apply_updates(current, updates)
-            # the plain mean of all steps until there are enough of them to forget some
-            rate = jnp.maximum(1 - config.averaging, 1 / (step + 1.0)) if config.averaging else 1.0
-            return optax.incremental_update(current, average, rate), current, moments, total + value
+            average = optax.incremental_update(current, average, 1 / (1 + config.averaging * step))
+            return average, current, moments, total + value
 
         average, current, moments, total = jax.lax.fori_loop(state.step, end, one, (*state[:3], 0.0))
         return State(average, current, moments, end), total / (end - state.step)

@@ -16,7 +16,7 @@ import gibbsformer as gf
 from gibbsformer.__main__ import main
 
 TINY = gf.training.Config(
-    heads=(2, 1), key_width=4, width=8, channels=1, batch=16, steps=60, learning_rate=1e-2, averaging=0.9
+    heads=(2, 1), key_width=4, width=8, channels=1, batch=16, steps=60, learning_rate=1e-2, averaging=0.5
 )
 KEY = jax.random.key(0)
 
@@ -40,7 +40,7 @@ def trained(characters, tmp_path_factory):
 def test_it_learns(characters):
     """Patterns of strokes: a few hundred steps tell characters apart that were never seen."""
     config = gf.training.Config(
-        heads=(2, 2), key_width=16, width=32, channels=1, batch=32, learning_rate=3e-3, averaging=0.95, turned=False,
+        heads=(2, 2), key_width=16, width=32, channels=1, batch=32, learning_rate=3e-3, averaging=0.1, turned=False,
         distortion=0.0, lead_in=0,
     )  # fmt: skip
     found = train(characters, config, steps=600, evaluate=200)
@@ -142,10 +142,11 @@ def test_stops_when_it_no_longer_improves(characters):
 
 
 def test_average_of_the_weights(characters):
-    """The plain mean of the first steps: with decay 0.9, of all of the first ten."""
     steps = [train(characters, dataclasses.replace(TINY, averaging=0.0), steps=n).weights["Q_1"] for n in (1, 2, 3)]
-    mean = train(characters, steps=3).weights["Q_1"]
-    np.testing.assert_allclose(mean, np.mean(steps, 0), atol=1e-6)  # float32 rounding of numbers of order 1
+    mean = train(characters, dataclasses.replace(TINY, averaging=0.5), steps=3).weights["Q_1"]
+    # each step t = 0, 1, 2 has the weight 1 / (1 + t / 2) in the average up to it: 1, 2/3, 1/2
+    expected = (steps[0] / 3 + 2 / 3 * steps[1]) / 2 + steps[2] / 2
+    np.testing.assert_allclose(mean, expected, atol=1e-6)  # float32 rounding of numbers of order 1
     assert np.abs(np.asarray(mean) - steps[-1]).max() > 1e-3
 
 
