@@ -387,7 +387,7 @@ def _render_trained(trained) -> str:
     ]
     for name, accuracy in trained.accuracy.items():
         characters = trained.settings[f"{name} characters"]["characters"]
-        error = (accuracy * (1 - accuracy) / 4000) ** 0.5
+        error = trained.accuracy_error[name]
         lines.append(f"  {characters:5d} {name.replace('_', '-')} characters   {accuracy:.3f} +- {error:.3f}")
     return "\n".join(lines)
 

@@ -7,6 +7,7 @@ Accuracy on held-out characters is the measure; nothing is learned from them.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -56,6 +57,13 @@ class Trained:
     accuracy: dict[str, float] | None
     history: list[dict]
     settings: dict
+
+    @property
+    def accuracy_error(self) -> dict[str, float] | None:
+        """Standard errors of the accuracies, from the number of episodes; characters are as they are."""
+        if self.accuracy is None:
+            return None
+        return {name: math.sqrt(p * (1 - p) / (_FINAL * _EPISODES)) for name, p in self.accuracy.items()}
 
     @property
     def attention(self) -> Attention:
