@@ -1,4 +1,4 @@
-"""The command line: ``gibbsformer demo | sample | resume | theory | evidence | compare | inspect | merge | export``.
+"""The command line: ``gibbsformer demo | sample | resume | theory | evidence | compare | report | inspect ..``.
 
 Numbers as text for people, ``--json`` for programs; progress on stderr. Exit code 0 on success, 2 on bad input with
 one line on stderr, 3 for a run that was required to converge and did not.
@@ -92,6 +92,10 @@ def _parser() -> argparse.ArgumentParser:
 
     compare = _verb(verbs, "compare", _compare, "a sample file beside the theory")
     compare.add_argument("file", metavar="FILE", help="sample file")
+
+    report = _verb(verbs, "report", _report, "one HTML page about one or more runs, to send")
+    report.add_argument("files", nargs="+", metavar="FILE", help="sample files")
+    report.add_argument("--out", default="report.html", metavar="FILE", help="page to write (default %(default)s)")
 
     resume = _verb(verbs, "resume", _resume, "continue a stored run from its last commit")
     resume.add_argument("file", metavar="FILE", help="sample file")
@@ -306,6 +310,13 @@ def _resume(options) -> int:
 
     run = resume(options.file, options.draws, until=_until(options), progress=_progress(options))
     return _sampled(run, options)
+
+
+def _report(options) -> int:
+    from .reports import report
+
+    report(options.files, options.out)
+    return _written(options)
 
 
 def _inspect(options) -> int:
