@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import store
 from ..diagnostics import alignment, head_scores
 from ..diagnostics.convergence import ESS_LIMIT, RHAT_LIMIT
 from ..diagnostics.findings import MIN_DRAWS, run_findings
@@ -79,6 +80,8 @@ def verdict(convergence: dict[str, Any], run: Run) -> str:
 def provenance(run: Run) -> list[tuple[str, str]]:
     """How a run was made, as (setting, value) rows: all that its file records."""
     rows = [("file", run.path or "in memory")]
+    if run.path:
+        rows.append(("uuid", str(store.read(run.path).attributes["uuid"])))
     for name, value in run.settings.items():
         if isinstance(value, dict) and name != "report":
             rows += [(f"{name}: {inner}", _text(v)) for inner, v in value.items()]

@@ -40,7 +40,7 @@ def heat_map(values: np.ndarray, names: Sequence[str], largest: float, title: st
         )
         if k <= 6:
             parts.append(
-                _text("value strong" if share > 0.55 else "value", x + cell / 2, y + cell / 2 + 4, f"{value:.2f}")
+                _text("value strong" if share > 0.8 else "value", x + cell / 2, y + cell / 2 + 4, f"{value:.2f}")
             )
         parts.append(Markup("</g>"))
     if k <= 32:

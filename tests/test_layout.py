@@ -23,7 +23,7 @@ ALLOWED = {
     "store": {"models", "sampler"},
     "diagnostics": {"models", "tasks", "theory", "sampler"},
     "figures": {"models", "tasks", "theory", "sampler", "diagnostics", "_sampling"},
-    "reports": {"models", "theory", "sampler", "diagnostics", "_sampling"},
+    "reports": {"models", "theory", "sampler", "store", "diagnostics", "_sampling"},
 }
 
 
