@@ -46,7 +46,7 @@ def test_sample_then_compare_and_inspect(sampled, capsys):
     assert "collapsed: 2 chains x 60 draws" in text
     assert "U_1[(1 1), (2 1)]" in text
     assert "test accuracy" in text
-    for verb in ("compare", "report", "inspect"):
+    for verb in ("compare", "inspect"):
         assert main([verb, str(out)]) == 0
         assert capsys.readouterr().out
         assert main([verb, str(out), "--json"]) == 0
