@@ -38,6 +38,8 @@ def section(run: Run, number: int = 1) -> dict[str, Any]:
     """Everything a report says of one run."""
     theory, limit = solve(run.posterior), gp(run.posterior)
     found = run_findings(run, theory, limit)
+    U_a, U = run.order_parameters
+    finite = all(np.isfinite(draws).all() for draws in (U_a, *U))  # otherwise the verdict says so, and the rest goes on
     shown = [r for r in found["order_parameters"] if _size(run, r["entry"]) <= MOST_PATHS]
     return {
         "id": f"run-{number}",
@@ -51,12 +53,12 @@ def section(run: Run, number: int = 1) -> dict[str, Any]:
         "rows_left_out": len(found["order_parameters"]) - len(shown),
         "maps": _maps(run, theory, number),
         "alignment": drawing.bars(
-            {"run": alignment(run).overlaps[:30], "GP limit": alignment(limit).overlaps[:30]},
+            {name: alignment(source).overlaps[:30] for name, source in _sources(run, finite, "GP limit", limit)},
             [str(k) for k in range(1, 31)],
             "principal component of the kernel",
         ),
-        "heads": _head_bars(run, theory),
-        "chains": chains.plots(run),
+        "heads": _head_bars(_sources(run, finite, "large-N theory", theory)),
+        "chains": chains.plots(run) if finite else None,
         "provenance": provenance(run),
     }
 
@@ -144,10 +146,15 @@ def _maps(run: Run, theory: Theory, number: int) -> list[dict[str, Any]]:
     return found
 
 
-def _head_bars(run: Run, theory: Theory) -> str:
-    scores = {"run": head_scores(run), "large-N theory": head_scores(theory)}
-    names = [f"{layer}.{head}" for layer, head in scores["run"].index]
-    return drawing.bars({k: s.to_numpy() for k, s in scores.items()}, names, "layer.head")
+def _sources(run: Run, finite: bool, label: str, theory: Theory) -> list[tuple[str, Run | Theory]]:
+    """What is drawn side by side: a theory, and the run where its draws are numbers."""
+    return [("run", run), (label, theory)] if finite else [(label, theory)]
+
+
+def _head_bars(sources) -> str:
+    scores = {name: head_scores(source) for name, source in sources}
+    names = [f"{layer}.{head}" for layer, head in next(iter(scores.values())).index]
+    return drawing.bars({name: s.to_numpy() for name, s in scores.items()}, names, "layer.head")
 
 
 def _text(value) -> str:

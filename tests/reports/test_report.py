@@ -141,6 +141,17 @@ def test_runs_that_did_not_converge_say_so(run):
     assert section.startswith("The chains have NOT converged: largest R-hat 1.200 (limit 1.01)")
 
 
+@pytest.mark.filterwarnings("ignore::gibbsformer.ConvergenceWarning", "ignore:invalid value:RuntimeWarning")
+def test_a_broken_chain_is_reported(run, tmp_path):
+    draws = {
+        name: np.where(np.arange(2).reshape(2, *[1] * (v.ndim - 1)), np.nan, v) for name, v in run.variables.items()
+    }
+    page = gf.report(dataclasses.replace(run, variables=draws), tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "The chains have NOT converged" in page
+    assert "a chain holds NaN or infinity" in page
+    assert "Trace and rank plots are left out" in page
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
