@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # The stamp is keyed by the checkout's path: a moved or copied environment is made anew.
 STAMP  := $(VENV)/.installed-$(shell pwd | cksum | cut -d' ' -f1)
 
-.PHONY: demo test check clean
+.PHONY: demo test check docs clean
 
 demo: $(STAMP)
 	$(BIN)/gibbsformer demo --out demo
@@ -18,6 +18,10 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(STAMP)  # the site, in build/site; a broken link or reference fails
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)

@@ -8,7 +8,7 @@ See docs/ for the model, its notation and guides.
 
 from importlib.metadata import version as _version
 
-from . import diagnostics, figures, models, sampler, store, tasks, theory, training
+from . import diagnostics, figures, models, reports, sampler, store, tasks, theory, training
 from ._sampling import lift, open, resume, sample, until
 from .diagnostics import (
     ConvergenceWarning,
@@ -29,6 +29,7 @@ from .diagnostics import (
     select,
 )
 from .models import Attention, Network, OrderParameters, PathInputs, Posterior, contract
+from .reports import report
 from .sampler import (
     GHMC,
     HMC,
@@ -93,6 +94,8 @@ __all__ = [
     "pruning_curve",
     "pruning_order",
     "renormalized_kernel",
+    "report",
+    "reports",
     "resume",
     "sample",
     "sampler",

@@ -94,6 +94,10 @@ def _parser() -> argparse.ArgumentParser:
     compare = _verb(verbs, "compare", _compare, "a sample file beside the theory")
     compare.add_argument("file", metavar="FILE", help="sample file")
 
+    report = _verb(verbs, "report", _report, "one HTML page about one or more runs, to send")
+    report.add_argument("files", nargs="+", metavar="FILE", help="sample files")
+    report.add_argument("--out", default="report.html", metavar="FILE", help="page to write (default %(default)s)")
+
     resume = _verb(verbs, "resume", _resume, "continue a stored run from its last commit")
     resume.add_argument("file", metavar="FILE", help="sample file")
     resume.add_argument("--draws", type=int, help="draws per chain in the end (default: as first asked)")
@@ -324,6 +328,13 @@ def _resume(options) -> int:
 
     run = resume(options.file, options.draws, until=_until(options), progress=_progress(options))
     return _sampled(run, options)
+
+
+def _report(options) -> int:
+    from .reports import report
+
+    report(options.files, options.out)
+    return _written(options)
 
 
 def _inspect(options) -> int:

@@ -4,13 +4,16 @@ import json
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
 
 from gibbsformer.__main__ import main
 
-VERBS = ("demo", "sample", "resume", "theory", "figure", "evidence", "compare", "inspect", "merge", "export", "train")
+VERBS = (
+    "demo", "sample", "resume", "theory", "figure", "evidence", "compare", "report", "inspect", "merge", "export", "train",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,12 @@ def test_sample_then_compare_and_inspect(sampled, capsys):
         assert found["draws"] == 60
     assert found["complete"] is True
     assert found["settings"]["about"]["seed"] == 1
+
+    page = out.with_suffix(".html")
+    assert main(["report", str(out), "--out", str(page)]) == 0
+    assert capsys.readouterr().out == f"written: {page}\n"
+    with h5py.File(out) as file:
+        assert f">{file.attrs['uuid']}<" in page.read_text()
 
     # again: refused, unless told to overwrite; then 3, since 60 draws are too few
     assert main(command) == 2

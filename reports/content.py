@@ -1,0 +1,165 @@
+"""What a report says of each run, as plain values and drawings; ``page`` lays it out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import store
+from ..diagnostics import alignment, head_scores
+from ..diagnostics.convergence import ESS_LIMIT, RHAT_LIMIT
+from ..diagnostics.findings import MIN_DRAWS, run_findings
+from ..models import checks
+from ..sampler import Run, schema
+from ..theory import Theory, gp, solve
+from . import chains, drawing
+
+MOST_PATHS = 64  # larger matrices are neither legible as a map nor as a table of k(k+1)/2 rows
+
+
+def sections(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """One dictionary per run: text, tables as rows, drawings as markup.
+
+    Raises:
+        ValueError: a run with fewer draws than its convergence can be judged by.
+    """
+    for run in runs:
+        if run.draws < MIN_DRAWS:
+            raise checks.InputError(
+                f"{name_of(run)} has {run.draws} draws: a report needs {MIN_DRAWS} or more, continue with gf.resume"
+            )
+    return [section(run, number) for number, run in enumerate(runs, start=1)]
+
+
+def section(run: Run, number: int = 1) -> dict[str, Any]:
+    """Everything a report says of one run."""
+    theory, limit = solve(run.posterior), gp(run.posterior)
+    found = run_findings(run, theory, limit)
+    U_a, U = run.order_parameters
+    finite = all(np.isfinite(draws).all() for draws in (U_a, *U))  # otherwise the verdict says so, and the rest goes on
+    shown = [r for r in found["order_parameters"] if _size(run, r["entry"]) <= MOST_PATHS]
+    return {
+        "id": f"run-{number}",
+        "name": name_of(run),
+        "problem": _problem(run),
+        "findings": found,
+        "verdict": verdict(found["convergence"], run),
+        "theory_problem": theory.problem,
+        "accuracy": _accuracy_rows(found.get("accuracy")),
+        "rows": shown,
+        "rows_left_out": len(found["order_parameters"]) - len(shown),
+        "maps": _maps(run, theory, number),
+        "alignment": drawing.bars(
+            {name: alignment(source).overlaps[:30] for name, source in _sources(run, finite, "GP limit", limit)},
+            [str(k) for k in range(1, 31)],
+            "principal component of the kernel",
+        ),
+        "heads": _head_bars(_sources(run, finite, "large-N theory", theory)),
+        "chains": chains.plots(run) if finite else None,
+        "provenance": provenance(run),
+    }
+
+
+def name_of(run: Run) -> str:
+    """The name of a run: its file's, or that it has none."""
+    return Path(run.path).name if run.path else "run in memory"
+
+
+def verdict(convergence: dict[str, Any], run: Run) -> str:
+    """Whether the chains converged, in one sentence with the numbers and limits behind it."""
+    asked = run.settings.get("until") or {}
+    numbers = (
+        f"largest R-hat {convergence['rhat']:.3f} (limit {asked.get('rhat') or RHAT_LIMIT:g}), "
+        f"least bulk ESS {convergence['ess_bulk']:.0f} (limit {asked.get('ess') or ESS_LIMIT:g}), "
+        f"divergences: {convergence['divergences']}"
+    )
+    return f"{'The chains converged' if convergence['converged'] else 'The chains have NOT converged'}: {numbers}."
+
+
+def provenance(run: Run) -> list[tuple[str, str]]:
+    """How a run was made, as (setting, value) rows: all that its file records."""
+    rows = [("file", run.path or "in memory")]
+    if run.path:
+        rows.append(("uuid", str(store.read(run.path).attributes["uuid"])))
+    for name, value in run.settings.items():
+        if isinstance(value, dict) and name != "report":
+            rows += [(f"{name}: {inner}", _text(v)) for inner, v in value.items()]
+        elif name != "report":  # the verdict at the end of sampling, judged anew above
+            rows.append((name, _text(value)))
+    return rows
+
+
+def _problem(run: Run) -> list[tuple[str, str]]:
+    network, s = run.posterior.network, run.settings
+    about = {name: _text(value) for name, value in s.get("about", {}).items()}
+    told = ", ".join(f"{name} {about[name]}" for name in ("variant", "seed") if name in about)
+    task = about.get("task", "arrays of your own") + (f" ({told})" if told else "")
+    return [
+        ("task", task),
+        ("examples", f"P = {len(run.posterior.y)}" + (f", {len(run.test[1])} for testing" if run.test else "")),
+        ("network", f"heads {_text(network.heads)}, widths {_text(network.widths)}, N₀ = {network.input_width}"),
+        ("prior variances", _text(network.variances)),
+        ("temperature", f"{run.posterior.temperature:g}"),
+        ("sampler", f"{s['kernel']}, {run.chains} chains × {run.draws} draws after {s['warmup']} of warm-up"),
+    ]
+
+
+def _accuracy_rows(accuracy) -> list[dict[str, Any]]:
+    """Sampled accuracy first; z of what is compared with it, in its Monte Carlo standard error."""
+    if accuracy is None:
+        return []
+    mean, error = accuracy["sampled"], accuracy["sampled_error"]
+    rows: list[dict[str, Any]] = [{"source": "sampled", "value": mean, "error": error, "z": None}]
+    for source, label in (("theory", "large-N theory"), ("gp", "GP limit")):
+        z = (mean - accuracy[source]) / error if error > 0 else None
+        rows.append({"source": label, "value": accuracy[source], "error": None, "z": z})
+    return rows
+
+
+def _size(run: Run, entry: str) -> int:
+    """Rows of the order parameter that an entry such as "U_1[good, good]" is of."""
+    name = entry.partition("[")[0]
+    return 1 if name == "U_a" else run.posterior.network.path_counts[int(name[2:]) - 1]
+
+
+def _maps(run: Run, theory: Theory, number: int) -> list[dict[str, Any]]:
+    labels = schema.coordinates(run.posterior.network, run.posterior.data.path_names, 0)
+    found = []
+    for l, (expected, draws) in enumerate(zip(theory.U, run.order_parameters.U, strict=True), start=1):
+        if len(expected) > MOST_PATHS:
+            continue
+        pair = {"sampled": draws.mean((0, 1)), "theory": np.asarray(expected)}
+        largest = max(float(np.abs(np.nan_to_num(u)).max()) for u in pair.values())
+        names = [str(name) for name in labels[f"path_{l}"]]
+        found.append(
+            {
+                "layer": l,
+                "svgs": [
+                    drawing.heat_map(u, names, largest, f"U_{l}, {title}", f"map-{number}-{l}-{title}")
+                    for title, u in pair.items()
+                ],
+            }
+        )
+    return found
+
+
+def _sources(run: Run, finite: bool, label: str, theory: Theory) -> list[tuple[str, Run | Theory]]:
+    """What is drawn side by side: a theory, and the run where its draws are numbers."""
+    return [("run", run), (label, theory)] if finite else [(label, theory)]
+
+
+def _head_bars(sources) -> str:
+    scores = {name: head_scores(source) for name, source in sources}
+    names = [f"{layer}.{head}" for layer, head in next(iter(scores.values())).index]
+    return drawing.bars({name: s.to_numpy() for name, s in scores.items()}, names, "layer.head")
+
+
+def _text(value) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(v) for v in value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value is None else str(value)

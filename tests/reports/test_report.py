@@ -1,0 +1,210 @@
+"""A report holds what ``gf.compare`` says, nothing from outside, and escapes what files hold; its script works."""
+
+import base64
+import dataclasses
+import re
+import shutil
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+import gibbsformer as gf
+from gibbsformer.__main__ import main
+from gibbsformer.reports import content, drawing
+
+HOSTILE = '<script>alert("x")</script> & "good"'
+VOID = {"meta", "img", "link", "br"}
+
+
+class Page(HTMLParser):
+    """Tags with attributes, the text of table rows, and whether every element is closed."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.rows: list[list[str]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("td", "th", "a") and self.rows:
+            self.rows[-1][-1] += data
+
+
+@pytest.fixture(scope="module")
+def run(make_small):
+    """Exact draws of a problem whose first path has a name that is markup."""
+    small = make_small(heads=(3,), widths=(4, 4), variances=(1.0, 1.0, 1.0))
+    data = gf.PathInputs(small.posterior.data.xi, (HOSTILE, "b", "c"))
+    test = gf.PathInputs(small.test[0].xi, data.path_names)
+    posterior = gf.Posterior(small.network, data, small.posterior.y, 0.3)
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((2, 60, 3, 4))
+    draws = {"U_a": np.exp(rng.standard_normal((2, 60))), "U_1": w @ w.swapaxes(2, 3) / 4}
+    draws |= {"path_weights": rng.standard_normal((2, 60, 3, 6)), "f": rng.standard_normal((2, 60, 4))}
+    settings = {"kernel": "collapsed", "options": {}, "warmup": 5, "draws": 60, "chains": 2, "created": "2026-01-01"}
+    settings |= {"device": "cpu", "key_data": [1, 2], "versions": {"jax": "0.10"}, "about": {"task": HOSTILE}}
+    return gf.Run(posterior, draws, {}, settings, (test, small.test[1]))
+
+
+@pytest.fixture(scope="module")
+def written(run, tmp_path_factory):
+    return gf.report([run, run], tmp_path_factory.mktemp("report") / "report.html")
+
+
+@pytest.fixture(scope="module")
+def page(written):
+    return Page(written.read_text(encoding="utf-8"))
+
+
+def test_page_is_whole_and_self_contained(page):
+    assert page.open == []
+    references = [value for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "href")]
+    assert references
+    assert all(r.startswith(("#", "data:image/png;base64,")) for r in references)
+    assert {r[1:] for r in references if r[0] == "#"} <= {a.get("id") for _, a in page.tags}
+    pictures = [r for r in references if r.startswith("data:")]
+    assert len(pictures) == 4  # traces and ranks of both runs
+    assert all(base64.b64decode(r.partition(",")[2]).startswith(b"\x89PNG") for r in pictures)
+    identities = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(identities) == len(set(identities))
+    assert all(a.get("alt") for tag, a in page.tags if tag == "img")
+    assert all(a.get("aria-label") for tag, a in page.tags if tag == "svg")
+
+
+def test_no_address_of_the_network(written):
+    assert not re.search(r"(https?:)?//[a-z]+\.|@import|url\(", written.read_text(encoding="utf-8"))
+
+
+def test_text_from_files_is_escaped(written, page):
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert "<script>alert" not in written.read_text(encoding="utf-8")
+    assert any(HOSTILE in cell for row in page.rows for cell in row)
+
+
+def test_values_are_those_of_compare(run, page):
+    table = gf.compare(run, gf.theory.solve(run.posterior))
+    rows = {row[0]: row[1:] for row in page.rows if len(row) == 7}
+    for entry, r in table.iterrows():
+        shown = [f"{r['theory']:.4f}", f"{r['sampled']:.4f}", f"{r['mcse']:.4f}", f"{r['z']:.1f}", f"{r['ess']:.0f}"]
+        assert rows[entry] == [*shown, f"{r['rhat']:.3f}"]
+    prediction = gf.predict(run, run.test[0])
+    accuracy = next(row for row in page.rows if row[0] == "sampled" and len(row) == 4)
+    assert accuracy[1] == f"{gf.accuracy(prediction, run.test[1]):.4f}"
+    assert accuracy[2] == f"{gf.accuracy_error(prediction, run.test[1]):.4f}"
+
+
+def test_provenance_tells_every_setting(run):
+    rows = dict(content.provenance(run))
+    assert rows["created"] == "2026-01-01"
+    assert rows["versions: jax"] == "0.10"
+    assert rows["key_data"] == "1, 2"
+
+
+def test_heat_map_tells_every_value_and_parses():
+    U = np.array([[2.0, -0.5], [-0.5, 0.0]])
+    svg = ElementTree.fromstring(str(drawing.heat_map(U, [HOSTILE, "b"], 2.0, "U_1, sampled", "map")))
+    titles = [title.text for title in svg.iter("title")]
+    assert titles == [f"U_1[{a}, {b}] = {v:.4g}" for a, row in zip((HOSTILE, "b"), U, strict=True)
+                      for b, v in zip((HOSTILE, "b"), row, strict=True)]  # fmt: skip
+    fills = [rect.get("style") for rect in svg.iter("rect")]
+    assert "--plus) 100%" in fills[0]
+    assert "--minus)" in fills[1]
+    assert "--plus) 0%" in fills[3]
+
+
+def test_bars_have_heights_in_proportion():
+    svg = ElementTree.fromstring(str(drawing.bars({"a": np.array([0.2, 0.4])}, ["1", "2"], "head")))
+    low, high = [float(rect.get("height")) for rect in svg.iter("rect") if rect.find("title") is not None]
+    assert high / low == pytest.approx(2, rel=0.01)  # heights are printed with one decimal
+
+
+def test_runs_that_did_not_converge_say_so(run):
+    section = content.verdict({"rhat": 1.2, "ess_bulk": 12, "divergences": 3, "converged": False}, run)
+    assert section.startswith("The chains have NOT converged: largest R-hat 1.200 (limit 1.01)")
+
+
+@pytest.mark.filterwarnings("ignore::gibbsformer.ConvergenceWarning", "ignore:invalid value:RuntimeWarning")
+def test_a_broken_chain_is_reported(run, tmp_path):
+    draws = {
+        name: np.where(np.arange(2).reshape(2, *[1] * (v.ndim - 1)), np.nan, v) for name, v in run.variables.items()
+    }
+    page = gf.report(dataclasses.replace(run, variables=draws), tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "The chains have NOT converged" in page
+    assert "a chain holds NaN or infinity" in page
+    assert "Trace and rank plots are left out" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["report", "missing.h5"], "missing.h5"),
+        (["report", "missing.h5", "--out", "samples.h5"], "name the page"),
+        (["report", "missing.h5", "--out", "no/folder/r.html"], "create it first"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, said, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    # the test process has already started XLA, after which the number of devices is fixed
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_too_few_draws_are_refused(run, tmp_path):
+    short = dataclasses.replace(run, variables={name: v[:, :5] for name, v in run.variables.items()})
+    with pytest.raises(ValueError, match="has 5 draws: a report needs 8 or more"):
+        gf.report(short, tmp_path / "r.html")
+    with pytest.raises(ValueError, match="is empty"):
+        gf.report([], tmp_path / "r.html")
+
+
+def test_in_a_browser(written):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    program = next((p for p in map(shutil.which, ("chromium", "google-chrome", "chromium-browser")) if p), None)
+    if program is None:
+        pytest.skip("no browser on this machine")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        for scheme in ("light", "dark"):
+            tab = browser.new_page(viewport={"width": 380, "height": 800}, color_scheme=scheme)
+            said: list[str] = []
+            tab.on("console", lambda message, said=said: said.append(message.text))
+            tab.on("pageerror", lambda error, said=said: said.append(str(error)))
+            tab.on(
+                "request", lambda request, said=said: request.url[:5] in ("file:", "data:") or said.append(request.url)
+            )
+            tab.goto(written.as_uri())
+            tab.hover("svg.map .cell >> nth=4")
+            assert tab.inner_text(".readout >> nth=0").startswith("U_1[b, b] = ")
+            tab.focus("svg.map")
+            tab.keyboard.press("ArrowRight")
+            assert tab.inner_text(".readout >> nth=0").startswith("U_1[b, c] = ")
+            tab.focus(".provenance summary")
+            tab.keyboard.press("Enter")
+            assert tab.is_visible("text=versions: jax >> nth=0")
+            # nothing is wider than a narrow screen, and every picture was decoded
+            assert tab.evaluate("document.documentElement.scrollWidth") <= 380
+            assert tab.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+            assert said == []
+        browser.close()
