@@ -8,7 +8,7 @@ See docs/ for the model, its notation and guides.
 
 from importlib.metadata import version as _version
 
-from . import diagnostics, figures, models, sampler, store, tasks, theory
+from . import diagnostics, figures, models, sampler, store, sweeps, tasks, theory
 from ._sampling import lift, open, resume, sample, until
 from .diagnostics import (
     ConvergenceWarning,
@@ -47,6 +47,7 @@ from .sampler import (
     Run,
     evidence,
 )
+from .sweeps import open_sweep, sweep
 
 __version__ = _version("gibbsformer")
 
@@ -87,6 +88,7 @@ __all__ = [
     "lift",
     "models",
     "open",
+    "open_sweep",
     "path_kernels",
     "predict",
     "prune",
@@ -98,6 +100,8 @@ __all__ = [
     "sampler",
     "select",
     "store",
+    "sweep",
+    "sweeps",
     "tasks",
     "theory",
     "until",

@@ -23,6 +23,7 @@ ALLOWED = {
     "store": {"models", "sampler"},
     "diagnostics": {"models", "tasks", "theory", "sampler"},
     "figures": {"models", "tasks", "theory", "sampler", "diagnostics", "_sampling"},
+    "sweeps": {"models", "tasks", "theory", "sampler", "store", "diagnostics", "figures", "_sampling"},
 }
 
 
