@@ -48,7 +48,7 @@ def local_cluster(workers: int, cache: Path | None = None):
     # read when a worker is made, and kept for those that replace it
     with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}):
         return distributed.LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0,
+            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0", memory_limit=0,
             silence_logs=40,
         )  # fmt: skip
 
@@ -142,7 +142,9 @@ def on_dask(
             compute, points, folder=folder, keep_samples=keep_samples, pure=False, resources=resources or {}
         )
         ids = {future.key: point.id for future, point in zip(futures, points, strict=True)}
-        for future in distributed.as_completed(futures):
+        with client.as_current():
+            finishing = distributed.as_completed(futures)
+        for future in finishing:
             if future.cancelled():
                 raise SchedulerLost(f"scheduler={shown} went away: what is finished is on disk, run the sweep again")
             error = future.exception()

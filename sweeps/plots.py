@@ -27,7 +27,7 @@ _LABELS = {"accuracy": "test accuracy", "log_evidence": "log evidence (nats)", "
 def lines(data: xr.Dataset, quantity: str = "accuracy", *, against: str = "width", colours: str = "temperature", **at):
     """A quantity over the width, a colour per temperature; lines are the theory, dots the exact posterior.
 
-    Means over seeds; error bars are their spread where there are several, and Monte Carlo errors otherwise.
+    Means over seeds; error bars of dots are their spread where there are several, and Monte Carlo errors otherwise.
 
     Args:
         data: from ``open_sweep``.
@@ -54,15 +54,16 @@ def lines(data: xr.Dataset, quantity: str = "accuracy", *, against: str = "width
     for name, array in found.items():
         array = _chosen(array, (against, colours), at)
         errors = _errors(data, quantity, name, array, (against, colours), at)
-        for i, (value, shade) in enumerate(zip(values, shades, strict=True)):
+        for value, shade in zip(values, shades, strict=True):
             mean = (array.mean("seed") if "seed" in array.dims else array).sel({colours: value}, drop=True)
             if not np.isfinite(mean).any():
                 continue
             bars = None if errors is None else errors.sel({colours: value}).values
             axes.errorbar(
-                _numbers(data, against), mean.values, bars, color=shade, label=_WORDS[name] if i == 0 else None,
-                **_LOOKS[name],
+                _numbers(data, against), mean.values, bars, color=shade, **_LOOKS[name],
             )  # fmt: skip
+    for name in found:
+        axes.plot([], [], color=drawing.BLACK, label=_WORDS[name], **_drawn(name))
     for value, shade in zip(values, shades, strict=True):
         axes.plot([], [], color=shade, linewidth=4, label=f"{_axis_label(colours)} = {value}")
     with rc_context(drawing.STYLE):
@@ -123,12 +124,18 @@ def _chosen(array: xr.DataArray, kept: tuple[str, ...], at: dict[str, Any]) -> x
 
 
 def _errors(data, quantity, name, array, kept, at) -> xr.DataArray | None:
+    if _LOOKS[name]["linestyle"] != "none":  # bars belong to dots: lines carry no Monte Carlo error
+        return None
     if "seed" in array.dims:
         return array.std("seed", ddof=1)
     for stored in (f"{quantity}_error_{name}", f"{quantity}_mcse_{name}", f"{quantity}_error"):
-        if stored in data and name != "gp":
+        if stored in data:
             return _chosen(data[stored], kept, at)
     return None
+
+
+def _drawn(name: str) -> dict[str, Any]:
+    return {key: look for key, look in _LOOKS[name].items() if key != "capsize"}
 
 
 def _quantities(data: xr.Dataset) -> list[str]:

@@ -46,10 +46,9 @@ class Sweep(NamedTuple):
             f"{self.points} points: {self.computed} computed now, {len(self.failed)} failed; results in {self.folder}"
         ]
         for entry in self.failed[:_SHOWN]:
-            where = " ".join(
-                f"{k}={plans.label(k, v)}" for k, v in entry["settings"].items() if k in plans.AXES.values()
-            )
-            lines.append(f"! {entry['settings']['compute']} {where}: {entry['error']}")
+            settings = entry["settings"]
+            where = " ".join(f"{k}={plans.label(k, settings[k])}" for k in plans.AXES.values() if k in settings)
+            lines.append(f"! {settings['compute']} {where}: {entry['error']}")
         if len(self.failed) > _SHOWN:
             lines.append(f"! and {len(self.failed) - _SHOWN} more, listed in {self.folder / folder.INDEX}")
         return "\n".join(lines)
