@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.verb != "sweep" and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     from .models.checks import InputError
+    from .sweeps import SchedulerLost
 
     for category in (ConvergenceWarning, EvidenceWarning):
         warnings.filterwarnings("ignore", category=category)  # every verb prints the verdict itself
@@ -41,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"gibbsformer: {error}", file=sys.stderr)
         return 2
+    except SchedulerLost as error:
+        print(f"gibbsformer: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("gibbsformer: stopped by the user", file=sys.stderr)
         return 130

@@ -136,23 +136,26 @@ def on_dask(
         raise checks.InputError(
             f"scheduler={shown} does not answer ({type(failure).__name__}): give what `dask scheduler` prints"
         ) from None
-    futures: list = []
+    pending: dict[str, tuple] = {}
     try:
         futures = client.map(
             compute, points, folder=folder, keep_samples=keep_samples, pure=False, resources=resources or {}
         )
-        ids = {future.key: point.id for future, point in zip(futures, points, strict=True)}
+        pending = {future.key: (point.id, future) for future, point in zip(futures, points, strict=True)}
         with client.as_current():
             finishing = distributed.as_completed(futures)
+        del futures
         for future in finishing:
             if future.cancelled():
                 raise SchedulerLost(f"scheduler={shown} went away: what is finished is on disk, run the sweep again")
             error = future.exception()
-            yield future.result() if error is None else Outcome(ids[future.key], _died(error), 0.0)
+            point_id, _ = pending.pop(future.key)
+            yield future.result() if error is None else Outcome(point_id, _died(error), 0.0)
     finally:
+        with contextlib.suppress(Exception):  # of a scheduler that is gone, or busy: the results are on disk
+            client.cancel([future for _, future in pending.values()])
         with contextlib.suppress(Exception):
-            client.cancel(futures)
-        client.close(timeout=5)
+            client.close(timeout=5)
 
 
 def _dask():
