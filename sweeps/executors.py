@@ -17,13 +17,9 @@ from .plan import Point
 
 SYSTEMS = ("slurm", "pbs")
 _CACHED_SECONDS = "0.5"  # compilations longer than this go to the cache
-# One thread each: BLAS as Dask sets it, and XLA, whose pool would otherwise take every core in every worker.
-_THREADS = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-}
+# One BLAS thread, as in every computation of ours. XLA's own threads stay as they are in this process: told to use one,
+# it adds in another order, and chains part at the last bit.
+_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 class SchedulerLost(RuntimeError):  # noqa: N818  a state of affairs, which the next run mends
