@@ -8,7 +8,7 @@ See docs/ for the model, its notation and guides.
 
 from importlib.metadata import version as _version
 
-from . import diagnostics, figures, models, reports, sampler, store, tasks, theory, training
+from . import diagnostics, figures, models, reports, sampler, store, sweeps, tasks, theory, training
 from ._sampling import lift, open, resume, sample, until
 from .diagnostics import (
     ConvergenceWarning,
@@ -48,6 +48,7 @@ from .sampler import (
     Run,
     evidence,
 )
+from .sweeps import open_sweep, sweep
 
 __version__ = _version("gibbsformer")
 
@@ -88,6 +89,7 @@ __all__ = [
     "lift",
     "models",
     "open",
+    "open_sweep",
     "path_kernels",
     "predict",
     "prune",
@@ -101,6 +103,8 @@ __all__ = [
     "sampler",
     "select",
     "store",
+    "sweep",
+    "sweeps",
     "tasks",
     "theory",
     "training",

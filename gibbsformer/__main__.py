@@ -1,7 +1,7 @@
 """The command line: ``gibbsformer VERB ..``, a function per verb.
 
 Numbers as text for people, ``--json`` for programs; progress on stderr. Exit code 0 on success, 2 on bad input with
-one line on stderr, 3 for a run that was required to converge and did not.
+one line on stderr, 1 for a sweep with points that failed, 3 for a run that was required to converge and did not.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from .diagnostics import ConvergenceWarning
     from .sampler import EvidenceWarning
 
-    # One XLA device per core lets chains run side by side on a CPU; draws do not depend on it.
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    # One XLA device per core lets chains run side by side on a CPU; draws do not depend on it. A sweep keeps to one,
+    # as its workers have, so that its numbers are the same to the last bit.
+    if options.verb != "sweep" and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     from .models.checks import InputError
+    from .sweeps import SchedulerLost
 
     for category in (ConvergenceWarning, EvidenceWarning):
         warnings.filterwarnings("ignore", category=category)  # every verb prints the verdict itself
@@ -40,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"gibbsformer: {error}", file=sys.stderr)
         return 2
+    except SchedulerLost as error:
+        print(f"gibbsformer: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("gibbsformer: stopped by the user", file=sys.stderr)
         return 130
@@ -90,6 +95,16 @@ def _parser() -> argparse.ArgumentParser:
     _problem_options(evidence)
     evidence.add_argument("--particles", type=int, default=256, help="particles of each pass (default %(default)s)")
     evidence.add_argument("--repeats", type=int, default=4, help="passes that count (default %(default)s)")
+
+    sweep = _verb(verbs, "sweep", _sweep, "compute the points of a plan that a folder lacks")
+    sweep.add_argument("plan", metavar="PLAN", help="plan.toml: tables [axes] and [compute], see docs/sweeps.md")
+    sweep.add_argument("--out", required=True, metavar="DIR", help="folder of results, made or continued")
+    sweep.add_argument("--workers", type=int, default=1, help="processes on this machine (default %(default)s)")
+    sweep.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler to compute on, instead of workers")
+    sweep.add_argument("--gpus-per-point", type=int, default=0, metavar="n", help="GPUs a point takes of its worker")
+    sweep.add_argument("--discard-samples", action="store_true", help="remove sample files of finished points")
+    sweep.add_argument("--yes", action="store_true", help="start however many points there are")
+    sweep.add_argument("--quiet", action="store_true", help="no progress line")
 
     compare = _verb(verbs, "compare", _compare, "a sample file beside the theory")
     compare.add_argument("file", metavar="FILE", help="sample file")
@@ -314,6 +329,27 @@ def _evidence(options) -> int:
     found = evidence_findings(result, task.test_set)
     print(json.dumps(found) if options.json else render_evidence(found))
     return 0
+
+
+def _sweep(options) -> int:
+    from .sweeps import sweep
+    from .sweeps.sweep import LIMIT
+
+    found = sweep(
+        options.plan,
+        options.out,
+        workers=options.workers,
+        scheduler=options.scheduler,
+        gpus_per_point=options.gpus_per_point,
+        limit=None if options.yes else LIMIT,
+        keep_samples=not options.discard_samples,
+        progress=not (options.quiet or options.json),
+    )
+    if options.json:
+        print(json.dumps(found._asdict() | {"folder": str(found.folder)}))
+    else:
+        print(found.render())
+    return 1 if found.failed else 0
 
 
 def _compare(options) -> int:

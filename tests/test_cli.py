@@ -12,7 +12,8 @@ import xarray as xr
 from gibbsformer.__main__ import main
 
 VERBS = (
-    "demo", "sample", "resume", "theory", "figure", "evidence", "compare", "report", "inspect", "merge", "export", "train",
+    "demo", "sample", "resume", "theory", "figure", "evidence", "compare", "report", "inspect", "merge", "export",
+    "train",
 )  # fmt: skip
 
 

@@ -1,0 +1,19 @@
+"""Sweeps: plans over widths, temperatures, kernels, tasks, seeds and paths, on one machine or a cluster."""
+
+from .dataset import open_sweep
+from .executors import SchedulerLost, job_cluster, local_cluster
+from .folder import failures
+from .plots import heat_map, lines
+from .sweep import Sweep, sweep
+
+__all__ = [
+    "SchedulerLost",
+    "Sweep",
+    "failures",
+    "heat_map",
+    "job_cluster",
+    "lines",
+    "local_cluster",
+    "open_sweep",
+    "sweep",
+]

@@ -1,0 +1,185 @@
+"""One point: built from its settings alone, computed, written; the same numbers wherever and whenever it runs."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import time
+import warnings
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from .. import tasks, theory
+from .._sampling import open as open_run
+from .._sampling import resume, sample
+from ..diagnostics import ConvergenceWarning, accuracy, accuracy_error, convergence, moments, predict
+from ..models import checks
+from ..sampler import EvidenceWarning, evidence, resolve_kernel
+from ..theory import TheoryWarning
+from . import result
+from .plan import Point, canonical
+
+_RUN_OPTIONS = ("chains", "warmup", "draws", "thin", "keep", "precision")
+
+
+class Outcome(NamedTuple):
+    """How a point ended: ``error`` is None where its result is on disk."""
+
+    id: str
+    error: str | None
+    seconds: float
+
+
+def compute(point: Point, folder: str, keep_samples: bool) -> Outcome:
+    """Compute a point and write its result; what goes wrong is the outcome, not an exception.
+
+    Args:
+        point: what to compute.
+        folder: of the sweep, on a file system that this process and the sweep's share.
+        keep_samples: leave the sample file of a sampled point in the folder.
+
+    Raises:
+        KeyboardInterrupt: the user stopped it; draws so far are in the sample file.
+    """
+    began = time.perf_counter()
+    samples = Path(folder, "samples", f"{point.id}.h5")
+    try:
+        with warnings.catch_warnings():
+            for category in (ConvergenceWarning, EvidenceWarning, TheoryWarning):
+                warnings.simplefilter("ignore", category)  # what they say is among the values
+            values = _values(point, samples)
+        seconds = time.perf_counter() - began
+        about = {
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "seconds": seconds,
+            "host": socket.gethostname(),
+            "device": jax.devices()[0].device_kind,
+            "versions": {name: version(name) for name in ("gibbsformer", "jax", "numpy")},
+        }
+        result.write(Path(folder, "points", f"{point.id}.h5"), point.settings, about, values)
+        if not keep_samples:
+            samples.unlink(missing_ok=True)
+    except Exception as error:
+        text = " ".join(str(error).split()) or "no message"
+        if not isinstance(error, checks.InputError):
+            text = f"{type(error).__name__}: {text}"
+        return Outcome(point.id, text[:1000], time.perf_counter() - began)
+    return Outcome(point.id, None, seconds)
+
+
+def _values(point: Point, samples: Path) -> dict[str, Any]:
+    settings = point.settings
+    task = _task(canonical(settings["task"]), settings["seed"], point.file)
+    posterior = task.posterior(_tuple(settings["width"]), settings["temperature"])
+    test = task.test_set
+    names = _path_names(posterior, settings["paths"])
+    if names is not None:
+        posterior = posterior.select(names)
+        test = None if test is None else (test[0].select(names), test[1])
+    # two words of the identity: chains of different points share no key
+    words = (int(point.id[i : i + 8], 16) for i in (0, 8))
+    key = jax.random.key(settings["seed"])
+    for word in words:
+        key = jax.random.fold_in(key, np.uint32(word))
+    if settings["compute"] == "theory":
+        return _theory(posterior, test)
+    if settings["compute"] == "evidence":
+        return _evidence(posterior, key, settings["options"])
+    return _sampled(posterior, test, key, settings, samples)
+
+
+@lru_cache(maxsize=2)  # a task is contracted once for all points of it that one process computes in a row
+def _task(settings: str, seed: int, file: str | None):
+    import json
+
+    found = json.loads(settings)
+    if file is not None:
+        return tasks.load(file)
+    return tasks.BUILT_IN[found["name"]](key=jax.random.key(seed), **found["options"])
+
+
+def _tuple(width):
+    return tuple(width) if isinstance(width, list) else width
+
+
+def _path_names(posterior, paths):
+    """Names of the paths that a plan's entry keeps, None for all."""
+    if paths == "all":
+        return None
+    if isinstance(paths, list):
+        return paths
+    heads, kept = posterior.data.heads, paths["heads"]
+    if len(kept) != len(heads):
+        raise checks.InputError(f"paths.heads={kept} has {len(kept)} layers: give one list for each of {len(heads)}")
+    for l, (layer, H) in enumerate(zip(kept, heads, strict=True)):
+        if max(layer) > H:
+            raise checks.InputError(f"paths.heads[{l}]={layer}: that layer has {H} heads, use numbers from 1 to {H}")
+    grid = np.arange(posterior.data.paths).reshape(heads)
+    picked = grid[np.ix_(*([h - 1 for h in layer] for layer in kept))].ravel()
+    return [posterior.data.path_names[i] for i in picked]
+
+
+def _theory(posterior, test) -> dict[str, Any]:
+    solved = theory.solve(posterior)
+    values = {
+        "U_1": solved.U[0], "U_a": solved.U_a, "paths": posterior.data.path_names, "action": solved.action,
+        "converged": solved.converged, "gradient_norm": solved.gradient_norm,
+    }  # fmt: skip
+    if test is not None:
+        values["accuracy"] = accuracy(predict(solved, test[0]), test[1])
+        values["accuracy_gp"] = accuracy(predict(theory.gp(posterior), test[0]), test[1])
+    return values
+
+
+def _evidence(posterior, key, options) -> dict[str, Any]:
+    found = evidence(posterior, key=key, **options)
+    return {
+        "log_evidence": found.log_evidence, "log_evidence_error": found.error, "thermodynamic": found.thermodynamic,
+        "agrees": found.agrees,
+    }  # fmt: skip
+
+
+def _sampled(posterior, test, key, settings: Mapping[str, Any], samples: Path) -> dict[str, Any]:
+    run = _run(posterior, key, settings, samples)
+    if run.settings.get("ended") == "interrupt":
+        raise KeyboardInterrupt
+    verdict = convergence(run)
+    U_a, (U_1, *_) = run.order_parameters
+    found = {name: moments(draws) for name, draws in (("U_1", U_1), ("U_a", U_a))}
+    values = {
+        **{name: each["mean"] for name, each in found.items()},
+        **{f"{name}_mcse": each["mcse"] for name, each in found.items()},
+        "paths": posterior.data.path_names,
+        "rhat": verdict.rhat, "ess": verdict.ess_bulk, "divergences": verdict.divergences,
+        "converged": verdict.converged, "draws": run.draws,
+    }  # fmt: skip
+    if test is not None:
+        prediction = predict(run, test[0])
+        values["accuracy"] = accuracy(prediction, test[1])
+        values["accuracy_error"] = accuracy_error(prediction, test[1])
+    return values
+
+
+def _run(posterior, key, settings, samples: Path):
+    """The chains of a point: those of its sample file, continued where they were stopped, or new ones."""
+    if samples.exists():
+        damaged = False
+        try:
+            open_run(samples)
+        except checks.InputError:
+            damaged = True
+        if not damaged:
+            return resume(samples, progress=False)
+    kernel = settings.get("kernel", {"name": "collapsed", "options": {}})
+    options = settings["options"]
+    return sample(
+        posterior, resolve_kernel(kernel["name"], kernel["options"]), key=key, store=samples, overwrite=True,
+        progress=False, init="collapsed" if options.get("init") == "collapsed" else None,
+        about={"point": settings}, **{name: options[name] for name in _RUN_OPTIONS if name in options},
+    )  # fmt: skip

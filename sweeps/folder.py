@@ -1,0 +1,146 @@
+"""The folder of a sweep: plan.json, index.json, points/<id>.h5 and samples/<id>.h5.
+
+A point is finished where its result file exists, which appears whole. The index says it in one place, with errors and
+times, for people and programs; after a kill it is made anew from the files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..models import checks
+from ..store import lock
+from . import plan as plans
+from .compute import Outcome
+from .plan import Point
+
+PLAN, INDEX = "plan.json", "index.json"
+_SECONDS = 10.0  # between writings of the index: it holds a line per point
+
+
+class Folder:
+    """A sweep's folder, held by one process.
+
+    Attributes:
+        path: absolute.
+        outcomes: id -> Outcome of finished and failed points of the plan.
+    """
+
+    def __init__(self, path: Path, points: Sequence[Point]):
+        self.path, self._points = path, points
+        known = {entry["id"]: entry for entry in _index(path)}
+        done = finished(path)
+        self.outcomes = {
+            point.id: Outcome(point.id, None, known.get(point.id, {}).get("seconds") or 0.0)
+            for point in points
+            if point.id in done
+        }
+        self._written = -_SECONDS
+
+    @property
+    def missing(self) -> list[Point]:
+        """Points without a result, failed ones of earlier runs among them."""
+        return [point for point in self._points if point.id not in self.outcomes]
+
+    def note(self, outcome: Outcome) -> None:
+        """Take in how a point ended; the index follows within seconds."""
+        self.outcomes[outcome.id] = outcome
+        if time.monotonic() - self._written > _SECONDS:
+            self.write_index()
+
+    def write_index(self) -> None:
+        """Write the index."""
+        entries = []
+        for point in self._points:
+            outcome = self.outcomes.get(point.id)
+            status = "missing" if outcome is None else "finished" if outcome.error is None else "failed"
+            entry: dict[str, Any] = {"id": point.id, "status": status, "settings": point.settings}
+            if outcome is not None:
+                entry |= {"seconds": outcome.seconds, "error": outcome.error}
+            entries.append(entry)
+        _replace(self.path / INDEX, "[\n" + ",\n".join(map(plans.canonical, entries)) + "\n]\n")
+        self._written = time.monotonic()
+
+
+@contextlib.contextmanager
+def held(out: str | os.PathLike, normal: Mapping[str, Any], points: Sequence[Point]) -> Iterator[Folder]:
+    """The folder of a sweep, made if missing, locked while this runs.
+
+    Raises:
+        ValueError: it cannot be a folder, another process sweeps in it, or it holds the sweep of another plan, one
+            that shares no point with this one.
+    """
+    path = Path(out).absolute()
+    try:
+        for part in ("points", "samples"):
+            (path / part).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise checks.InputError(f"out={str(out)!r} cannot be a folder ({error.strerror}): choose another") from None
+    try:
+        descriptor = lock.take(path / PLAN)
+    except lock.Busy as holder:
+        raise checks.InputError(f"out={str(out)!r} is in use by {holder}: wait for it, or choose another") from None
+    try:
+        _check_plan(out, path, points)
+        _replace(path / PLAN, json.dumps(normal, indent=1) + "\n")
+        folder = Folder(path, points)
+        try:
+            yield folder
+        finally:
+            folder.write_index()
+    finally:
+        lock.release(path / PLAN, descriptor)
+
+
+def finished(path: Path) -> set[str]:
+    """Ids of the points whose results are in a folder."""
+    return {file.stem for file in (path / "points").glob("[!.]*.h5")}
+
+
+def stored_plan(folder: str | os.PathLike) -> dict[str, Any]:
+    """The plan last run in a folder, in normal form.
+
+    Raises:
+        ValueError: the folder holds no sweep.
+    """
+    try:
+        return json.loads(Path(folder, PLAN).read_text(encoding="utf-8"))
+    except (TypeError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise checks.InputError(f"folder={checks.brief(str(folder))} holds no sweep ({PLAN}: {reason}): "
+                                "give the out of a sweep") from None  # fmt: skip
+
+
+def failures(folder: str | os.PathLike) -> list[dict[str, Any]]:
+    """Entries of the index of points that failed: id, settings, error, seconds."""
+    return [entry for entry in _index(Path(folder)) if entry["status"] == "failed"]
+
+
+def _check_plan(out, path: Path, points: Sequence[Point]) -> None:
+    if not (path / PLAN).exists():
+        return
+    before = {point.id for point in plans.points(stored_plan(path))}
+    if before.isdisjoint(point.id for point in points):
+        raise checks.InputError(
+            f"out={str(out)!r} holds the sweep of another plan, no point of which is in this one: choose another folder"
+        )
+
+
+def _index(path: Path) -> list[dict[str, Any]]:
+    try:
+        return json.loads((path / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # none yet: results say what is finished
+        return []
+
+
+def _replace(path: Path, text: str) -> None:
+    building = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    building.write_text(text, encoding="utf-8")
+    os.replace(building, path)

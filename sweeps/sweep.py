@@ -1,0 +1,139 @@
+"""A sweep: the points of a plan that a folder lacks, computed on an executor, with progress over the whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from ..models import checks
+from . import executors, folder
+from . import plan as plans
+from .compute import Outcome
+from .dataset import open_sweep
+
+LIMIT = 1000
+_SHOWN = 10  # failed points printed
+
+
+class Sweep(NamedTuple):
+    """What a sweep did.
+
+    Attributes:
+        folder: where the results are; ``open()`` is ``open_sweep`` of it.
+        points: points of the plan.
+        computed: points computed this time, failed ones not counted.
+        failed: index entries of points that failed: settings and error.
+    """
+
+    folder: Path
+    points: int
+    computed: int
+    failed: tuple[dict[str, Any], ...]
+
+    def open(self):
+        """The results as one labelled Dataset."""
+        return open_sweep(self.folder)
+
+    def render(self) -> str:
+        """Text for people."""
+        lines = [
+            f"{self.points} points: {self.computed} computed now, {len(self.failed)} failed; results in {self.folder}"
+        ]
+        for entry in self.failed[:_SHOWN]:
+            settings = entry["settings"]
+            where = " ".join(f"{k}={plans.label(k, settings[k])}" for k in plans.AXES.values() if k in settings)
+            lines.append(f"! {settings['compute']} {where}: {entry['error']}")
+        if len(self.failed) > _SHOWN:
+            lines.append(f"! and {len(self.failed) - _SHOWN} more, listed in {self.folder / folder.INDEX}")
+        return "\n".join(lines)
+
+
+def sweep(
+    plan: str | os.PathLike | Mapping[str, Any],
+    out: str | os.PathLike,
+    *,
+    workers: int = 1,
+    scheduler: Any = None,
+    gpus_per_point: int = 0,
+    limit: int | None = LIMIT,
+    keep_samples: bool = True,
+    compilation_cache: str | os.PathLike | None = "compiled",
+    progress: bool = True,
+) -> Sweep:
+    """Compute the points of a plan that are not in a folder yet; docs/sweeps.md describes plans.
+
+    Each point's random key is made of its own settings, so its numbers depend neither on the other points nor on the
+    order nor on the executor. A failed point is listed with its error and does not stop the others; it is tried again
+    by the next call. Whatever stops a sweep, the next call goes on: finished points are kept, sampled points in
+    mid-run continue from their sample files.
+
+    Args:
+        plan: a TOML file or a dict.
+        out: folder of the results; made if missing. It may hold an earlier version of the plan.
+        workers: processes on this machine; 1 computes in this process, more on a Dask LocalCluster. A script that
+            asks for more must start under ``if __name__ == "__main__":``.
+        scheduler: address of a Dask scheduler, or a cluster object such as ``sweeps.job_cluster`` makes, instead of
+            workers. Its workers need gibbsformer installed and ``out`` under the same path.
+        gpus_per_point: of Dask's resource "GPU" that one point takes of a worker of ``scheduler``.
+        limit: refuse to start more points than this; None for any number.
+        keep_samples: keep the sample files of finished points in ``out``/samples.
+        compilation_cache: folder, relative to ``out``, of compiled programs that local workers share; None for none.
+        progress: a live line on stderr: points done, points a second, time left, failures.
+
+    Returns:
+        Sweep.
+
+    Raises:
+        ValueError: a bad plan, a folder of another plan or in use, more points than the limit, a scheduler that does
+            not answer, Dask not installed. Nothing has been computed then.
+        SchedulerLost: the scheduler went away.
+        KeyboardInterrupt: Ctrl-C; finished points are in the folder.
+    """
+    workers, gpus = checks.count("workers", workers), checks.count("gpus_per_point", gpus_per_point, least=0)
+    if scheduler is not None and workers > 1:
+        raise checks.InputError(f"workers={workers} are on this machine and scheduler is another: give one of them")
+    if gpus and scheduler is None:
+        raise checks.InputError(
+            f"gpus_per_point={gpus} is for the workers of a scheduler: give scheduler, or leave it out"
+        )
+    normal = plans.checked(plan)
+    if limit is not None and plans.count(normal) > checks.count("limit", limit):
+        raise checks.InputError(
+            f"plan has {plans.count(normal)} points, more than limit={limit}: use limit=None (--yes) if you mean it"
+        )
+    points = list(plans.points(normal))
+    with folder.held(out, normal, points) as place:
+        missing = place.missing
+        shown = tqdm(total=len(points), initial=len(points) - len(missing), disable=not progress, file=sys.stderr,
+                     unit="point", desc="sweep", dynamic_ncols=True, smoothing=0.1)  # fmt: skip
+        failed = 0
+        with shown, _outcomes(missing, place.path, workers, scheduler, gpus, keep_samples, compilation_cache) as found:
+            for outcome in found:
+                place.note(outcome)
+                failed += outcome.error is not None
+                shown.set_postfix({"failed": failed} if failed else {}, refresh=False)
+                shown.update()
+    return Sweep(place.path, len(points), len(missing) - failed, tuple(folder.failures(place.path)))
+
+
+@contextlib.contextmanager
+def _outcomes(points, path: Path, workers, scheduler, gpus, keep_samples, cache) -> Iterator[Iterator[Outcome]]:
+    """The outcomes of points by the executor that was asked for, which ends with this context."""
+    if not points:
+        yield iter(())
+    elif scheduler is not None:
+        resources = {"GPU": gpus} if gpus else None
+        with contextlib.closing(executors.on_dask(points, str(path), keep_samples, scheduler, resources)) as found:
+            yield found
+    elif workers == 1:
+        yield executors.in_process(points, str(path), keep_samples)
+    else:
+        with executors.local_cluster(min(workers, len(points)), None if cache is None else path / cache) as cluster:
+            with contextlib.closing(executors.on_dask(points, str(path), keep_samples, cluster, None)) as found:
+                yield found
