@@ -11,6 +11,7 @@ from gibbsformer.figures import figure, one_shot
 SMALL = {"widths": (10,), "examples": 12, "draws": 20, "progress": False}
 
 
+@pytest.mark.slow
 def test_accuracy_figure_and_its_numbers(tmp_path):
     files = figure("2c", tmp_path, seeds=(3,), **SMALL)
     assert [path.name for path in files] == ["figure_2c.png", "figure_2c.svg", "figure_2c.csv"]

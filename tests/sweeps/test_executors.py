@@ -33,6 +33,7 @@ def first_killed(folder: Path, found: dict, stop: threading.Event) -> None:
                 continue
 
 
+@pytest.mark.slow
 def test_a_killed_worker_changes_nothing(make_plan, tmp_path):
     cache = Path(jax.config.jax_compilation_cache_dir)
     plan = make_plan(widths=[3], kernels=["gibbs"])
