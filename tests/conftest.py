@@ -20,6 +20,31 @@ EXTRACT = Path(__file__).parent / "data" / "reference_hmm_extract.h5"
 REFERENCE_WIDTHS = (10, 100, 1000)
 
 
+# the dearest cases whose siblings run by default: two cores are to be through in a quarter of an hour
+SLOW = (
+    "test_cli.py::test_evidence",
+    "test_invariance.py::test_noise_of_the_wrong_variance_is_caught",
+    "test_invariance.py::test_mclmc_is_hardly_biased_at_its_default_step",
+    "test_invariance.py::test_adjusted_kernel_leaves_the_posterior_alone[two layers-ghmc]",
+    "test_saddle.py::test_saddle_approaches_the_gp_limit",
+    "test_saddle.py::test_action_and_stationarity_by_the_model_document[three layers]",
+    "test_agreement.py::test_gibbs_agrees_with_collapsed[singular]",
+    "test_agreement.py::test_nuts_agrees_with_collapsed_and_gibbs[singular]",
+    "test_driver.py::test_chunks_and_chains_beside_change_nothing[nuts]",
+    "test_driver.py::test_chunks_and_chains_beside_change_nothing[gibbs]",
+    "test_geweke.py::test_collapsed_keeps_the_joint_law[three layers]",
+    "test_geweke.py::test_gradient_kernel_keeps_the_joint_law[nuts weights--]",
+    "test_reference.py::test_collapsed_sampler[100]",
+    "test_resume.py::test_resumed_run_is_bit_for_bit_the_uninterrupted_one[mclmc]",
+)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.nodeid.endswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def x64():
     """Double precision for one test; the global flag is left alone."""

@@ -118,7 +118,9 @@ def start(path, cache):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("trials", [8, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "trials", [4, pytest.param(20, marks=pytest.mark.slow), pytest.param(200, marks=pytest.mark.slow)]
+)
 def test_killed_runs_resume_bit_for_bit(tmp_path, trials):
     """Sampling processes are killed at random moments, and what goes on after them is killed too."""
     cache, rng = tmp_path / "cache", random.Random(trials)
