@@ -9,7 +9,8 @@ See docs/ for the model, its notation and guides.
 from importlib.metadata import version as _version
 
 from . import diagnostics, figures, models, reports, sampler, store, sweeps, tasks, theory, training
-from ._sampling import lift, open, resume, sample, until
+from ._lifting import lift
+from ._sampling import open, resume, sample, until
 from .diagnostics import (
     ConvergenceWarning,
     accuracy,

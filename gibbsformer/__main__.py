@@ -1,4 +1,4 @@
-"""The command line: ``gibbsformer VERB ..``, a function per verb.
+"""The command line: ``gibbsformer VERB ..``; what the verbs do is in ``_commands``.
 
 Numbers as text for people, ``--json`` for programs; progress on stderr. Exit code 0 on success, 2 on bad input with
 one line on stderr, 1 for a sweep with points that failed, 3 for a run that was required to converge and did not.
@@ -7,11 +7,12 @@ one line on stderr, 1 for a sweep with points that failed, 3 for a run that was 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import warnings
 from collections.abc import Sequence
+
+from . import _commands as commands
 
 
 class _Parser(argparse.ArgumentParser):
@@ -54,12 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="gibbsformer", description="Sampling and theory of deep linear-value multi-head attention.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
 
-    demo = _verb(verbs, "demo", _demo, "the main job end to end: table, sample file and figures in a folder")
+    demo = _verb(verbs, "demo", commands.demo, "the main job end to end: table, sample file and figures in a folder")
     demo.add_argument("--out", default="demo", metavar="DIR", help="folder to write (default %(default)s)")
     _chain_options(demo, chains=2, warmup=300, draws=800)
     _seed(demo)
 
-    sample = _verb(verbs, "sample", _sample, "draw from the posterior of a task")
+    sample = _verb(verbs, "sample", commands.sample, "draw from the posterior of a task")
     _problem_options(sample)
     sample.add_argument("--kernel", default="collapsed", help="kernel by name (default %(default)s)")
     sample.add_argument(
@@ -75,10 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--precision", default="auto", help="auto, float32 or float64 (default %(default)s)")
     sample.add_argument("--require-converged", action="store_true", help="exit 3 unless R-hat and ESS are good")
 
-    theory = _verb(verbs, "theory", _theory, "solve the large-N theory of a task")
+    theory = _verb(verbs, "theory", commands.theory, "solve the large-N theory of a task")
     _problem_options(theory)
 
-    figure = _verb(verbs, "figure", _figure, "a figure of the paper: picture, numbers and sample files in a folder")
+    figure = _verb(verbs, "figure", commands.figure, "a figure of the paper: picture, numbers, sample files")
     figure.add_argument("name", metavar="NAME", help="1c, 2c, 2d, 2e; 3b, 3c, 3d, 3e or 3f")
     figure.add_argument("--out", default="figures", metavar="DIR", help="folder to write (default %(default)s)")
     figure.add_argument("--seeds", type=int, nargs="+", default=[0], help="one task per seed; several give bands")
@@ -91,12 +92,12 @@ def _parser() -> argparse.ArgumentParser:
     figure.add_argument("--quick", action="store_true", help="few widths and draws: the layout in seconds")
     figure.add_argument("--quiet", action="store_true", help="no progress on stderr")
 
-    evidence = _verb(verbs, "evidence", _evidence, "log evidence of a task's labels, with its standard error")
+    evidence = _verb(verbs, "evidence", commands.evidence, "log evidence of a task's labels, with its standard error")
     _problem_options(evidence)
     evidence.add_argument("--particles", type=int, default=256, help="particles of each pass (default %(default)s)")
     evidence.add_argument("--repeats", type=int, default=4, help="passes that count (default %(default)s)")
 
-    sweep = _verb(verbs, "sweep", _sweep, "compute the points of a plan that a folder lacks")
+    sweep = _verb(verbs, "sweep", commands.sweep, "compute the points of a plan that a folder lacks")
     sweep.add_argument("plan", metavar="PLAN", help="plan.toml: tables [axes] and [compute], see docs/sweeps.md")
     sweep.add_argument("--out", required=True, metavar="DIR", help="folder of results, made or continued")
     sweep.add_argument("--workers", type=int, default=1, help="processes on this machine (default %(default)s)")
@@ -106,27 +107,27 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--yes", action="store_true", help="start however many points there are")
     sweep.add_argument("--quiet", action="store_true", help="no progress line")
 
-    compare = _verb(verbs, "compare", _compare, "a sample file beside the theory")
+    compare = _verb(verbs, "compare", commands.compare, "a sample file beside the theory")
     compare.add_argument("file", metavar="FILE", help="sample file")
 
-    report = _verb(verbs, "report", _report, "one HTML page about one or more runs, to send")
+    report = _verb(verbs, "report", commands.report, "one HTML page about one or more runs, to send")
     report.add_argument("files", nargs="+", metavar="FILE", help="sample files")
     report.add_argument("--out", default="report.html", metavar="FILE", help="page to write (default %(default)s)")
 
-    resume = _verb(verbs, "resume", _resume, "continue a stored run from its last commit")
+    resume = _verb(verbs, "resume", commands.resume, "continue a stored run from its last commit")
     resume.add_argument("file", metavar="FILE", help="sample file")
     resume.add_argument("--draws", type=int, help="draws per chain in the end (default: as first asked)")
     _until_options(resume)
     _progress_options(resume)
     resume.add_argument("--require-converged", action="store_true", help="exit 3 unless R-hat and ESS are good")
 
-    inspect = _verb(verbs, "inspect", _inspect, "what a sample file holds")
+    inspect = _verb(verbs, "inspect", commands.inspect, "what a sample file holds")
     inspect.add_argument("file", metavar="FILE", help="sample file")
     inspect.add_argument("--verify", action="store_true", help="read every chunk and check the checksums")
 
-    merge = _verb(verbs, "merge", _merge, "join the chains of several sample files")
+    merge = _verb(verbs, "merge", commands.merge, "join the chains of several sample files")
     merge.add_argument("files", nargs="+", metavar="FILE", help="sample files of one problem")
-    export = _verb(verbs, "export", _export, "write part of a sample file as a plain netCDF file")
+    export = _verb(verbs, "export", commands.export, "write part of a sample file as a plain netCDF file")
     export.add_argument("file", metavar="FILE", help="sample file")
     export.add_argument("--variables", nargs="+", metavar="NAME", help="variables to write (default: all)")
     export.add_argument("--thin", type=int, default=1, help="write every so-many-th draw (default %(default)s)")
@@ -136,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("--out", required=True, metavar="FILE", help="file to write")
         verb.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
-    train = _verb(verbs, "train", _train, "train query and key weights on one-shot image episodes")
+    train = _verb(verbs, "train", commands.train, "train query and key weights on one-shot image episodes")
     train.add_argument(
         "--data", required=True, metavar="SET", help="glyphs, omniglot, or omniglot=PATH (see the guide)"
     )
@@ -184,264 +185,8 @@ def _until_options(verb):
     verb.add_argument("--max-seconds", type=float, metavar="S", help="stop after this time")
 
 
-def _until(options):
-    from ._sampling import until
-
-    asked = {"ess": options.until_ess, "rhat": options.until_rhat, "seconds": options.max_seconds}
-    return until(**asked) if any(value is not None for value in asked.values()) else None
-
-
-def _progress(options):
-    if options.json:
-        return False
-    return False if options.quiet else "json" if options.progress == "json" else True
-
-
-def _option_values(pairs) -> dict:
-    """NAME=VALUE as Python values; a word that is none stays text."""
-    import ast
-
-    from .models.checks import InputError
-
-    found = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise InputError(f"option={pair!r} has no value: write --option NAME=VALUE")
-        try:
-            found[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            found[name] = text
-    return found
-
-
 def _seed(verb):
     verb.add_argument("--seed", type=int, default=0, help="sets task and chains (default %(default)s)")
-
-
-def _demo(options) -> int:
-    from ._demo import demo, render
-
-    found, files = demo(
-        options.out, options.seed, options.chains, options.warmup, options.draws, options.quiet or options.json
-    )
-    print(json.dumps(found | {"files": [str(f) for f in files]}) if options.json else render(found))
-    if not options.json:
-        print("\nwritten: " + ", ".join(str(f) for f in files))
-    return 0
-
-
-def _problem(options):
-    from . import tasks
-
-    task = tasks.by_name(options.task, options.seed)
-    return task, task.posterior(options.width, options.temperature)
-
-
-def _sample(options) -> int:
-    import jax
-
-    from . import sample, store
-    from .sampler import resolve_kernel
-
-    kernel = resolve_kernel(options.kernel, _option_values(options.option))
-    store.checked_path(options.out, options.overwrite)
-    task, posterior = _problem(options)
-    run = sample(
-        posterior,
-        kernel,
-        key=jax.random.fold_in(jax.random.key(options.seed), 1),
-        chains=options.chains,
-        warmup=options.warmup,
-        draws=options.draws,
-        thin=options.thin,
-        until=_until(options),
-        init=options.init,
-        store=options.out,
-        keep=options.keep,
-        test=task.test_set,
-        precision=options.precision,
-        overwrite=options.overwrite,
-        progress=_progress(options),
-        about={"task": options.task, "seed": options.seed, **task.settings},
-    )
-    return _sampled(run, options)
-
-
-def _sampled(run, options) -> int:
-    """Print what a run found; the exit code."""
-    found = _print_run(run, options)
-    if run.settings.get("ended") == "interrupt":
-        print(f"gibbsformer: interrupted; continue with: gibbsformer resume {run.path}", file=sys.stderr)
-        return 130
-    return 3 if options.require_converged and not found["convergence"]["converged"] else 0
-
-
-def _print_run(run, options):
-    from . import theory
-    from .diagnostics.findings import render_run, run_findings
-
-    found = run_findings(run, theory.solve(run.posterior), theory.gp(run.posterior))
-    print(json.dumps(found) if options.json else render_run(found))
-    return found
-
-
-def _theory(options) -> int:
-    from . import theory
-    from .diagnostics.findings import render_theory, theory_findings
-
-    task, posterior = _problem(options)
-    found = theory_findings(theory.solve(posterior), theory.gp(posterior), task.test_set)
-    print(json.dumps(found) if options.json else render_theory(found))
-    return 0
-
-
-def _figure(options) -> int:
-    from .figures import figure
-
-    files = figure(
-        options.name,
-        options.out,
-        seeds=options.seeds,
-        widths=options.widths,
-        temperatures=options.temperatures,
-        examples=options.examples,
-        draws=options.draws,
-        data=options.data,
-        network=options.network,
-        progress=not (options.quiet or options.json),
-        quick=options.quick,
-    )
-    shown = [str(file) for file in files]
-    print(json.dumps({"files": shown}) if options.json else "written: " + ", ".join(shown))
-    return 0
-
-
-def _evidence(options) -> int:
-    import jax
-
-    from . import evidence
-    from .diagnostics.selection import evidence_findings, render_evidence
-
-    task, posterior = _problem(options)
-    key = jax.random.fold_in(jax.random.key(options.seed), 1)
-    result = evidence(posterior, key=key, particles=options.particles, repeats=options.repeats)
-    found = evidence_findings(result, task.test_set)
-    print(json.dumps(found) if options.json else render_evidence(found))
-    return 0
-
-
-def _sweep(options) -> int:
-    from .sweeps import sweep
-    from .sweeps.sweep import LIMIT
-
-    found = sweep(
-        options.plan,
-        options.out,
-        workers=options.workers,
-        scheduler=options.scheduler,
-        gpus_per_point=options.gpus_per_point,
-        limit=None if options.yes else LIMIT,
-        keep_samples=not options.discard_samples,
-        progress=not (options.quiet or options.json),
-    )
-    if options.json:
-        print(json.dumps(found._asdict() | {"folder": str(found.folder)}))
-    else:
-        print(found.render())
-    return 1 if found.failed else 0
-
-
-def _compare(options) -> int:
-    from ._sampling import open as open_run
-
-    _print_run(open_run(options.file), options)
-    return 0
-
-
-def _resume(options) -> int:
-    from ._sampling import resume
-
-    run = resume(options.file, options.draws, until=_until(options), progress=_progress(options))
-    return _sampled(run, options)
-
-
-def _report(options) -> int:
-    from .reports import report
-
-    report(options.files, options.out)
-    return _written(options)
-
-
-def _inspect(options) -> int:
-    from ._sampling import open as open_run
-    from .diagnostics.findings import inspection, render_inspection
-    from .store import verify
-
-    found = inspection(open_run(options.file))
-    if options.verify:
-        found["verified"] = verify(options.file)._asdict()
-    print(json.dumps(found) if options.json else render_inspection(found))
-    return 0
-
-
-def _merge(options) -> int:
-    from .store import merge
-
-    merge(options.files, options.out, options.overwrite)
-    return _written(options)
-
-
-def _export(options) -> int:
-    from .store import export
-
-    export(
-        options.file,
-        options.out,
-        options.variables,
-        options.thin,
-        options.mantissa_bits,
-        options.compression,
-        options.overwrite,
-    )
-    return _written(options)
-
-
-def _train(options) -> int:
-    import jax
-
-    from . import tasks, training
-    from .models import checks
-
-    trained = training.train(
-        tasks.characters_by_name(options.data),
-        training.CONFIGS[checks.nearest("config", options.config, training.CONFIGS)],
-        key=jax.random.key(options.seed),
-        steps=options.steps,
-        out=options.out,
-        resume=options.resume,
-        patience=options.patience,
-        progress=not (options.quiet or options.json),
-    )
-    found = {"step": trained.step, "accuracy": trained.accuracy, "file": options.out, "settings": trained.settings}
-    print(json.dumps(found) if options.json else _render_trained(trained))
-    return 0 if options.json else _written(options)
-
-
-def _render_trained(trained) -> str:
-    lines = [
-        f"{trained.step} steps on {trained.settings['training characters']['source']}; accuracy on new episodes of"
-    ]
-    for name, accuracy in trained.accuracy.items():
-        characters = trained.settings[f"{name} characters"]["characters"]
-        error = trained.accuracy_error[name]
-        lines.append(f"  {characters:5d} {name.replace('_', '-')} characters   {accuracy:.3f} +- {error:.3f}")
-    return "\n".join(lines)
-
-
-def _written(options) -> int:
-    print(json.dumps({"file": options.out}) if options.json else f"written: {options.out}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from . import _interrupt
 from . import _records as records
@@ -24,7 +23,7 @@ from .diagnostics.findings import MIN_DRAWS
 from .diagnostics.monitor import Monitor
 from .models import Network, PathInputs, Posterior, checks
 from .models.numerics import numerics
-from .sampler import Collapsed, Run, driver, resolve_kernel, schema
+from .sampler import Run, driver, resolve_kernel, schema
 from .sampler.progress import STYLES, Progress
 
 _PRECISIONS = ("auto", "float32", "float64")
@@ -263,87 +262,9 @@ def _interruption(done, asked, path) -> str:
     return f"interrupted after {max(0, done)} of {asked} draws: they are {where}"
 
 
-def lift(
-    run: Run,
-    *,
-    key: jax.Array,
-    draws: int | None = None,
-    store: str | os.PathLike | None = None,
-    overwrite: bool = False,
-    progress: bool = True,
-) -> Run:
-    """Exact weight samples from a collapsed run: each order parameter draw becomes a joint draw of all weights.
-
-    Args:
-        run: from ``sample(kernel="collapsed")``.
-        key: typed random key.
-        draws: evenly spaced draws per chain to lift; default all.
-        store: sample file to write; None keeps the weights in memory. Either way only one batch is on the device.
-        overwrite: replace an existing file.
-        progress: a live line on stderr.
-
-    Returns:
-        Run with weights, path weights and (where the run had test inputs) f, beside the draws they came from.
-
-    Raises:
-        ValueError: the run is not collapsed, more draws are asked for than it has, or the weights would not fit.
-
-    Source: docs/model.md, section 4, "lifting".
-    """
-    checks.random_key("key", key)
-    if "theta" not in run.variables:
-        raise checks.InputError(f"run has kernel {run.settings['kernel']!r}: only a collapsed run can be lifted")
-    draws = run.draws if draws is None else checks.count("draws", draws)
-    if draws > run.draws:
-        raise checks.InputError(f"draws={draws} is more than the {run.draws} that the run has per chain")
-    path = None if store is None else _store.checked_path(store, overwrite)
-    picked = np.linspace(0, run.draws - 1, draws).round().astype(int)
-    settings = run.settings | {"keep": schema.WEIGHTS, "draws": draws, "lifted_from_draws": run.draws}
-    posterior = run.posterior
-    theta = np.asarray(run.variables["theta"])[:, picked]
-    stats = {name: np.asarray(values)[:, picked] for name, values in run.stats.items()}
-    with numerics():
-        target = Collapsed().target(posterior.network, weights=True)
-        data = target.data(posterior, "float64")
-        test_xi = None if run.test is None else jax.numpy.asarray(run.test[0].flat)
-        keys = jax.random.split(key, theta.shape[:2])
-        observe = _observer(target)
-        shapes = jax.eval_shape(target.observe, data, test_xi, theta[0, 0], keys[0, 0])
-        columns = records.columns(posterior.network, shapes, {n: s[0, 0] for n, s in stats.items()})
-        batch = driver.capacity_of(posterior.network.weight_count * 8 * run.chains)
-        records.check_room(columns, run.chains, draws, path, told=progress)
-        sink = records.open_sink(path, columns, posterior, run.test, settings, run.chains, draws, overwrite)
-        with sink as out, tqdm(total=draws, disable=not progress, unit="draw", desc="lift") as bar:
-            for start in range(0, draws, batch):
-                part = slice(start, start + batch)
-                lifted = observe(data, test_xi, theta[:, part], keys[:, part])
-                values = {n: np.asarray(v) for n, v in lifted.items()} | {n: s[:, part] for n, s in stats.items()}
-                out.append(values, [], min(part.stop, draws), {})
-                bar.update(min(batch, draws - start))
-    return _opened(sink, path, posterior, settings, run.test)
-
-
-def _observer(target):
-    """``target.observe`` over [chain, draw]: all at once on an accelerator, one after the other on a CPU.
-
-    On a CPU the factorisations of a large batch that do not depend on each other can wait for each other's threads
-    for ever (seen with jaxlib 0.10 on two cores).
-    """
-
-    @jax.jit
-    def observe(data, test, theta, keys):
-        one = lambda position_key: target.observe(data, test, *position_key)  # noqa: E731
-        if jax.default_backend() != "cpu":
-            return jax.vmap(jax.vmap(one))((theta, keys))
-        flat = jax.lax.map(one, (theta.reshape(-1, theta.shape[-1]), keys.reshape(-1)))
-        return {name: values.reshape(*keys.shape, *values.shape[1:]) for name, values in flat.items()}
-
-    return observe
-
-
 def _finished(sink, path, posterior, settings, test) -> Run:
     """The run as users get it, with a warning if its chains are not fit for use."""
-    run = _opened(sink, path, posterior, settings, test)
+    run = opened(sink, path, posterior, settings, test)
     if run.draws >= MIN_DRAWS:
         problems = convergence(run).problems
         if problems:
@@ -351,7 +272,8 @@ def _finished(sink, path, posterior, settings, test) -> Run:
     return run
 
 
-def _opened(sink, path, posterior, settings, test) -> Run:
+def opened(sink, path, posterior, settings, test) -> Run:
+    """The run of a sink that is complete."""
     if path is not None:
         return open(path)
     draws, stats = sink.split()
