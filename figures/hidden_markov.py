@@ -109,7 +109,7 @@ def _solved_and_sampled(folder, options, variant, seed, widths):
     shared = {"chains": _CHAINS, "warmup": _WARMUP, "draws": draws, "about": about, "progress": options.progress}
     exact = {
         N: finished_or_new(
-            folder / f"exact_{variant}_N{N}_seed{seed}.h5", task.posterior(N), Collapsed(),
+            folder / f"exact_{variant}_N{N}_seed{seed}{options.suffix}.h5", task.posterior(N), Collapsed(),
             jax.random.fold_in(jax.random.key(seed), i), **shared,
         )
         for i, N in enumerate(widths)
@@ -142,7 +142,7 @@ def _weight_samples(folder, options, variant, task, seed, N):
     if N not in (WEIGHT_WIDTHS[:1] if options.quick else WEIGHT_WIDTHS):
         return None
     return finished_or_new(
-        folder / f"weights_{variant}_N{N}_seed{seed}.h5", task.posterior(N), ChEES(),
+        folder / f"weights_{variant}_N{N}_seed{seed}{options.suffix}.h5", task.posterior(N), ChEES(),
         jax.random.fold_in(jax.random.key(seed), 1000 + N), chains=_CHAINS, warmup=_WARMUP,
         draws=100 if options.quick else 250, keep="order_parameters", init="collapsed",
         about={"task": "hmm", "seed": seed, **task.settings}, progress=options.progress,

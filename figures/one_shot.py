@@ -25,7 +25,6 @@ from ..diagnostics import (
     pruning_curve,
     pruning_order,
 )
-from ..models import checks
 from ..sampler import Collapsed
 from . import drawing
 from .options import Options
@@ -65,7 +64,7 @@ class _Problem:
 
     def grid(self) -> pd.DataFrame:
         """Rows N, T: accuracy of the theory, action, whether converged, accuracy of the GP limit at that T."""
-        path = self.folder / f"one_shot_grid_{self.name}_seed{self.seed}.json"
+        path = self.folder / f"one_shot_grid_{self.name}_seed{self.seed}{self.options.suffix}.json"
         wanted = json.loads(json.dumps({
             "task": self.task.settings, "widths": self.widths, "temperatures": self.temperatures,
             "network": self.trained.settings, "step": self.trained.step,
@@ -85,16 +84,9 @@ class _Problem:
         path.write_text(json.dumps({"settings": wanted, "rows": rows}))
         return pd.DataFrame(rows)
 
-    def best(self) -> pd.DataFrame:
-        """A row per N: T, accuracy at the best T by accuracy, and the same by least action."""
-        grid = self.grid()
-        top = grid.loc[grid.groupby("N")["accuracy"].idxmax()].set_index("N")
-        least = grid.loc[grid.groupby("N")["action"].idxmin()].set_index("N")
-        return top[["T", "accuracy"]].join(least[["T", "accuracy"]].add_suffix("_by_evidence")).reset_index()
-
     def temperature(self, N: int) -> float:
         """T of best test accuracy at N."""
-        best = self.best()
+        best = best_temperatures(self.grid())
         return best["T"].to_numpy()[best["N"].to_numpy() == N].item()
 
     def theory_at(self, N: int) -> theory.Theory:
@@ -105,7 +97,7 @@ class _Problem:
         """The exact posterior at N and its best T."""
         about = {"task": "one_shot", "seed": self.seed, **self.task.settings}
         return finished_or_new(
-            self.folder / f"exact_{self.name}_N{N}_seed{self.seed}.h5",
+            self.folder / f"exact_{self.name}_N{N}_seed{self.seed}{self.options.suffix}.h5",
             self.task.posterior(N, self.temperature(N)), Collapsed(),
             jax.random.fold_in(jax.random.key(self.seed), N), chains=_CHAINS, warmup=_WARMUP,
             draws=20 if self.options.quick else self.options.draws or _DRAWS, about=about,
@@ -120,25 +112,18 @@ class _Problem:
     def _network(self):
         if self.options.network is not None:
             return training.load(self.options.network)
-        path = self.folder / f"network_{self.name}.safetensors"
-        steps = _QUICK_STEPS if self.options.quick else None
-        try:
-            if path.exists():
-                return training.train(
-                    self.characters, key=jax.random.key(0), steps=steps, out=path, resume=True,
-                    progress=self.options.progress,
-                )  # fmt: skip
-        except checks.InputError:
-            path.unlink()  # the figure's own file, of another configuration
+        path = self.folder / f"network_{self.name}{self.options.suffix}.safetensors"
         return training.train(
-            self.characters, key=jax.random.key(0), steps=steps, out=path, progress=self.options.progress
-        )
+            self.characters, key=jax.random.key(0), steps=_QUICK_STEPS if self.options.quick else None, out=path,
+            resume=path.exists(), progress=self.options.progress,
+        )  # fmt: skip
 
 
 def accuracy_against_width(folder: Path, options: Options) -> list[Path]:
     """Figure 3b: test accuracy on unseen characters against N, at the best T of each N."""
     problem = _Problem(folder, options)
-    best, grid = problem.best(), problem.grid()
+    grid = problem.grid()
+    best = best_temperatures(grid)
     exact_widths = options.widths or (problem.widths[-1:] if options.quick else EXACT_WIDTHS)
     for N in exact_widths:
         prediction = predict(problem.exact(N), problem.test)
@@ -231,6 +216,17 @@ def drops(folder: Path, options: Options) -> list[Path]:
         "trained network": head_drops(problem.value_weights, problem.test, problem.labels),
     }
     return _head_bars(problem, series, "accuracy lost without the head", "3f")
+
+
+def best_temperatures(grid: pd.DataFrame) -> pd.DataFrame:
+    """A row per N: T and accuracy at the best T by accuracy, and both at the T of least action (largest evidence).
+
+    Args:
+        grid: rows N, T, accuracy, action.
+    """
+    top = grid.loc[grid.groupby("N")["accuracy"].idxmax()].set_index("N")
+    least = grid.loc[grid.groupby("N")["action"].idxmin()].set_index("N")
+    return top[["T", "accuracy"]].join(least[["T", "accuracy"]].add_suffix("_by_evidence")).reset_index()
 
 
 def _head_bars(problem: _Problem, series: dict[str, pd.Series], label: str, name: str) -> list[Path]:

@@ -21,3 +21,8 @@ class Options(NamedTuple):
     def widths_or(self, default: tuple[int, ...]) -> tuple[int, ...]:
         """The widths asked for, or the figure's own, or their ends when in a hurry."""
         return self.widths or ((default[0], default[-1]) if self.quick else default)
+
+    @property
+    def suffix(self) -> str:
+        """Of the names of kept files: a quick look never replaces what took hours."""
+        return "_quick" if self.quick else ""

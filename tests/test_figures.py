@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 import gibbsformer as gf
-from gibbsformer.figures import figure, one_shot
+from gibbsformer.figures import figure, hidden_markov, one_shot
+from gibbsformer.figures.options import Options
 
 SMALL = {"widths": (10,), "examples": 12, "draws": 20, "progress": False}
 
@@ -57,6 +58,35 @@ def test_one_shot_figures(tmp_path, monkeypatch):
     np.testing.assert_allclose(start, f, atol=1e-12)
     scores = pd.read_csv(figure("3d", tmp_path, **options)[-1])
     np.testing.assert_allclose(scores["trained network"], gf.head_scores(values), rtol=1e-6)
+
+
+def test_best_temperatures():
+    """By hand: at N = 10 the action is least where the accuracy is not largest."""
+    rows = [
+        (10, 0.1, 0.7, 3),
+        (10, 0.5, 0.9, 2),
+        (10, 1.0, 0.8, 1),
+        (20, 0.1, 0.6, 1),
+        (20, 0.5, 0.6, 2),
+        (20, 1.0, 0.7, 3),
+    ]
+    grid = pd.DataFrame(rows, columns=["N", "T", "accuracy", "action"])
+    best = one_shot.best_temperatures(grid)
+    assert best["T"].tolist() == [0.5, 1.0]
+    assert best["accuracy"].tolist() == [0.9, 0.7]
+    assert best["T_by_evidence"].tolist() == [1.0, 0.1]
+    assert best["accuracy_by_evidence"].tolist() == [0.8, 0.6]
+
+
+def test_a_quick_look_replaces_nothing(tmp_path, monkeypatch):
+    kept = {True: set(), False: set()}
+    for quick in kept:
+        monkeypatch.setattr(hidden_markov, "finished_or_new", lambda path, *_, quick=quick, **__: kept[quick].add(path))
+        options = Options(widths=(10,), examples=12, quick=quick)
+        task, _, _ = hidden_markov._solved_and_sampled(tmp_path, options, "2c", 0, (10,))
+        hidden_markov._weight_samples(tmp_path, options, "2c", task, 0, 10)
+    assert [len(paths) for paths in kept.values()] == [2, 2]
+    assert not kept[True] & kept[False]
 
 
 def test_bad_requests(tmp_path):
