@@ -32,6 +32,7 @@ def theory_findings(theory: Theory, gp: Theory, test=None) -> dict[str, Any]:
         "gradient_norm": theory.gradient_norm,
         "hessian_min": theory.hessian_min,
         "converged": theory.converged,
+        "problem": theory.problem,
     }
     if test is not None:
         result["accuracy"] = {
@@ -69,7 +70,7 @@ def run_findings(run: Run, theory: Theory, gp: Theory) -> dict[str, Any]:
 
 def render_theory(found: dict[str, Any]) -> str:
     """Text for people of ``theory_findings``."""
-    state = "converged" if found["converged"] else "NOT CONVERGED"
+    state = "converged" if found["converged"] else f"NOT CONVERGED, {found['problem']}"
     lines = [
         f"theory at N = {found['widths']}, T = {found['temperature']:g}: {state}, "
         f"gradient {found['gradient_norm']:.1e}, least Hessian eigenvalue {found['hessian_min']:.3g}",

@@ -19,8 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..models import checks
 from ..models.collapsed import CollapsedData
-from ..models.path_kernel import combine, log_likelihood, symmetric_blocks
+from ..models.path_kernel import block_bytes, combine, log_likelihood, symmetric_blocks
 
 
 def energy(data: CollapsedData, U_1: Float[Array, "H H"]) -> Float[Array, ""]:
@@ -33,11 +34,20 @@ def derivative_data(xi: Float[np.ndarray, "P N_0 H"]) -> tuple[Array | None, Arr
     """(blocks [B, P, P], None) or (None, inputs [P, H, n]), whichever makes ``derivatives`` cheaper.
 
     Inputs are rotated to the n <= N_0 directions that they span, which no kernel notices.
+
+    Args:
+        xi: path-contracted inputs.
+
+    Raises:
+        ValueError: the derivatives would not fit in memory.
     """
     P, N_0, H = xi.shape
     B = H * (H + 1) // 2
     by_blocks = 4.0 * B * P**3 + 2.0 * B**2 * P**2
     by_inputs = 2.0 * (H * N_0) ** 2 * P + 2.0 * H**4 * N_0**2
+    # the blocks and W, or G and its transpose
+    needed = 2 * (block_bytes(xi.shape) if by_blocks < by_inputs else 8 * (H * N_0) ** 2)
+    checks.memory(f"theory of {H} paths", needed, "fewer paths or examples")
     if by_blocks < by_inputs:
         return symmetric_blocks(jnp.asarray(xi)), None
     stacked = np.moveaxis(xi, 1, 2).reshape(P * H, N_0)

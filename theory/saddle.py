@@ -28,7 +28,6 @@ import scipy.optimize
 from ..models import Posterior, checks
 from ..models.collapsed import CollapsedData, Layout, bartlett_factors, layout, order_parameters
 from ..models.numerics import numerics
-from ..models.path_kernel import block_bytes
 from ..models.paths import PathInputs
 from .energy import derivative_data, derivatives, energy
 
@@ -174,7 +173,7 @@ def grid(posterior: Posterior, widths: Sequence, temperatures: Sequence[float], 
     with numerics():
         problem = _prepare(least, paths)
         gp_limit = np.zeros(problem.shape.size)
-        for i, j, neighbour in _snake(posteriors, found):
+        for i, j, neighbour in _points(posteriors, found):
             found[i, j] = _solve(problem.at(posteriors[i][j]), gp_limit if neighbour is None else neighbour)
             if not found[i, j].converged:
                 again = _solve(problem.at(posteriors[i][j]), gp_limit)
@@ -229,9 +228,6 @@ class _Problem(NamedTuple):
 def _prepare(posterior, paths) -> _Problem:
     part = posterior if paths is None else posterior.select(paths)
     data = part.collapsed_data()
-    checks.memory(
-        f"theory of {part.data.paths} paths", 2 * block_bytes(part.data.flat.shape), "fewer paths or examples"
-    )
     names = None if paths is None else part.data.path_names
     return _Problem(posterior, names, layout(part.network, singular=False), data, derivative_data(part.data.flat))
 
@@ -243,14 +239,14 @@ def _posteriors(posterior, widths, temperatures):
     layers = len(posterior.network.widths)
     networks = [
         dataclasses.replace(
-            posterior.network, widths=tuple(N) if np.iterable(N) else (checks.count("width", N),) * layers
+            posterior.network, widths=tuple(N) if np.iterable(N) else (checks.count(f"widths[{i}]", N),) * layers
         )
-        for N in widths
+        for i, N in enumerate(widths)
     ]
     return [[dataclasses.replace(posterior, network=n, temperature=t) for t in temperatures] for n in networks]
 
 
-def _snake(posteriors, found) -> Iterator[tuple[int, int, np.ndarray | None]]:
+def _points(posteriors, found) -> Iterator[tuple[int, int, np.ndarray | None]]:
     """Points from wide and hot, near the GP limit, to narrow and cold, each with the solution of a neighbour."""
     rows = sorted(range(len(posteriors)), key=lambda i: -max(posteriors[i][0].network.widths))
     columns = sorted(range(len(posteriors[0])), key=lambda j: -posteriors[0][j].temperature)

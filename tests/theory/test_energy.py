@@ -40,18 +40,19 @@ def test_derivatives_are_those_of_the_energy(problem):
             np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-10 * np.abs(wanted).max())
 
 
-def test_choice_and_rotation_leave_the_derivatives_alone(problem, monkeypatch):
-    xi, data, U = problem
-    xi = np.concatenate([xi, xi], axis=1) / np.sqrt(2)  # twice as wide, of the same rank and kernels
-    _, inputs = found = energy.derivative_data(xi)
-    if inputs is None:
-        monkeypatch.setattr(energy, "symmetric_blocks", lambda xi: None)
-        stacked = np.moveaxis(xi, 1, 2).reshape(-1, xi.shape[1])
-        values, directions = np.linalg.eigh(stacked.T @ stacked)
-        inputs = jnp.asarray((stacked @ directions[:, values > 1e-12]).reshape(len(xi), xi.shape[2], -1))
-        found = (None, inputs)
-    assert inputs is None or inputs.shape[-1] <= xi.shape[1] // 2
-    for one, other in zip(
-        energy.derivatives(data, found, U), energy.derivatives(data, both_parts(xi)[0], U), strict=True
-    ):
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-10 * np.abs(other).max())
+def test_inputs_are_rotated_to_the_directions_they_span(make_small, x64):
+    """Many examples: the way by inputs. Half of the input directions are copies, and must go; no other may."""
+    small = make_small(P=60)
+    data, flat = small.posterior.collapsed_data(), small.posterior.data.flat
+    twice = np.concatenate([flat, flat], axis=1) / np.sqrt(2)  # twice as wide, the same rank and kernels
+    found = energy.derivative_data(twice)
+    assert found[0] is None
+    assert found[1].shape[-1] == np.linalg.matrix_rank(np.moveaxis(flat, 1, 2).reshape(-1, flat.shape[1]))
+    U = jnp.eye(small.network.paths) + 0.1
+    expected = energy.derivatives(data, both_parts(flat)[0], U)
+    for one, other in zip(energy.derivatives(data, found, U), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-10 * np.abs(other).max())  # rounding, as above
+
+
+def test_few_examples_take_the_blocks(small):
+    assert energy.derivative_data(small.posterior.data.flat)[1] is None

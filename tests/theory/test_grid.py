@@ -45,7 +45,7 @@ def test_what_does_not_converge_is_named_and_the_rest_returned(small, monkeypatc
 
 def test_bad_grids(small, make_small):
     for arguments, message in [
-        (((0,), (0.1,)), "width=0 must be a whole number"),
+        (((0,), (0.1,)), r"widths\[0\]=0 must be a whole number"),
         ((5, (0.1,)), "widths=5 must list"),
         (((5,), ()), r"temperatures=\(\) must list"),
         (((5,), (0.1, -1.0)), "temperature=-1.0 must be a finite number above 0"),
