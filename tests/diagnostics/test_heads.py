@@ -1,5 +1,7 @@
 """Head scores, pruning and kernel alignment, against loops by the model document and across samplers."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -150,6 +152,22 @@ def test_finite_width_correction(small, theory, collapsed_run):
     assert found.correction > 4 * found.correction_error  # widths below ten
     with pytest.raises(ValueError, match=r"give theory.solve\(run.posterior\)"):
         gf.finite_width(collapsed_run, gf.theory.gp(small.posterior))
+
+
+def test_correction_is_free_of_monte_carlo_noise(theory, collapsed_run):
+    """Draws around U* itself: |mean - U*|^2 is noise alone, and no correction may be read from it."""
+    rng, k = np.random.default_rng(0), len(theory.U[0])
+    shares = []
+    for _ in range(20):
+        noise = rng.normal(size=(4, 50, k, k))
+        U_1 = theory.U[0] + 0.1 * (noise + np.swapaxes(noise, 2, 3))
+        found = gf.finite_width(
+            dataclasses.replace(collapsed_run, variables=dict(collapsed_run.variables) | {"U_1": U_1}), theory
+        )
+        variance = np.sum(gf.diagnostics.moments(U_1)["mcse"] ** 2)
+        shares.append((found.correction * np.linalg.norm(theory.U[0])) ** 2 / variance)
+    # E max(chi^2_n / n - 1, 0) is about 0.4 sqrt(2 / n) = 0.12 for the n = 21 entries; noise left in it gives 1
+    assert np.mean(shares) < 0.5
 
 
 @pytest.mark.slow
