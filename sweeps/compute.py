@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import socket
 import time
 import warnings
@@ -96,8 +97,6 @@ def _values(point: Point, samples: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=2)  # a task is contracted once for all points of it that one process computes in a row
 def _task(settings: str, seed: int, file: str | None):
-    import json
-
     found = json.loads(settings)
     if file is not None:
         return tasks.load(file)
@@ -169,12 +168,11 @@ def _sampled(posterior, test, key, settings: Mapping[str, Any], samples: Path) -
 def _run(posterior, key, settings, samples: Path):
     """The chains of a point: those of its sample file, continued where they were stopped, or new ones."""
     if samples.exists():
-        damaged = False
         try:
             open_run(samples)
         except checks.InputError:
-            damaged = True
-        if not damaged:
+            pass  # no run that can be read: it is the sweep's own file, so make it anew
+        else:
             return resume(samples, progress=False)
     kernel = settings.get("kernel", {"name": "collapsed", "options": {}})
     options = settings["options"]
