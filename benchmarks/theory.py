@@ -1,0 +1,49 @@
+"""The theory's cost: the seven widths of figure 2c, and a grid of widths and temperatures, first call and warm.
+
+python benchmarks/theory.py [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import harness
+import jax
+import numpy as np
+
+import gibbsformer as gf
+from gibbsformer.figures.hidden_markov import WIDTHS
+
+SIDE = 20
+
+
+def main(quick: bool) -> None:
+    posterior = gf.tasks.hidden_markov_chain(key=jax.random.key(0)).posterior(10)
+    side = 4 if quick else SIDE
+    cases = {
+        "figure 2c's widths, T=0.01": (WIDTHS, (0.01,), 5),
+        f"{side} x {side} grid, N=10..1000, T=0.01..1": (
+            np.geomspace(10, 1000, side).astype(int), np.geomspace(0.01, 1, side), 1,
+        ),
+    }  # fmt: skip
+    rows = []
+    for name, (widths, temperatures, repeats) in cases.items():
+        found = []
+        solve = lambda w=widths, t=temperatures, found=found: found.append(gf.theory.grid(posterior, w, t))  # noqa: E731
+        seconds = harness.timed(solve, repeats=repeats)
+        theories = [theory for row in found[-1].theories for theory in row]
+        rows.append({
+            "what": name, "first": seconds["first"], "seconds": seconds["median"],
+            "converged": f"{sum(t.converged for t in theories)} of {len(theories)}",
+            "most Newton steps": max(t.iterations for t in theories),
+        })  # fmt: skip
+    print(
+        harness.table(rows, {"what": "", "first": ".2f", "seconds": ".2f", "converged": "", "most Newton steps": "d"})
+    )
+    print(harness.save("theory", rows, quick=quick))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a 4 x 4 grid")
+    main(parser.parse_args().quick)
