@@ -45,6 +45,8 @@ def finite_width(run: Run, theory: Theory) -> FiniteWidth:
     Raises:
         ValueError: the theory is the GP limit, or of other paths than the run.
     """
+    if not isinstance(run, Run):
+        raise checks.InputError(f"run is a {type(run).__name__}: give what gf.sample or gf.open returns")
     U = run.order_parameters.U[0]
     if theory.covariance is None or theory.U[0].shape != U.shape[2:]:
         raise checks.InputError(

@@ -21,7 +21,7 @@ from ..models.network import forward, path_weights
 from ..models.numerics import numerics
 from ..sampler import Run
 from ..theory import Theory
-from .kernels import mean_order_parameter
+from .kernels import mean_order_parameter, weights_by_name
 from .predictor import Prediction, accuracy, predict
 
 Head = tuple[int, int]  # (layer, head), both counted from 1
@@ -139,7 +139,8 @@ def _pruned_accuracy(source, data_test, y_test, heads) -> float:
     inputs = prune(data_test, heads)
     if isinstance(source, dict):
         with numerics():
-            B = path_weights({name: jnp.asarray(w, float) for name, w in source.items()})
+            weights = weights_by_name(source, first_layer=True)
+            B = path_weights({name: jnp.asarray(w, float) for name, w in weights.items()})
             f = np.asarray(forward(B, inputs.flat))
         return accuracy(Prediction(f, np.zeros_like(f)), y_test)
     return accuracy(predict(source, inputs), y_test)
@@ -152,11 +153,7 @@ def _heads(source) -> tuple[int, ...]:
         return source.posterior.network.heads
     if isinstance(source, PathInputs):
         return source.heads
-    if not isinstance(source, dict) or "V_1" not in source:
-        raise checks.InputError(
-            f"source is a {type(source).__name__}: give a theory, a run, inputs, or weights by name"
-        )
-    return tuple(np.shape(source[f"V_{l}"])[0] for l in range(1, 1 + len(source.keys() - {"V_0", "a"})))
+    return tuple(np.shape(V)[0] for name, V in weights_by_name(source).items() if name != "a")
 
 
 def _all_heads(heads) -> list[Head]:
@@ -175,7 +172,9 @@ def _through(heads, chosen) -> np.ndarray:
 def _checked_heads(heads, shape) -> list[Head]:
     found = []
     for entry in heads:
-        layer, head = checks.counts("heads", entry, 2)
+        if not hasattr(entry, "__len__") or len(entry) != 2:
+            raise checks.InputError(f"heads has the entry {checks.brief(entry)}: give pairs (layer, head), from 1")
+        layer, head = checks.counts("heads", entry)
         if layer > len(shape) or head > shape[layer - 1]:
             raise checks.InputError(f"heads={checks.brief((layer, head))} does not exist: layers have {shape} heads")
         found.append((layer, head))

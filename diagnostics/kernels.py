@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -31,12 +32,37 @@ def mean_order_parameter(source: Theory | Run | Weights) -> np.ndarray:
         return source.U[0]
     if isinstance(source, Run):
         return source.order_parameters.U[0].mean((0, 1), dtype=np.float64)
-    if not isinstance(source, dict) or "a" not in source or "V_1" not in source:
-        raise checks.InputError(
-            f"source is a {type(source).__name__}: give a theory, a run, or weights by name (V_1, .., a)"
-        )
+    weights = weights_by_name(source)
     with numerics():
-        return np.asarray(order_parameters({k: jnp.asarray(v, float) for k, v in source.items()}).U[0])
+        return np.asarray(order_parameters({k: jnp.asarray(v, float) for k, v in weights.items()}).U[0])
+
+
+def weights_by_name(source, first_layer: bool = False) -> Weights:
+    """The weights V_1.., V_L and a of a network given by name, and V_0 where it is needed; other arrays are left out.
+
+    Raises:
+        ValueError: not weights by name, one missing, or shapes that do not follow one another.
+    """
+    if not isinstance(source, dict) or "V_1" not in source:
+        raise checks.InputError(
+            f"source is a {type(source).__name__}: give a theory, a run, or weights by name (V_0, V_1, .., a)"
+        )
+    depth = next(l for l in range(1, len(source) + 2) if f"V_{l + 1}" not in source)
+    names = [*(["V_0"] if first_layer else []), *(f"V_{l}" for l in range(1, depth + 1)), "a"]
+    missing = [name for name in names if name not in source]
+    if missing:
+        raise checks.InputError(f"source has weights {', '.join(source)}: {', '.join(missing)} missing, add them")
+    shapes = {name: np.shape(source[name]) for name in names}
+    chain = [shapes[f"V_{l}"] for l in range(1, depth + 1)]
+    fits = all(len(shape) == 3 for shape in chain) and len(shapes["a"]) == 1
+    fits = fits and all(low[1] == high[2] for low, high in itertools.pairwise([*chain, (1, 1, *shapes["a"])]))
+    if first_layer:
+        fits = fits and len(shapes["V_0"]) == 2 and shapes["V_0"][0] == chain[0][2]
+    if not fits:
+        raise checks.InputError(
+            f"source has weights of shapes {shapes}: give V_0 [N_1, N_0], V_l [H_l, N_l+1, N_l], a [N_L+1]"
+        )
+    return {name: source[name] for name in names}
 
 
 def renormalized_kernel(
@@ -76,6 +102,9 @@ def path_kernels(left: PathInputs, right: PathInputs | None = None) -> xr.DataAr
         ValueError: the two have different paths or input widths, or the array would not fit in memory.
     """
     right = left if right is None else right
+    for name, inputs in (("left", left), ("right", right)):
+        if not isinstance(inputs, PathInputs):
+            raise checks.InputError(f"{name} is a {type(inputs).__name__}: give gf.contract(x, attention)")
     if left.xi.shape[1:] != right.xi.shape[1:]:
         raise checks.InputError(f"right has xi {right.xi.shape} and left {left.xi.shape}: give the same paths and N_0")
     checks.memory(

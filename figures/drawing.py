@@ -137,9 +137,7 @@ def order_parameter_figure(rows: Sequence[Mapping[str, np.ndarray]], path_names:
                 for (i, j), value in np.ndenumerate(U):
                     colour = "white" if abs(image.norm(value) - 0.5) > 0.3 else "black"
                     axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
-        figure.colorbar(
-            image, ax=list(grid), label="order parameter $U$ (log. beyond 1)", shrink=0.8
-        )
+        figure.colorbar(image, ax=list(grid), label="order parameter $U$ (log. beyond 1)", shrink=0.8)
         return figure
 
 

@@ -57,11 +57,6 @@ class _Problem:
         self.widths = options.widths_or(WIDTHS)
         self.temperatures = options.temperatures or (_QUICK_TEMPERATURES if options.quick else TEMPERATURES)
 
-    @property
-    def value_weights(self):
-        """V_0.., a of the trained network."""
-        return {name: w for name, w in self.trained.weights.items() if name[0] in "Va"}
-
     def grid(self) -> pd.DataFrame:
         """Rows N, T: accuracy of the theory, action, whether converged, accuracy of the GP limit at that T."""
         path = self.folder / f"one_shot_grid_{self.name}_seed{self.seed}{self.options.suffix}.json"
@@ -130,7 +125,7 @@ def accuracy_against_width(folder: Path, options: Options) -> list[Path]:
         best.loc[best["N"] == N, "exact"] = accuracy(prediction, problem.labels)
         best.loc[best["N"] == N, "exact_error"] = accuracy_error(prediction, problem.labels)
     best["gp"] = grid["gp"].max()
-    best["trained"] = pruning_curve(problem.value_weights, problem.test, problem.labels, [])[0]
+    best["trained"] = pruning_curve(problem.trained.weights, problem.test, problem.labels, [])[0]
     figure, (axes,) = drawing.new_figure()
     shown = best.dropna()
     zeros = [0.0] * len(best)
@@ -170,7 +165,7 @@ def scores(folder: Path, options: Options) -> list[Path]:
     N = problem.widths[0]
     series = {
         f"theory, $N={N}$": head_scores(problem.theory_at(N)),
-        "trained network": head_scores(problem.value_weights),
+        "trained network": head_scores(problem.trained.weights),
     }
     return _head_bars(problem, series, "head score", "3d")
 
@@ -192,7 +187,7 @@ def pruning(folder: Path, options: Options) -> list[Path]:
     figure, panels = drawing.new_figure(columns=2)
     rows = []
     for axes, (title, source) in zip(
-        panels, {"trained network": problem.value_weights, f"theory, $N={N}$": solved}.items(), strict=True
+        panels, {"trained network": problem.trained.weights, f"theory, $N={N}$": solved}.items(), strict=True
     ):
         for name, tried in orders.items():
             curves = np.array([pruning_curve(source, problem.test, problem.labels, order) for order in tried])
@@ -213,7 +208,7 @@ def drops(folder: Path, options: Options) -> list[Path]:
     N = problem.widths[0]
     series = {
         f"theory, $N={N}$": head_drops(problem.theory_at(N), problem.test, problem.labels),
-        "trained network": head_drops(problem.value_weights, problem.test, problem.labels),
+        "trained network": head_drops(problem.trained.weights, problem.test, problem.labels),
     }
     return _head_bars(problem, series, "accuracy lost without the head", "3f")
 

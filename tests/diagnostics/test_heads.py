@@ -107,6 +107,22 @@ def test_what_cannot_be_pruned(small, theory):
         gf.prune(small.host_weights, paths=[0])
     with pytest.raises(ValueError, match="source is a list"):
         gf.head_scores([1, 2])
+    with pytest.raises(ValueError, match=r"entry 3: give pairs \(layer, head\)"):
+        gf.prune(theory, heads=[3])
+    weights = small.host_weights
+    for broken, message in [
+        ({k: v for k, v in weights.items() if k != "a"}, "a missing, add them"),
+        ({k: v for k, v in weights.items() if k != "V_0"}, "V_0 missing, add them"),
+        (weights | {"V_2": weights["V_2"][:, :, :-1]}, r"of shapes .* give V_0 \[N_1, N_0\]"),
+        (weights | {"V_0": weights["V_0"][:-1]}, "of shapes"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            gf.head_drops(broken, *small.test)
+
+
+def test_other_arrays_beside_the_weights_are_left_alone(small):
+    weights = small.host_weights
+    assert gf.head_scores(weights | {"Q_1": np.zeros((2, 1, 6))}).equals(gf.head_scores(weights))
 
 
 def test_kernels_by_loops(small, theory, collapsed_run):
@@ -121,6 +137,8 @@ def test_kernels_by_loops(small, theory, collapsed_run):
         )
     with pytest.raises(ValueError, match="give the same paths"):
         gf.path_kernels(small.posterior.data, small.posterior.data.select([0]))
+    with pytest.raises(ValueError, match="left is a int"):
+        gf.path_kernels(3)
 
 
 def test_alignment(small, theory):
@@ -152,6 +170,8 @@ def test_finite_width_correction(small, theory, collapsed_run):
     assert found.correction > 4 * found.correction_error  # widths below ten
     with pytest.raises(ValueError, match=r"give theory.solve\(run.posterior\)"):
         gf.finite_width(collapsed_run, gf.theory.gp(small.posterior))
+    with pytest.raises(ValueError, match="run is a Theory"):
+        gf.finite_width(theory, theory)
 
 
 def test_correction_is_free_of_monte_carlo_noise(theory, collapsed_run):
