@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import h5py
 import numpy as np
 
 from ..models import checks
+from ..store import journal
 
 SCHEMA, SCHEMA_VERSION = "gibbsformer-point", 1
 
@@ -34,9 +34,7 @@ def write(path: Path, settings: Mapping[str, Any], about: Mapping[str, Any], val
             for name, value in values.items():
                 texts = name == "paths"
                 file.create_dataset(name, data=value, dtype=h5py.string_dtype() if texts else np.asarray(value).dtype)
-        with open(building, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(building, path)
+        journal.replace(building, path)
     finally:
         building.unlink(missing_ok=True)
 

@@ -19,7 +19,7 @@ ALLOWED = {
     "models": set(),
     "tasks": {"models"},
     "theory": {"models", "tasks"},
-    "training": {"models", "tasks"},
+    "training": {"models", "tasks", "store"},
     "sampler": {"models", "tasks", "theory"},
     "store": {"models", "sampler"},
     "diagnostics": {"models", "tasks", "theory", "sampler"},

@@ -9,9 +9,7 @@ text. Writing is atomic: the file is the old one or the new one, whatever happen
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +21,7 @@ from safetensors.numpy import save
 
 from ..models import checks, stored
 from ..models.network import Weights
+from ..store import journal
 
 _FORMAT = "gibbsformer network 1"
 _PACKAGES = ("gibbsformer", "jax", "optax", "numpy")
@@ -49,21 +48,10 @@ def write(path: Path, state: State, about: dict[str, Any]) -> None:
     content = save(arrays, {"format": _FORMAT} | {name: json.dumps(value) for name, value in about.items()})
     partial = path.with_name(path.name + ".partial")
     try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
-    with contextlib.suppress(OSError):  # some file systems refuse to open folders
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        partial.write_bytes(content)
+        journal.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
