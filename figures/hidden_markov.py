@@ -144,7 +144,7 @@ def _weight_samples(folder, options, variant, task, seed, N):
     return finished_or_new(
         folder / f"weights_{variant}_N{N}_seed{seed}{options.suffix}.h5", task.posterior(N), ChEES(),
         jax.random.fold_in(jax.random.key(seed), 1000 + N), chains=_CHAINS, warmup=_WARMUP,
-        draws=100 if options.quick else 250, keep="order_parameters", init="collapsed",
+        draws=100 if options.quick else 1000, keep="order_parameters", init="collapsed",
         about={"task": "hmm", "seed": seed, **task.settings}, progress=options.progress,
     )  # fmt: skip
 
