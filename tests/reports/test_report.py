@@ -64,6 +64,17 @@ def run(make_small):
     return gf.Run(posterior, draws, {}, settings, (test, small.test[1]))
 
 
+def test_accuracy_rows_by_hand():
+    """z is sampled minus the row's value, in Monte Carlo errors; none where that error is 0."""
+    found = {"sampled": 0.9, "sampled_error": 0.02, "theory": 0.94, "gp": 0.8}
+    sampled, theory, gp = content._accuracy_rows(found)
+    assert (sampled["value"], sampled["error"], sampled["z"]) == (0.9, 0.02, None)
+    assert [theory["value"], gp["value"]] == [0.94, 0.8]
+    np.testing.assert_allclose([theory["z"], gp["z"]], [-2.0, 5.0], rtol=1e-9)  # rounding
+    assert content._accuracy_rows(found | {"sampled_error": 0.0})[1]["z"] is None
+    assert content._accuracy_rows(None) == []
+
+
 @pytest.fixture(scope="module")
 def written(run, tmp_path_factory):
     return gf.report([run, run], tmp_path_factory.mktemp("report") / "report.html")
