@@ -27,7 +27,8 @@ class Config:
             need be known; 0 keeps it.
         averaging: fraction of the steps so far, the last ones, over which weights are averaged; the average is what one
             uses. 0 takes the weights as they are.
-        turned: quarter turns of the characters count as three further characters each.
+        turned: fraction of the episodes of a step in which quarter turns of the characters count as three further
+            characters each; the others show characters upright.
         distortion: STANDARD DEVIATION of the random log-stretch of each drawing along both axes; its shift has 10
             pixels times that.
         lead_in: steps over which the query passes from the very drawing that was shown, distorted anew, to another one
@@ -43,11 +44,11 @@ class Config:
     channels: int = 1
     scale: float = 1.0
     batch: int = 64
-    steps: int = 25_000
+    steps: int = 45_000
     learning_rate: float = 3e-3
     decay: int = 1000
     averaging: float = 0.1
-    turned: bool = True
+    turned: float = 0.5
     distortion: float = 0.03
     lead_in: int = 1500
 
@@ -59,12 +60,13 @@ class Config:
             object.__setattr__(self, name, checks.count(name, getattr(self, name), least=0))
         for name in ("scale", "learning_rate"):
             object.__setattr__(self, name, checks.positive(name, getattr(self, name)))
-        for name in ("averaging", "distortion"):
+        for name in ("averaging", "distortion", "turned"):
             value = getattr(self, name)
             object.__setattr__(self, name, float(value) if value == 0 else checks.positive(name, value))
+        if self.turned > 1:
+            raise checks.InputError(f"turned={self.turned} is a fraction of the episodes: give 0 to 1")
         if self.averaging >= 1:
             raise checks.InputError(f"averaging={self.averaging} must be below 1: it is a fraction of the steps")
-        object.__setattr__(self, "turned", bool(self.turned))
 
     @property
     def network(self) -> Network:
@@ -75,6 +77,6 @@ class Config:
 SMALL = Config()
 PAPER = Config(
     key_width=128, width=512, channels=3, batch=128, steps=100_000, learning_rate=3e-4, decay=0, averaging=0.0,
-    turned=False, distortion=0.0, lead_in=0,
+    turned=0.0, distortion=0.0, lead_in=0,
 )  # fmt: skip
 CONFIGS = {"small": SMALL, "paper": PAPER}

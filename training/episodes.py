@@ -29,13 +29,18 @@ def source(characters: Characters, channels: int) -> Source:
 
 
 def draw_batch(
-    source: Source, key: jax.Array, examples: int, turned: bool = False, distortion: float = 0.0, repeated=0.0
+    source: Source, key: jax.Array, examples: int, turned: float = 0.0, distortion: float = 0.0, repeated=0.0
 ) -> tuple[Float[Array, "P N_0 S"], Float[Array, " P"]]:
     """(x, y) of P random episodes; by default of the drawings as they are."""
     draw, noise = jax.random.split(key)
-    episodes = draw_episodes(draw, source.first, examples, turned, repeated)
+    count = round(turned * examples)
+    parts = [
+        draw_episodes(jax.random.fold_in(draw, part), source.first, size, part == 1, repeated)
+        for part, size in enumerate((examples - count, count)) if size
+    ]  # fmt: skip
+    episodes = jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
     shown = source.images[episodes.drawings]
-    if turned:
+    if count:
         shown = turn(shown, episodes.turns)
     if distortion:
         shown = distort(noise, shown, distortion)

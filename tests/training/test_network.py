@@ -9,6 +9,7 @@ import pytest
 
 import gibbsformer as gf
 from gibbsformer.models.network import forward, path_weights
+from gibbsformer.training import episodes
 from gibbsformer.training.episodes import distort, draw_batch, source
 from gibbsformer.training.network import attention_layers, initial
 
@@ -120,3 +121,15 @@ def test_batches_show_drawings_as_they_are_unless_told(characters):
     same = draw_batch(part, jax.random.key(0), 40)[0]
     np.testing.assert_array_equal(plain, same)
     assert float(jnp.abs(plain - again).max()) > 0.1
+
+
+def test_a_fraction_of_each_batch_is_turned(characters, monkeypatch):
+    seen = []
+    monkeypatch.setattr(episodes, "turn", lambda shown, turns: seen.append(np.asarray(turns)) or shown)
+    draw_batch(source(characters, 1), jax.random.key(0), 40)
+    assert not seen
+    draw_batch(source(characters, 1), jax.random.key(0), 40, turned=0.25)
+    (turns,) = seen
+    assert turns.shape == (40, 3)
+    assert not turns[:30].any()
+    assert set(np.unique(turns[30:])) == {0, 1, 2, 3}

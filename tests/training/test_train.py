@@ -40,7 +40,7 @@ def trained(characters, tmp_path_factory):
 def test_it_learns(characters):
     """Patterns of strokes: a few hundred steps tell characters apart that were never seen."""
     config = gf.training.Config(
-        heads=(2, 2), key_width=16, width=32, channels=1, batch=32, learning_rate=3e-3, averaging=0.1, turned=False,
+        heads=(2, 2), key_width=16, width=32, channels=1, batch=32, learning_rate=3e-3, averaging=0.1, turned=0.0,
         distortion=0.0, lead_in=0,
     )  # fmt: skip
     found = train(characters, config, steps=600, evaluate=200)
@@ -184,7 +184,8 @@ def test_bad_input(characters, trained, tmp_path):
     refused("give gf.training.SMALL", config="small")
     refused("is no set of characters", characters=None)
     refused("not a random key", key=0)
-    for name, value in {"averaging": 1.0, "learning_rate": -1, "heads": (), "width": 0, "distortion": np.nan}.items():
+    wrong = {"averaging": 1.0, "learning_rate": -1, "heads": (), "width": 0, "distortion": np.nan, "turned": 1.5}
+    for name, value in wrong.items():
         with pytest.raises(ValueError, match=name):
             dataclasses.replace(TINY, **{name: value})
     (tmp_path / "other.safetensors").write_bytes(b"no tensors")
