@@ -1,21 +1,23 @@
-"""Bias of the unadjusted kernels against the exact answer, at three step sizes each.
+"""Bias of the unadjusted kernels against the exact answer
 
-A small network of one layer (P=5, N=(4, 3), T=0.2) where exact sampling is cheap. Chains start at exact draws and run
-on; the bias is that of the mean log-density (all weights, or V_0 integrated out for mclmc), beside its standard error
-from the spread between chains. Expected orders: step for sgld and sghmc, step^2 for mclmc.
+Three step sizes each. A small network of one layer (P=5, N=(4, 3), T=0.2) where exact sampling is cheap. Chains start
+at exact draws and run on; the bias is that of the mean log-density (all weights, or V_0 integrated out for `mclmc`),
+beside its standard error from the spread between chains. Expected orders: step for `sgld` and `sghmc`, step^2 for
+`mclmc`.
 """
 
 from __future__ import annotations
 
 import warnings
 
-import harness
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import gibbsformer as gf
-from gibbsformer.models.numerics import numerics
+
+from ..models.numerics import numerics
+from .harness import Measured, Options, Table
 
 CHAINS, SPREAD = 512, 48
 STEPS = {
@@ -53,12 +55,13 @@ def exact(posterior):
     return {name: jnp.asarray(w[::step][:CHAINS]) for name, w in flat.items()}, found
 
 
-def main() -> None:
+def measure(options: Options) -> Measured:
+    """Bias of every kernel at its step sizes; the largest only, when quick."""
     posterior = problem()
     start, truth = exact(posterior)
     rows = []
     for name, cases in STEPS.items():
-        for space, kernel, thin in cases:
+        for space, kernel, thin in cases[-1:] if options.quick else cases:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", gf.ConvergenceWarning)
                 run = gf.sample(
@@ -71,11 +74,5 @@ def main() -> None:
                 {"kernel": name, "step size": kernel.step_size, "bias of log density": float(lp.mean() - mean),
                  "standard error": float(np.hypot(lp.std() / np.sqrt(CHAINS), error))}
             )  # fmt: skip
-            print(rows[-1], flush=True)
     columns = {"kernel": "", "step size": "g", "bias of log density": ".3f", "standard error": ".3f"}
-    print(harness.table(rows, columns))
-    print(harness.save("bias", rows))
-
-
-if __name__ == "__main__":
-    main()
+    return Measured([Table("Bias of the mean log-density", rows, columns)], {}, {"chains": CHAINS})

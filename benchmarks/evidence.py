@@ -1,25 +1,25 @@
-"""Evidence over temperatures, widths and sets of heads, beside the test accuracy of the theory.
+"""Evidence over temperatures, widths and sets of heads, beside the test accuracy of the theory
 
-Task of figure 2c (``hidden_markov_chain`` of key 0: P=100, four paths): log evidence by tempered sequential Monte Carlo
+Task of figure 2c (`hidden_markov_chain` of key 0: P=100, four paths): log evidence by tempered sequential Monte Carlo
 at N = 10, 100, 1000 and a grid of temperatures, then every set of heads at the temperature of largest evidence for
-N = 10. Seconds are of one evidence, compilation excluded. ``--reference`` takes the fixed draw of the tests instead, at
-temperatures alone.
+N = 10, then temperatures for the fixed draw that the tests keep. Seconds are of one evidence, compilation excluded.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import time
 from pathlib import Path
 
 import h5py
-import harness
 import jax
 import numpy as np
 
 import gibbsformer as gf
-from gibbsformer.diagnostics.selection import theory_accuracy
+
+from ..diagnostics.selection import theory_accuracy
+from . import harness
+from .harness import Measured, Options, Table
 
 TEMPERATURES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0)
 WIDTHS = (10, 100, 1000)
@@ -50,7 +50,6 @@ def over_temperatures(task, widths, temperatures, **options) -> list[dict]:
     rows = []
     for N, T in itertools.product(widths, temperatures):
         rows.append({"N": N, "T": T, **row(task.posterior(N, T), task.test_set, **options)})
-        print(f"N={N} T={T} done", flush=True)
     return rows
 
 
@@ -65,7 +64,6 @@ def over_heads(task, N, T, **options) -> list[dict]:
         gf.evidence(part, key=KEY, particles=options["particles"], repeats=1)  # another program: compiled first
         names = ", ".join(part.data.path_names)
         rows.append({"heads": names, "N": N, "T": T, **row(part, task.test_set, **options)})
-        print(f"{names} done", flush=True)
     return rows
 
 
@@ -85,30 +83,40 @@ class Reference:
         return xi.astype(float).reshape(*xi.shape[:2], 2, 2)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few temperatures and particles")
-    parser.add_argument("--reference", action="store_true", help="the fixed draw of the tests")
-    asked = parser.parse_args()
-    quick = asked.quick
-    options = {"particles": 64 if quick else 256, "repeats": 2 if quick else 4}
-    task = Reference() if asked.reference else gf.tasks.hidden_markov_chain(key=jax.random.key(0))
-    grid = over_temperatures(task, WIDTHS, (0.01, 0.3) if quick else TEMPERATURES, **options)
-    best = max((r for r in grid if r["N"] == 10), key=lambda r: r["log evidence"])
-    heads = [] if asked.reference else over_heads(task, 10, best["T"], **options)
+COLUMNS = {
+    "log evidence": ".2f", "error": ".2f", "thermodynamic": ".2f", "its error": ".2f", "test accuracy": ".3f",
+    "seconds": ".1f",
+}  # fmt: skip
 
-    columns = {"log evidence": ".2f", "error": ".2f", "thermodynamic": ".2f", "its error": ".2f",
-               "test accuracy": ".3f", "seconds": ".1f"}  # fmt: skip
-    print(harness.table(grid, {"N": "", "T": "g", **columns}))
-    print(harness.table(heads, {"heads": "", **columns}))
-    for N in WIDTHS:
+
+def measure(options: Options) -> Measured:
+    """Evidence of all models; the fixed draw only where the checkout has it."""
+    quick = options.quick
+    passes = {"particles": 64 if quick else 256, "repeats": 2 if quick else 4}
+    temperatures = (0.01, 0.3) if quick else TEMPERATURES
+    task = gf.tasks.hidden_markov_chain(key=jax.random.key(0))
+    grid = over_temperatures(task, WIDTHS, temperatures, **passes)
+    best = max((r for r in grid if r["N"] == 10), key=lambda r: r["log evidence"])
+    tables = [
+        Table("Temperatures", grid, {"N": "", "T": "g", **COLUMNS}, note=chosen(grid)),
+        Table("Sets of heads", over_heads(task, 10, best["T"], **passes), {"heads": "", **COLUMNS}),
+    ]
+    if EXTRACT.is_file() and not quick:
+        fixed = over_temperatures(Reference(), WIDTHS, temperatures, **passes)
+        tables.append(Table("Temperatures, fixed draw", fixed, {"N": "", "T": "g", **COLUMNS}, note=chosen(fixed)))
+    unit = harness.unit()
+    ratios = {f"evidence, N={r['N']}, T={r['T']:g} / unit": r["seconds"] / unit for r in grid}
+    return Measured(tables, ratios, passes)
+
+
+def chosen(grid: list[dict]) -> str:
+    """Which temperature evidence chooses at each width, and which accuracy."""
+    found = []
+    for N in sorted({r["N"] for r in grid}):
         of_width = [r for r in grid if r["N"] == N]
         by_evidence, by_accuracy = (max(of_width, key=lambda r, c=c: r[c]) for c in ("log evidence", "test accuracy"))
-        print(f"N={N}: evidence chooses T={by_evidence['T']:g} (accuracy {by_evidence['test accuracy']:.3f}), "
-              f"accuracy T={by_accuracy['T']:g} ({by_accuracy['test accuracy']:.3f})")  # fmt: skip
-    rows = [{"part": "temperatures", **r} for r in grid] + [{"part": "heads", **r} for r in heads]
-    print(harness.save("evidence_reference" if asked.reference else "evidence", rows, quick=quick, **options))
-
-
-if __name__ == "__main__":
-    main()
+        found.append(
+            f"N={N}: evidence chooses T={by_evidence['T']:g} (accuracy {by_evidence['test accuracy']:.3f}), "
+            f"accuracy T={by_accuracy['T']:g} ({by_accuracy['test accuracy']:.3f})"
+        )
+    return "; ".join(found) + "."

@@ -1,23 +1,25 @@
-"""Effective draws per second of the exact samplers beside weight-space NUTS, and how the exact cost grows.
+"""Exact samplers: effective draws per second, and how their cost grows
 
-Reference task of figure 2c (P=100, T=0.01), 4 chains, one run on one machine. ESS is the least bulk-ESS over entries
-of U_1; seconds include warm-up but not compilation. NUTS cannot converge within a benchmark at N >= 100: there a few
-draws are timed at a step size that works, and one effective draw per draw and chain is counted, an UPPER bound.
+Reference task of figure 2c (P=100, T=0.01), 4 chains, beside our NUTS over all weights (contracted over paths, float32,
+its chains on one XLA device per core); the exact samplers run in float64. ESS is the least bulk-ESS over entries of
+U_1; seconds include warm-up but not compilation. NUTS cannot converge within a benchmark at N >= 100: there a few draws
+are timed at a step size that works, and one effective draw per draw and chain is counted, an upper bound.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 import time
 
-import harness
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import gibbsformer as gf
-from gibbsformer.models.numerics import numerics
+
+from ..models import collapsed
+from ..models.numerics import numerics
+from . import harness
+from .harness import Measured, Options, Table
 
 CHAINS = 4
 
@@ -102,8 +104,6 @@ def gradient_cost(sizes) -> list[dict]:
         data = gf.PathInputs(rng.standard_normal((P, 100, *heads)) / np.sqrt(100 * np.prod(heads)))
         posterior = gf.Posterior(gf.Network(100, heads, (200, 200, 200)), data, rng.choice([-1.0, 1.0], P), 0.1)
         with numerics():
-            from gibbsformer.models import collapsed
-
             shape = collapsed.layout(posterior.network)
             density = posterior.collapsed_data()
             gradient = jax.jit(
@@ -128,33 +128,34 @@ def lifting(task, N, draws) -> list[dict]:
     return [{"N": N, "draws": draws, "seconds": time.perf_counter() - start}]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smallest sizes only")
-    options = parser.parse_args()
-    # NUTS runs its chains on one XLA device per core; the exact kernels use one device and all its threads.
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+def measure(options: Options) -> Measured:
+    """Effective draws against NUTS, cost against width, one gradient against sizes, and lifting."""
     task = gf.tasks.hidden_markov_chain(key=jax.random.key(0))
     quick = options.quick
-    parts = {
-        "against NUTS": against_nuts(task, (10,) if quick else (10, 100, 1000)),
-        "cost against width": cost_against_width(task, (10, 1000) if quick else (10, 100, 1000, 10_000, 100_000)),
-        "gradient": gradient_cost(
-            [(100, (2, 2))]
-            if quick
-            else [(P, (2, 2)) for P in (100, 200, 500, 1000, 2000)]
-            + [(100, heads) for heads in ((1, 1), (2, 4), (4, 4), (4, 8), (8, 8))]
-        ),
-        "lifting": lifting(task, 100 if quick else 1000, 10 if quick else 100),
-    }
-    print(harness.table(parts["against NUTS"], {"N": "", "kernel": "", "ESS": ".0f", "seconds": ".1f", "ESS/s": ".3g",
-                                                "times NUTS": ".3g", "note": ""}))  # fmt: skip
-    print(harness.table(parts["cost against width"], dict.fromkeys(parts["cost against width"][0], ".4g")))
-    print(harness.table(parts["gradient"], {"P": "", "paths": "", "coordinates": "", "path kernels": "", "MiB": ".1f",
-                                            "ms per gradient of 4 chains": ".3g"}))  # fmt: skip
-    print(harness.table(parts["lifting"], {"N": "", "draws": "", "seconds": ".2f"}))
-    print(harness.save("exact", [{"part": name, **row} for name, rows in parts.items() for row in rows], quick=quick))
-
-
-if __name__ == "__main__":
-    main()
+    against = against_nuts(task, (10,) if quick else (10, 100, 1000))
+    widths = cost_against_width(task, (10, 1000) if quick else (10, 100, 1000, 10_000, 100_000))
+    gradients = gradient_cost(
+        [(100, (2, 2))]
+        if quick
+        else [(P, (2, 2)) for P in (100, 200, 500, 1000, 2000)]
+        + [(100, heads) for heads in ((1, 1), (2, 4), (4, 4), (4, 8), (8, 8))]
+    )
+    lifted = lifting(task, 100 if quick else 1000, 10 if quick else 100)
+    unit = harness.unit()
+    ratios = {f"gradient of 4 chains, P={r['P']}, {r['paths']} paths / unit": r["seconds"]["median"] / unit
+              for r in gradients}  # fmt: skip
+    ratios |= {f"{r['kernel']} / nuts, N={r['N']}": 1 / r["times NUTS"] for r in against if r["kernel"] != "nuts"}
+    return Measured(
+        [
+            Table("Effective draws of U", against, {"N": "", "kernel": "", "ESS": ".0f", "seconds": ".1f",
+                  "ESS/s": ".3g", "times NUTS": ".3g", "note": ""}),
+            Table("The collapsed sampler against width", widths, dict.fromkeys(widths[0], ".4g"),
+                  note="One compiled program serves all widths."),
+            Table("One gradient of the collapsed log-density for 4 chains, against examples and paths", gradients,
+                  {"P": "", "paths": "", "coordinates": "", "path kernels": "", "MiB": ".1f",
+                   "ms per gradient of 4 chains": ".3g"}),
+            Table("Lifting weights, compilation included", lifted, {"N": "", "draws": "", "seconds": ".2f"}),
+        ],
+        ratios,
+        {"chains": CHAINS},
+    )  # fmt: skip

@@ -1,20 +1,23 @@
-"""One gradient of the weight-space log-density: token by token as published, and contracted over attention paths.
+"""One gradient of the weight-space log-density
 
-The token-level density forms z_l(t) [P, S, N_l] for every example; the contracted one (models/network.py) goes from the
-readout down and forms no activation of any example. Reference task: P=100, 31 tokens, N_0=231, two layers of two heads.
+Token by token as published, and contracted over attention paths. The token-level density forms z_l(t) [P, S, N_l] for
+every example; the contracted one (`models/network.py`) goes from the readout down and forms no activation of any
+example. Reference task: P=100, 31 tokens, N_0=231, two layers of two heads.
 """
 
 from __future__ import annotations
 
-import argparse
-
-import harness
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import gibbsformer as gf
-from gibbsformer.models.network import draw_prior
+
+from ..models.network import draw_prior
+from . import harness
+from .harness import Measured, Options, Table
+
+WIDTHS = (10, 100, 1000)
 
 
 def token_level_log_density(task, posterior, dtype):
@@ -38,47 +41,40 @@ def token_level_log_density(task, posterior, dtype):
     return log_density
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--widths", type=int, nargs="+", default=[10, 100, 1000])
-    parser.add_argument("--repeats", type=int, default=7)
-    options = parser.parse_args()
+def measure(options: Options) -> Measured:
+    """Milliseconds of both gradients at each width and precision."""
     task = gf.tasks.hidden_markov_chain(key=jax.random.key(0))
     rows = []
-    for dtype in ("float32", "float64"):
-        for N in options.widths:
+    for dtype in ("float32",) if options.quick else ("float32", "float64"):
+        for N in WIDTHS[:2] if options.quick else WIDTHS:
             posterior = task.posterior(N)
             with jax.enable_x64(dtype == "float64"):
                 weights = draw_prior(posterior.network, jax.random.key(1), jnp.dtype(dtype))
                 tokens = jax.jit(jax.grad(token_level_log_density(task, posterior, dtype)))
                 paths = jax.jit(jax.grad(posterior.log_density))
+                seconds = {
+                    "token_level": harness.timed(tokens, weights, inner=20 if N < 1000 else 2),
+                    "contracted": harness.timed(paths, weights, inner=20),
+                }
                 one, other = tokens(weights), paths(weights)
                 error = max(float(jnp.abs(one[k] - other[k]).max() / jnp.abs(one[k]).max()) for k in weights)
-                inner = 20 if N < 1000 else 2
-                measured = {
-                    "token_level": harness.timed(tokens, weights, repeats=options.repeats, inner=inner),
-                    "contracted": harness.timed(paths, weights, repeats=options.repeats, inner=20),
-                }
+            medians = {name: s["median"] for name, s in seconds.items()}
             rows.append(
                 {
-                    "dtype": dtype,
+                    "precision": dtype,
                     "N": N,
-                    "token-level ms": 1e3 * measured["token_level"]["median"],
-                    "contracted ms": 1e3 * measured["contracted"]["median"],
-                    "ratio": measured["token_level"]["median"] / measured["contracted"]["median"],
+                    "token-level ms": 1e3 * medians["token_level"],
+                    "contracted ms": 1e3 * medians["contracted"],
+                    "ratio": medians["token_level"] / medians["contracted"],
                     "relative difference": error,
-                    "seconds": measured,
+                    "compile s": seconds["contracted"]["first"],
+                    "seconds": seconds,
                 }
             )
-    print(
-        harness.table(
-            rows,
-            {"dtype": "", "N": "", "token-level ms": ".3f", "contracted ms": ".3f", "ratio": ".1f",
-             "relative difference": ".1e"},
-        )
-    )  # fmt: skip
-    print(harness.save("gradient", rows, repeats=options.repeats))
-
-
-if __name__ == "__main__":
-    main()
+    columns = {
+        "precision": "", "N": "", "token-level ms": ".3f", "contracted ms": ".3f", "ratio": ".1f",
+        "relative difference": ".1e", "compile s": ".2f",
+    }  # fmt: skip
+    plot = {"x": "N", "y": ["token-level ms", "contracted ms"], "where": {"precision": "float32"}, "label": "ms"}
+    ratios = {f"contracted / token-level, N={r['N']}, {r['precision']}": 1 / r["ratio"] for r in rows}
+    return Measured([Table("Milliseconds of one gradient, against width", rows, columns, plot)], ratios, {})

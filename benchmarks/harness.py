@@ -1,24 +1,87 @@
-"""What every benchmark shares: timing, the machine's description, a table on stdout and a JSON record.
+"""What every suite shares: timing, memory, the machine's description, tables, and the JSON record of a run.
 
-Run the scripts from the repository root: ``python benchmarks/gradient.py``. Times are medians over repeats with the
-range beside them; compile time is reported apart. Compare ratios within one record, not times between records.
+Times are medians over repeats; compile time is reported apart. Compare ratios within one record, not times between
+records: machines are shared and differ.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
 import platform
+import re
+import resource
 import statistics
 import subprocess
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 RESULTS = Path(__file__).parent / "results"
+_PACKAGES = ("gibbsformer", "jax", "jaxlib", "numpyro", "blackjax", "numpy")
+_UNIT_SIZE = 1024
+
+
+class Options(NamedTuple):
+    """What a suite may be asked.
+
+    Attributes:
+        quick: small sizes, for a first look and for comparing ratios with an earlier record.
+        data, network: images and trained network of the suites on one-shot images; None trains one.
+    """
+
+    quick: bool = False
+    data: str = "glyphs"
+    network: str | None = None
+
+
+class Table(NamedTuple):
+    """Rows of one measurement.
+
+    Attributes:
+        title: what is measured, in a line.
+        rows: a dict per row; a value None was not measured.
+        columns: key -> format of its values; other keys of rows are recorded and not shown.
+        plot: arguments of ``page.draw``, or None.
+        note: a sentence on how to read it.
+    """
+
+    title: str
+    rows: list[dict]
+    columns: dict[str, str]
+    plot: dict | None = None
+    note: str = ""
+
+    def render(self) -> str:
+        """As a Markdown table."""
+        lines = ["| " + " | ".join(self.columns) + " |", "|" + "---|" * len(self.columns)]
+        for row in self.rows:
+            cells = [
+                "not measured" if row.get(key) is None else format(row[key], spec) for key, spec in self.columns.items()
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+        return "\n".join(lines)
+
+
+class Measured(NamedTuple):
+    """What a suite found.
+
+    Attributes:
+        tables: see ``Table``.
+        ratios: name -> cost as a ratio to something timed in the same run; larger is slower.
+        settings: plain values that made it.
+    """
+
+    tables: list[Table]
+    ratios: dict[str, float]
+    settings: dict[str, Any]
 
 
 def timed(function, *arguments, repeats: int = 7, inner: int = 1) -> dict[str, float]:
@@ -35,34 +98,79 @@ def timed(function, *arguments, repeats: int = 7, inner: int = 1) -> dict[str, f
     return {"first": first, "median": statistics.median(seconds), "min": min(seconds), "max": max(seconds)}
 
 
-def machine() -> dict:
-    """Device, versions and commit of this run."""
+def unit() -> float:
+    """Seconds of a float32 matrix product of size 1024, the yardstick of costs that have none of their own."""
+    matrix = jnp.ones((_UNIT_SIZE, _UNIT_SIZE), jnp.float32)
+    return timed(jax.jit(jnp.matmul), matrix, matrix, repeats=15)["median"]
+
+
+def reset_peak_memory() -> None:
+    """Forget the peak of the host's memory so far, where the system lets a process do so (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> dict[str, float | None]:
+    """MiB of the peak of this process on the host, and of the device's memory where it keeps count."""
+    status = Path("/proc/self/status")
+    if status.is_file() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        host = int(found[1]) / 1024
+    else:  # bytes on macOS, kB elsewhere
+        host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
+    device = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return {"host": host, "device": None if device is None else device / 2**20}
+
+
+def kind() -> str:
+    """The kind of machine in a file name: records are compared within one kind."""
     device = jax.devices()[0]
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    name = f"cpu_{os.cpu_count()}_cores" if device.platform == "cpu" else device.device_kind
+    return re.sub(r"\W+", "_", name.lower())
+
+
+def machine() -> dict[str, Any]:
+    """Device, driver, versions and commit of this run."""
+    device = jax.devices()[0]
+    commit = subprocess.run(
+        ["git", "-C", str(RESULTS), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "platform": device.platform,
         "device": device.device_kind,
+        "devices": jax.device_count(),
+        "driver": getattr(device.client, "platform_version", ""),
         "cores": os.cpu_count(),
         "machine": platform.machine(),
-        "versions": {name: version(name) for name in ("gibbsformer", "jax", "numpyro", "blackjax", "numpy")},
+        "versions": {name: version(name) for name in _PACKAGES},
         "commit": commit.stdout.strip(),
     }
 
 
-def save(name: str, rows: list[dict], **settings) -> Path:
-    """Write a record beside the earlier ones: one file per benchmark and kind of device."""
-    about = machine()
-    path = RESULTS / f"{name}_{about['platform']}.json"
-    RESULTS.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"benchmark": name, **about, "settings": settings, "rows": rows}, indent=1) + "\n")
+def record_path(folder: Path, suite: str, quick: bool, machine_kind: str) -> Path:
+    """Where a record lies: one file per suite, size and kind of machine."""
+    return folder / f"{suite}{'_quick' if quick else ''}.{machine_kind}.json"
+
+
+def write(folder: Path, suite: str, options: Options, measured: Measured, seconds: float) -> Path:
+    """Write the record of a run in place of the last of its kind."""
+    record = {
+        "suite": suite,
+        "quick": options.quick,
+        **machine(),
+        "kind": kind(),
+        "seconds": seconds,
+        "peak MiB": peak_memory(),
+        "settings": measured.settings,
+        "ratios": measured.ratios,
+        "tables": [table._asdict() for table in measured.tables],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = record_path(folder, suite, options.quick, record["kind"])
+    path.write_text(json.dumps(record, indent=1) + "\n")
     return path
 
 
-def table(rows: list[dict], columns: dict[str, str]) -> str:
-    """Rows as a Markdown table; ``columns`` maps a key to its format."""
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    for row in rows:
-        cells = [format(row[key], spec) if row[key] is not None else "not measured" for key, spec in columns.items()]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def read(path: Path) -> dict | None:
+    """A record, or None where there is none."""
+    return json.loads(path.read_text()) if path.is_file() else None

@@ -1,29 +1,31 @@
-"""Sixteen attention paths, P=600: what a gradient, a Hessian, the theory's grid of (N, T) and exact draws cost.
+"""One-shot images: sixteen attention paths, P=600
 
-    python benchmarks/oneshot.py --data glyphs --network net.safetensors [--draws 250] [--quick]
-
-One-shot images read through a trained network's attention (``gibbsformer train``). The step of plain Adam on all
-weights of a network of width N stands beside them: what training, or Langevin dynamics, pays per step.
+What a gradient, a Hessian, the theory's grid of (N, T) and exact draws cost. Images are read through the attention of
+a trained network (`--network FILE`, from `gibbsformer train`; without one, 2,000 steps of training come first). The
+step of plain Adam on all weights of a network of width N stands beside them: what training, or Langevin dynamics,
+pays.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 
-import harness
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 import gibbsformer as gf
-from gibbsformer.figures.one_shot import EXAMPLES, TEMPERATURES, WIDTHS
-from gibbsformer.models.network import draw_prior, forward, path_weights
-from gibbsformer.models.numerics import numerics
-from gibbsformer.theory import saddle
 
-CHAINS, WARMUP = 4, 50
+from ..figures.one_shot import EXAMPLES, TEMPERATURES, WIDTHS
+from ..models.network import draw_prior, forward, path_weights
+from ..models.numerics import numerics
+from ..theory import saddle
+from . import harness
+from .harness import Measured, Options, Table
+
+CHAINS, WARMUP, DRAWS = 4, 50, 250
+TRAINING_STEPS = 2000
 
 
 def derivatives(posterior) -> list[dict]:
@@ -57,14 +59,20 @@ def adam(task, N: int) -> dict:
     return {"what": f"Adam step on {posterior.network.weight_count} weights, N={N}", "seconds": found["median"]}
 
 
-def main(options) -> None:
-    trained = gf.training.load(options.network)
-    task = gf.tasks.one_shot(
-        gf.tasks.characters_by_name(options.data), trained.attention, jax.random.key(0), train=EXAMPLES
-    )
+def measure(options: Options) -> Measured:
+    """Costs, and accuracies of theory, GP limit and exact posterior; few points and draws when quick."""
+    quick = options.quick
+    characters = gf.tasks.characters_by_name(options.data)
+    if options.network:
+        trained = gf.training.load(options.network)
+    else:
+        steps = 100 if quick else TRAINING_STEPS
+        trained = gf.training.train(characters, key=jax.random.key(0), steps=steps, progress=False)
+    examples = 100 if quick else EXAMPLES
+    task = gf.tasks.one_shot(characters, trained.attention, jax.random.key(0), train=examples)
     test, labels = task.test_set
     rows = derivatives(task.posterior(100)) + [adam(task, N) for N in (100, 1000)]
-    widths, temperatures = (WIDTHS[::9], TEMPERATURES[::9]) if options.quick else (WIDTHS, TEMPERATURES)
+    widths, temperatures = (WIDTHS[::9], TEMPERATURES[::9]) if quick else (WIDTHS, TEMPERATURES)
     start = time.perf_counter()
     grid = gf.theory.grid(task.posterior(10), widths, temperatures)
     rows.append({"what": f"theory, {len(widths)} x {len(temperatures)} grid", "seconds": time.perf_counter() - start})
@@ -72,32 +80,38 @@ def main(options) -> None:
     accuracies = [[gf.accuracy(gf.predict(t, test), labels) for t in row] for row in grid.theories]
     gp = [gf.accuracy(gf.predict(gf.theory.gp(task.posterior(10, T)), test), labels) for T in temperatures]
     best = temperatures[int(np.argmax(accuracies[len(widths) // 2]))]
+    draws = 20 if quick else DRAWS
     start = time.perf_counter()
     run = gf.sample(
-        task.posterior(100, best), key=jax.random.key(1), chains=CHAINS, warmup=WARMUP, draws=options.draws,
-        progress=False,
-    )  # fmt: skip
-    name = f"collapsed, N=100, T={best:g}, {CHAINS} chains x {options.draws} draws after {WARMUP}"
+        task.posterior(100, best), key=jax.random.key(1), chains=CHAINS, warmup=WARMUP, draws=draws, progress=False
+    )
+    name = f"collapsed, N=100, T={best:g}, {CHAINS} chains x {draws} draws after {WARMUP}"
     rows.append({"what": name, "seconds": time.perf_counter() - start})
     sampled = gf.predict(run, test)
     shown = {
+        "trained": trained.accuracy, "data": options.data.partition("=")[0], "steps": trained.step,
         "converged": f"{int(grid.converged.sum())} of {grid.converged.size}", "most Newton steps": max(steps),
-        "widths": widths, "temperatures": temperatures, "theory accuracy": accuracies, "gp accuracy": gp,
         "exact accuracy": (gf.accuracy(sampled, labels), gf.accuracy_error(sampled, labels)),
         "theory accuracy there": gf.accuracy(gf.predict(gf.theory.solve(task.posterior(100, best)), test), labels),
         "least ESS": float(gf.diagnostics.moments(run.order_parameters.U[0])["ess_bulk"].min()),
         "leapfrog steps a draw": float(np.mean(np.asarray(run.stats["n_steps"]))),
-        "trained": trained.accuracy, "data": options.data, "steps": trained.step,
     }  # fmt: skip
-    print(harness.table(rows, {"what": "", "seconds": ".3f"}))
-    print(shown)
-    print(harness.save("oneshot", rows, **shown))
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default="glyphs")
-    parser.add_argument("--network", required=True)
-    parser.add_argument("--draws", type=int, default=250)
-    parser.add_argument("--quick", action="store_true")
-    main(parser.parse_args())
+    by_width = [
+        {"N": N, **{f"T={T:g}": a for T, a in zip(temperatures, row, strict=True)}}
+        for N, row in [*zip(widths, accuracies, strict=True), ("GP", gp)]
+    ]
+    unit = harness.unit()
+    note = (
+        f"{shown['converged']} points converged, in at most {shown['most Newton steps']} Newton steps. Accuracy of the "
+        f"exact posterior at N=100, T={best:g}: {shown['exact accuracy'][0]:.3f} +- {shown['exact accuracy'][1]:.3f} "
+        f"(theory {shown['theory accuracy there']:.3f}); least ESS {shown['least ESS']:.0f}, "
+        f"{shown['leapfrog steps a draw']:.0f} leapfrog steps a draw."
+    )
+    return Measured(
+        [
+            Table(f"Seconds, P={examples}", rows, {"what": "", "seconds": ".3f"}, note=note),
+            Table("Accuracy of the theory", by_width, {"N": "", **dict.fromkeys(list(by_width[0])[1:], ".3f")}),
+        ],
+        {f"{r['what']} / unit": r["seconds"] / unit for r in rows},
+        shown,
+    )

@@ -1,17 +1,17 @@
-"""Throughput of sample files: atomic commits against plain h5py append and flush, and against one big ``np.save``.
+"""Sample files: throughput, and what they cost a run
 
-    python benchmarks/store.py [FOLDER]
-
-All HDF5 variants write the same float32 weights in the same chunks. ``plain`` only flushes to the operating system,
-``plain, fsync`` waits for the disk as a commit does, ``plain, checksums`` adds HDF5's Fletcher-32 as sample files do.
-Repeats alternate, with the disk idle before each.
+Atomic commits against plain h5py append and flush, and against one big `np.save`. All HDF5 variants write the same
+float32 weights in the same chunks. `atomic` is `SampleFile.append` with one draw's weights as sampler state: durable
+when it returns, checksums, journal. `plain` only flushes to the operating system, `plain, fsync` waits for the disk
+as a commit does, `plain, checksums` adds HDF5's Fletcher-32. Repeats alternate, with the disk idle before each. The
+folder is the system's for temporary files (TMPDIR).
 """
 
 from __future__ import annotations
 
 import os
 import statistics
-import sys
+import subprocess
 import tempfile
 import time
 import warnings
@@ -20,9 +20,11 @@ from pathlib import Path
 import h5py
 import jax
 import numpy as np
-from harness import save, table
 
-from gibbsformer.store import Column, SampleFile
+import gibbsformer as gf
+
+from ..store import Column, SampleFile
+from .harness import Measured, Options, Table
 
 CHAINS, WEIGHTS = 4, (2, 250, 250)
 COLUMNS = {"U_1": Column("posterior", ("path_1", "path_1_prime"), (4, 4), np.float32),
@@ -78,10 +80,8 @@ VARIANTS = {
 }
 
 
-def overhead(folder: Path) -> list[dict]:
+def overhead(folder: Path, repeats: int) -> list[dict]:
     """Seconds of real sampling runs with a file and without, alternating: what the store costs a user."""
-    import gibbsformer as gf
-
     task = gf.tasks.hidden_markov_chain(key=jax.random.key(0))
     cases = {
         "collapsed, N=100, order parameters": (100, "collapsed", {"draws": 1000}),
@@ -91,7 +91,7 @@ def overhead(folder: Path) -> list[dict]:
     for name, (N, kernel, options) in cases.items():
         posterior, seconds, cpu = task.posterior(N), {True: [], False: []}, {True: [], False: []}
         path = folder / "overhead.h5"
-        for repeat in range(6):
+        for repeat in range(1 + repeats):
             for stored in (True, False):
                 start, used = time.perf_counter(), time.process_time()
                 with warnings.catch_warnings():
@@ -112,17 +112,16 @@ def overhead(folder: Path) -> list[dict]:
     return rows
 
 
-def main(folder: Path) -> None:
-    runs = overhead(folder)
-    print(table(runs, {"run": "", **dict.fromkeys(list(runs[0])[1:], ".1f")}))
+def throughput(folder: Path, total: int, repeats: int, commit_sizes) -> list[dict]:
+    """MB/s of each variant at each size of a commit."""
     rng = np.random.default_rng(0)
     rows = []
-    for size in COMMITS:
+    for size in commit_sizes:
         count = max(1, size // (CHAINS * int(np.prod(WEIGHTS)) * 4))
         values = {n: rng.normal(size=(CHAINS, count, *c.shape)).astype(np.float32) for n, c in COLUMNS.items()}
-        written, commits = sum(v.nbytes for v in values.values()), max(2, TOTAL // size)
+        written, commits = sum(v.nbytes for v in values.values()), max(2, total // size)
         speeds: dict[str, list[float]] = {name: [] for name in VARIANTS}
-        for _ in range(REPEATS):
+        for _ in range(repeats):
             for name, write in VARIANTS.items():
                 path = folder / "benchmark.h5"
                 os.sync()
@@ -135,13 +134,28 @@ def main(folder: Path) -> None:
         rows.append({"commit MB": written / 1e6, "commits": commits, **medians,
                      "atomic / plain": medians["atomic"] / medians["plain"],
                      "atomic / both": medians["atomic"] / medians["plain, both"], "all": speeds})  # fmt: skip
+    return rows
+
+
+def measure(options: Options) -> Measured:
+    """MB/s of commits of three sizes, and seconds of whole runs with a file and in memory."""
+    repeats = 2 if options.quick else REPEATS
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        runs = overhead(folder, repeats)
+        rows = throughput(folder, TOTAL // 4 if options.quick else TOTAL, repeats, COMMITS)
+        stat = subprocess.run(["stat", "-f", "-c", "%T", name], capture_output=True, text=True, check=False)
     formats = {"commit MB": ".1f", "commits": "d", **dict.fromkeys(VARIANTS, ".0f"), "atomic / plain": ".2f",
                "atomic / both": ".2f"}  # fmt: skip
-    print(table(rows, formats))
-    kind = os.popen(f"stat -f -c %T {folder}").read().strip()
-    print(save("store", rows + runs, repeats=REPEATS, file_system=kind, unit="MB/s"))
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as temporary:
-        main(Path(temporary))
+    ratios = {f"both / atomic, {r['commit MB']:.0f} MB": 1 / r["atomic / both"] for r in rows}
+    ratios |= {f"{r['run']}: with file / in memory": r["CPU seconds with file"] / r["CPU seconds in memory"]
+               for r in runs}  # fmt: skip
+    return Measured(
+        [
+            Table("MB/s of float32 weights, four chains, against the size of a commit", rows, formats),
+            Table("Whole sampling runs with a file and in memory", runs,
+                  {"run": "", **dict.fromkeys(list(runs[0])[1:], ".1f")}),
+        ],
+        ratios,
+        {"repeats": repeats, "file system": stat.stdout.strip()},
+    )  # fmt: skip

@@ -1,37 +1,37 @@
-"""A sweep of 7 widths x 5 temperatures x 3 seeds (theory and collapsed) in one process and on two local workers.
+"""A sweep in one process and on two workers of this machine
 
-Task of figure 2c. Both sweeps start without compiled programs, each in a process of its own, one after the other;
-their numbers must be equal to the last bit. Costs per point are medians of what result files record; sizes are those
-of the files.
+7 widths x 5 temperatures x 3 seeds, theory and collapsed draws, task of figure 2c. Both sweeps start without compiled
+programs, each in a process of its own, one after the other; their numbers must be equal to the last bit. Costs per
+point are medians of what result files record; sizes are those of the files.
 """
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import harness
 import numpy as np
 import xarray as xr
 
 import gibbsformer as gf
 
+from .harness import Measured, Options, Table
+
 WIDTHS, TEMPERATURES, SEEDS = (10, 30, 50, 100, 300, 500, 1000), (0.01, 0.03, 0.1, 0.3, 1.0), (0, 1, 2)
 CHAINS, WARMUP, DRAWS = 4, 100, 500
 
 
-def plan_text(quick: bool, draws: int) -> str:
+def plan_text(quick: bool) -> str:
     """The plan as TOML."""
     widths, temperatures, seeds = (
         (WIDTHS[::3], TEMPERATURES[::4], SEEDS[:1]) if quick else (WIDTHS, TEMPERATURES, SEEDS)
     )
     return (
         f"[axes]\nwidths = {list(widths)}\ntemperatures = {list(temperatures)}\nseeds = {list(seeds)}\n"
-        f"[compute]\ntheory = true\n[compute.collapsed]\nchains = {CHAINS}\nwarmup = {WARMUP}\ndraws = {draws}\n"
+        f"[compute]\ntheory = true\n[compute.collapsed]\nchains = {CHAINS}\nwarmup = {WARMUP}\ndraws = {DRAWS}\n"
     )
 
 
@@ -60,26 +60,18 @@ def row(out: Path, workers: int, wall: float) -> dict:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="3 widths x 2 temperatures x 1 seed")
-    parser.add_argument("--draws", type=int, default=DRAWS, help="draws per chain (default %(default)s)")
-    options = parser.parse_args()
+def measure(options: Options) -> Measured:
+    """Wall time, cost per point and sizes of both."""
     rows, found = [], []
     with tempfile.TemporaryDirectory() as folder:
         plan = Path(folder, "plan.toml")
-        plan.write_text(plan_text(options.quick, options.draws))
+        plan.write_text(plan_text(options.quick))
         for workers in (1, 2):
             out = Path(folder, f"workers_{workers}")
             rows.append(row(out, workers, seconds(plan, out, workers)))
             found.append(gf.open_sweep(out).drop_vars(["seconds_theory", "seconds_exact"]).load())
-            print(rows[-1], flush=True)
     xr.testing.assert_identical(*found)
-    formats = dict.fromkeys(rows[0], ".3g")
-    print(harness.table(rows, formats))
-    print(f"wall time on 2 workers / serial: {rows[1]['wall seconds'] / rows[0]['wall seconds']:.2f}; numbers equal")
-    print(harness.save("sweep", rows, quick=options.quick, draws=options.draws))
-
-
-if __name__ == "__main__":
-    main()
+    ratio = rows[1]["wall seconds"] / rows[0]["wall seconds"]
+    note = f"Two workers take {ratio:.2f} of the time of one; their numbers are equal to the last bit."
+    table = Table("Wall time and costs", rows, dict.fromkeys(rows[0], ".4g"), note=note)
+    return Measured([table], {"two workers / one": ratio}, {"draws": DRAWS, "chains": CHAINS})

@@ -1,25 +1,26 @@
-"""The theory's cost: the seven widths of figure 2c, and a grid of widths and temperatures, first call and warm.
+"""The theory: seconds of its saddle points
 
-python benchmarks/theory.py [--quick]
+The seven widths of figure 2c, and a grid of widths and temperatures: first call, compilation included, and warm.
 """
 
 from __future__ import annotations
 
-import argparse
-
-import harness
 import jax
 import numpy as np
 
 import gibbsformer as gf
-from gibbsformer.figures.hidden_markov import WIDTHS
+
+from ..figures.hidden_markov import WIDTHS
+from . import harness
+from .harness import Measured, Options, Table
 
 SIDE = 20
 
 
-def main(quick: bool) -> None:
+def measure(options: Options) -> Measured:
+    """Seconds of both cases."""
     posterior = gf.tasks.hidden_markov_chain(key=jax.random.key(0)).posterior(10)
-    side = 4 if quick else SIDE
+    side = 4 if options.quick else SIDE
     cases = {
         "figure 2c's widths, T=0.01": (WIDTHS, (0.01,), 5),
         f"{side} x {side} grid, N=10..1000, T=0.01..1": (
@@ -37,13 +38,8 @@ def main(quick: bool) -> None:
             "converged": f"{sum(t.converged for t in theories)} of {len(theories)}",
             "most Newton steps": max(t.iterations for t in theories),
         })  # fmt: skip
-    print(
-        harness.table(rows, {"what": "", "first": ".2f", "seconds": ".2f", "converged": "", "most Newton steps": "d"})
+    unit = harness.unit()
+    columns = {"what": "", "first": ".2f", "seconds": ".2f", "converged": "", "most Newton steps": "d"}
+    return Measured(
+        [Table("Saddle points", rows, columns)], {f"{r['what']} / unit": r["seconds"] / unit for r in rows}, {}
     )
-    print(harness.save("theory", rows, quick=quick))
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a 4 x 4 grid")
-    main(parser.parse_args().quick)

@@ -1,7 +1,8 @@
 """The command line: ``gibbsformer VERB ..``; what the verbs do is in ``_commands``.
 
 Numbers as text for people, ``--json`` for programs; progress on stderr. Exit code 0 on success, 2 on bad input with
-one line on stderr, 1 for a sweep with points that failed, 3 for a run that was required to converge and did not.
+one line on stderr, 1 for a sweep with points that failed or a benchmark that got slower, 3 for a run that was required
+to converge and did not.
 """
 
 from __future__ import annotations
@@ -106,6 +107,14 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--discard-samples", action="store_true", help="remove sample files of finished points")
     sweep.add_argument("--yes", action="store_true", help="start however many points there are")
     sweep.add_argument("--quiet", action="store_true", help="no progress line")
+
+    bench = _verb(verbs, "bench", commands.bench, "measure speed, beside other samplers and the last record")
+    bench.add_argument("suites", nargs="*", metavar="SUITE", help="gradient, peers, scaling, .. (default: all)")
+    bench.add_argument("--quick", action="store_true", help="small sizes")
+    bench.add_argument("--minutes", type=float, metavar="M", help="stop then, whatever is left")
+    bench.add_argument("--out", default="bench", metavar="DIR", help="folder of records (default %(default)s)")
+    bench.add_argument("--data", default="glyphs", metavar="SET", help="images of suite oneshot (default %(default)s)")
+    bench.add_argument("--network", metavar="FILE", help="trained network of suite oneshot (default: train one)")
 
     compare = _verb(verbs, "compare", commands.compare, "a sample file beside the theory")
     compare.add_argument("file", metavar="FILE", help="sample file")

@@ -173,6 +173,16 @@ def sweep(options) -> int:
     return 1 if found.failed else 0
 
 
+def bench(options) -> int:
+    from .benchmarks import Options, bench
+    from .benchmarks.suite import render
+
+    asked = Options(options.quick, options.data, options.network)
+    found = bench(options.suites, options.out, minutes=options.minutes, options=asked)
+    print(json.dumps(found) if options.json else "\n\n".join(render(suite) for suite in found))
+    return 1 if any(suite["problem"] or suite["slower"] for suite in found) else 0
+
+
 def compare(options) -> int:
     from ._sampling import open as open_run
 

@@ -25,6 +25,7 @@ ALLOWED = {
     "diagnostics": {"models", "tasks", "theory", "sampler"},
     "figures": {"models", "tasks", "theory", "sampler", "training", "diagnostics", "_sampling"},
     "reports": {"models", "theory", "sampler", "store", "diagnostics", "_sampling"},
+    "benchmarks": {"models", "theory", "sampler", "store", "diagnostics", "figures"},
     "sweeps": {"models", "tasks", "theory", "sampler", "store", "diagnostics", "figures", "_sampling"},
 }
 

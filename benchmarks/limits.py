@@ -1,0 +1,82 @@
+"""The machine's limits, and the share of them that gradients reach
+
+Rate of matrix products (size 2048) and bandwidth of a copy (256 MiB, read and written), measured in the same run. The
+least time of an operation is the larger of its arithmetic at that rate and its traffic at that bandwidth; the share
+is that over the time measured. Weight gradient: all weights are read twice and their gradient is written once,
+arithmetic as XLA counts it. Collapsed gradient: P^3 for the Cholesky factor and the inverse of K + T I, and two
+passes over the path kernels with 2 operations per entry each.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..models.numerics import numerics
+from . import harness
+from .harness import Measured, Options, Table
+from .scaling import Case, collapsed_gradient, weight_gradient
+
+PRODUCT, COPY_MIB = 2048, 256
+NOTE = "More than 100 % means that the operands stay in a cache, which is faster than the memory that was copied."
+
+
+def machine_limits(quick: bool) -> dict[str, float]:
+    """Operations per second in each precision, and bytes per second."""
+    size, found = PRODUCT // (4 if quick else 1), {}
+    with jax.enable_x64(True):
+        for dtype in ("float32", "float64"):
+            matrix = jnp.ones((size, size), dtype)
+            found[dtype] = 2 * size**3 / harness.timed(jax.jit(jnp.matmul), matrix, matrix)["median"]
+        long = jnp.ones(COPY_MIB * 2**20 // 4, jnp.float32)
+        found["bytes"] = 2 * long.nbytes / harness.timed(jax.jit(lambda x: x + 1), long)["median"]
+    return found
+
+
+def weight_row(N: int, limits: dict) -> dict:
+    """The weight-space gradient at one width, float32."""
+    case = Case(N=N)
+    call = weight_gradient(case)
+    size = 4 * case.posterior().network.weight_count
+    inner = 20 if N < 1000 else 1
+    return _row(f"weight gradient, N={N}", call, call.operations, 3 * size, "float32", limits, inner)
+
+
+def collapsed_row(P: int, heads: tuple[int, int], limits: dict) -> dict:
+    """The collapsed gradient of one chain, float64."""
+    case = Case(P=P, N_0=64, heads=heads)
+    H = int(np.prod(heads))
+    entries = H * (H + 1) // 2 * P**2
+    with numerics():
+        call = collapsed_gradient(case)
+        return _row(
+            f"collapsed gradient, P={P}, {H} paths", call, P**3 + 4 * entries, 16 * entries, "float64", limits, 5
+        )
+
+
+def _row(name: str, call, operations: float, traffic: float, dtype: str, limits: dict, inner: int) -> dict:
+    seconds = harness.timed(call, inner=inner)["median"]
+    arithmetic, memory = operations / limits[dtype], traffic / limits["bytes"]
+    return {
+        "operation": name, "ms": 1e3 * seconds,
+        "least ms, arithmetic": 1e3 * arithmetic, "least ms, memory": 1e3 * memory,
+        "share of the limit": max(arithmetic, memory) / seconds,
+    }  # fmt: skip
+
+
+def measure(options: Options) -> Measured:
+    """Limits, then gradients beside them."""
+    limits = machine_limits(options.quick)
+    rates = [{"float32 Gflop/s": limits["float32"] / 1e9, "float64 Gflop/s": limits["float64"] / 1e9,
+              "copy GB/s": limits["bytes"] / 1e9}]  # fmt: skip
+    rows = [weight_row(N, limits) for N in ((100,) if options.quick else (10, 100, 1000))]
+    sizes = [(100, (2, 2))] if options.quick else [(100, (2, 2)), (100, (4, 4)), (600, (2, 2)), (600, (4, 4))]
+    rows += [collapsed_row(P, heads, limits) for P, heads in sizes]
+    columns = {"operation": "", "ms": ".3g", "least ms, arithmetic": ".3g", "least ms, memory": ".3g",
+               "share of the limit": ".0%"}  # fmt: skip
+    return Measured(
+        [Table("Limits", rates, dict.fromkeys(rates[0], ".1f")), Table("Share reached", rows, columns, note=NOTE)],
+        {f"{r['operation']} / least": 1 / r["share of the limit"] for r in rows},
+        {},
+    )

@@ -1,0 +1,134 @@
+"""Running suites: one in this process, several one after the other in processes of their own, each beside its past.
+
+A process per suite gives each its own peak of memory, and lets a budget of minutes stop it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from ..models import checks
+from . import harness
+from .harness import RESULTS, Options
+
+# in the order in which a run of all of them goes: what settles most comes first
+SUITES = (
+    "gradient", "limits", "scaling", "peers", "exact", "kernels", "theory", "oneshot", "store", "evidence", "bias",
+    "training", "sweep",
+)  # fmt: skip
+DEFAULT = Options()
+SLOWER = 1.5  # a ratio this many times the recorded one is called slower: machines are noisy
+
+
+def bench(
+    suites: Sequence[str] = (), out: str | os.PathLike = "bench", *, minutes: float | None = None,
+    options: Options = DEFAULT,
+) -> list[dict]:  # fmt: skip
+    """Run suites and write a record of each.
+
+    Args:
+        suites: names; none for all.
+        out: folder of records; an earlier one of the same suite, size and kind of machine is replaced.
+        minutes: time for all; the suite that exceeds it is stopped and those after it are not run.
+        options: sizes, and data of suites on images.
+
+    Returns:
+        Of each suite a dict: suite, record (path, or None where it did not finish), tables (Markdown), slower (see
+        ``compared``), problem (None, or why there is no record).
+
+    Raises:
+        ValueError: an unknown suite.
+    """
+    names = [checks.nearest("suite", name, SUITES) for name in suites] or list(SUITES)
+    folder = Path(out)
+    if len(names) == 1 and minutes is None:
+        return [_here(names[0], folder, options)]
+    end = None if minutes is None else time.monotonic() + 60 * checks.positive("minutes", minutes)
+    return [_apart(name, folder, options, end) for name in names]
+
+
+def _here(name: str, folder: Path, options: Options) -> dict:
+    module = import_module(f"{__package__}.{name}")
+    harness.reset_peak_memory()
+    start = time.perf_counter()
+    measured = module.measure(options)
+    seconds = time.perf_counter() - start
+    before = _last(folder, name, options.quick)
+    path = harness.write(folder, name, options, measured, seconds)
+    return _found(name, path, before)
+
+
+def _apart(name: str, folder: Path, options: Options, end: float | None) -> dict:
+    """A suite in a process of its own; its messages pass through to stderr."""
+    command = [
+        sys.executable,
+        "-m",
+        "gibbsformer",
+        "bench",
+        name,
+        "--out",
+        str(folder),
+        "--data",
+        options.data,
+        "--json",
+    ]
+    command += ["--quick"] * options.quick + (["--network", options.network] if options.network else [])
+    print(f"bench: {name}", file=sys.stderr, flush=True)
+    before, started = _last(folder, name, options.quick), time.time()
+    try:
+        left = None if end is None else end - time.monotonic()
+        if left is not None and left <= 0:
+            return _failed(name, "not run: no time left")
+        code = subprocess.run(command, stdout=subprocess.DEVNULL, timeout=left, check=False).returncode
+    except subprocess.TimeoutExpired:
+        return _failed(name, "stopped: no time left")
+    path = harness.record_path(folder, name, options.quick, harness.kind())
+    if not path.is_file() or path.stat().st_mtime < started:
+        return _failed(name, f"failed with exit code {code}, see the messages above")
+    return _found(name, path, before)
+
+
+def _failed(name: str, problem: str) -> dict:
+    return {"suite": name, "record": None, "tables": [], "slower": {}, "problem": problem}
+
+
+def _found(name: str, path: Path, before: dict | None) -> dict:
+    record = json.loads(path.read_text())
+    tables = [harness.Table(**table) for table in record["tables"]]
+    shown = [f"{table.title}\n\n{table.render()}" for table in tables]
+    return {"suite": name, "record": str(path), "tables": shown, "slower": compared(before, record), "problem": None}
+
+
+def _last(folder: Path, name: str, quick: bool) -> dict | None:
+    """The record that a new one is compared with: the folder's own, else the one that comes with the package."""
+    paths = (harness.record_path(f, name, quick, harness.kind()) for f in (folder, RESULTS))
+    return next((record for path in paths if (record := harness.read(path))), None)
+
+
+def compared(before: dict | None, now: dict) -> dict[str, float] | None:
+    """Ratio -> how many times what it was, for those that got slower; None where there is nothing to compare with."""
+    if before is None:
+        return None
+    changes = {name: now["ratios"][name] / old for name, old in before["ratios"].items() if name in now["ratios"]}
+    return {name: change for name, change in changes.items() if change > SLOWER}
+
+
+def render(found: dict) -> str:
+    """What ``bench`` found in one suite, as text."""
+    if found["problem"]:
+        return f"{found['suite']}: {found['problem']}"
+    slower = found["slower"]
+    if slower is None:
+        verdict = "no earlier record of this kind of machine to compare ratios with"
+    elif slower:
+        verdict = "SLOWER than the last record: " + ", ".join(f"{name} {by:.1f} x" for name, by in slower.items())
+    else:
+        verdict = f"no ratio is {SLOWER} times that of the last record"
+    return "\n\n".join([*found["tables"], f"{found['suite']}: {verdict}; record: {found['record']}"])

@@ -1,0 +1,141 @@
+"""The harness of the benchmarks: records, comparison with the last one, the page made from them, and one real suite."""
+
+import json
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gibbsformer.benchmarks import SUITES, Measured, Options, Table, bench, harness, page, scaling, suite
+from gibbsformer.benchmarks import peers as peer_suite
+
+TABLE = Table("Cost against N", [{"N": 10, "ms": 1.0}, {"N": 100, "ms": None}], {"N": "", "ms": ".2f"},
+              {"x": "N", "y": ["ms"], "label": "ms"}, "A note.")  # fmt: skip
+
+
+def test_table_says_what_was_not_measured():
+    assert TABLE.render().splitlines()[2:] == ["| 10 | 1.00 |", "| 100 | not measured |"]
+
+
+def test_timing_keeps_compilation_apart():
+    def slow_to_trace(x):
+        time.sleep(0.2)
+        return x + 1
+
+    found = harness.timed(jax.jit(slow_to_trace), jnp.ones(3), repeats=3)
+    assert found["first"] > 0.2 > 10 * found["median"]
+    assert found["min"] <= found["median"] <= found["max"]
+
+
+def test_peak_memory_is_that_of_now():
+    harness.reset_peak_memory()
+    before = harness.peak_memory()["host"]
+    block = np.ones(40 * 2**17)  # 40 MiB
+    assert harness.peak_memory()["host"] > before + 35
+    del block
+
+
+def test_record_and_comparison_with_the_last_one(tmp_path, monkeypatch):
+    costs = iter(({"gradient": 1.0, "draw": 2.0}, {"gradient": 1.2, "draw": 5.0}))
+    module = type(sys)("gibbsformer.benchmarks.made_up")
+    module.measure = lambda options: Measured([TABLE], next(costs), {"repeats": 3})
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(suite, "SUITES", ("made_up",))
+    first, second = (bench(["made_up"], tmp_path)[0] for _ in range(2))
+    assert first["slower"] is None
+    assert "no earlier record" in suite.render(first)
+    assert second["slower"] == {"draw": 2.5}
+    assert "draw 2.5 x" in suite.render(second)
+    record = json.loads((tmp_path / f"made_up.{harness.kind()}.json").read_text())
+    assert record["ratios"] == {"gradient": 1.2, "draw": 5.0}
+    assert record["settings"] == {"repeats": 3}
+    assert record["versions"]["jax"] == jax.__version__
+    assert Table(**record["tables"][0]) == TABLE
+    # small and full sizes are compared with their own kind only
+    assert harness.record_path(tmp_path, "made_up", True, harness.kind()).exists() is False
+
+
+def test_out_of_time(tmp_path, capfd):
+    found = bench(["gradient", "theory"], tmp_path, minutes=1e-9)
+    assert [f["problem"] for f in found] == ["not run: no time left"] * 2
+    assert "gradient: not run: no time left" in suite.render(found[0])
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["gradiant"], "'gradient'"),
+    (["gradient", "--minutes", "-1"], "minutes"),
+])  # fmt: skip
+def test_bad_input(arguments, message):
+    found = subprocess.run(
+        [sys.executable, "-m", "gibbsformer", "bench", *arguments], capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 2
+    assert message in found.stderr
+    assert found.stderr.count("\n") == 1
+
+
+def test_every_suite_introduces_itself():
+    for name in SUITES:
+        title, explanation = page._introduction(name)
+        assert title
+        assert not title.endswith(".")
+        assert len(explanation) > 80
+
+
+def test_page_is_that_of_the_records():
+    assert (page.DOCS / "benchmarks.md").read_text(encoding="utf-8") == page.text()
+    for line in page.text().splitlines():
+        if line.startswith("!["):
+            assert (page.DOCS / line.split("(")[1].rstrip(")")).is_file(), line
+
+
+def test_picture_of_lines_and_bars():
+    lines = page.draw(TABLE)
+    assert np.array_equal(lines.axes[0].lines[0].get_ydata(), [1.0, np.nan], equal_nan=True)
+    bars = page.draw(Table("t", [{"who": "a", "k": 1, "n": 2.0}, {"who": "b", "k": 2, "n": 9.0}], {},
+                           {"x": "who", "y": ["n"], "where": {"k": 1}, "label": ""}))  # fmt: skip
+    assert [bar.get_width() for bar in bars.axes[0].patches] == [2.0]
+    assert page.draw(TABLE._replace(plot=None)) is None
+
+
+def test_exponent_of_known_growth():
+    axis = scaling.Axis("n", (1, 2, 4, 8), (), None, {"f": 2})
+    rows = [{"n": n, "f ms": 100 + 3.0 * n**2 if n < 2 else 3.0 * n**2} for n in axis.sizes]
+    (found,) = scaling.exponents(axis, rows)
+    assert found["fitted"] == pytest.approx(2)
+    assert (found["from"], found["to"]) == (2, 8)
+
+
+def test_largest_curvature():
+    gradient = jax.grad(lambda w: -0.5 * (7 * w["a"][0] ** 2 + 2 * w["a"][1] ** 2 + 3 * w["b"] ** 2))
+    found = peer_suite.largest_curvature(gradient, {"a": jnp.array([0.3, 0.1]), "b": jnp.array(0.2)})
+    assert float(found) == pytest.approx(7, rel=1e-4)
+
+
+def test_token_level_peer_has_the_density_of_the_posterior():
+    """The peer samples what we sample: equal gradients, up to rounding."""
+    import gibbsformer as gf
+    from gibbsformer.benchmarks.gradient import token_level_log_density
+    from gibbsformer.models.network import draw_prior
+
+    task = gf.tasks.hidden_markov_chain(key=jax.random.key(0), train=6, test=2)
+    posterior = task.posterior(5)
+    weights = draw_prior(posterior.network, jax.random.key(1), jnp.float32)
+    ours = jax.grad(posterior.log_density)(weights)
+    theirs = jax.grad(token_level_log_density(task, posterior, "float32"))(weights)
+    for name, gradient in ours.items():
+        np.testing.assert_allclose(theirs[name], gradient, rtol=1e-3, atol=1e-3 * float(jnp.abs(gradient).max()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SUITES)
+def test_quick_suite(name, tmp_path):
+    (found,) = bench([name], tmp_path, options=Options(quick=True))
+    assert found["problem"] is None
+    record = json.loads(harness.record_path(tmp_path, name, True, harness.kind()).read_text())
+    assert all(value > 0 for value in record["ratios"].values())
+    assert all(table["rows"] for table in record["tables"])
