@@ -22,10 +22,9 @@ KINDS = {"cpu": "CPU", "gpu": "GPU"}
 _HEAD = """# Benchmarks
 
 Made from the records in `benchmarks/results/` by `python -m gibbsformer.benchmarks.page`; each is written by one
-command, `gibbsformer bench SUITE --out benchmarks/results`. Without a name all suites run, `--minutes 10` stops them, and
-`--quick` takes small sizes and says which ratios have grown since the last record of the same kind of machine.
-Compare ratios within one table: times on shared machines are noisy.
-"""
+command, `gibbsformer bench SUITE --out benchmarks/results`. Without a name all suites run, `--minutes 10` stops them,
+and `--quick` takes small sizes and says which ratios have grown since the last record of the same kind of machine.
+Compare ratios within one table: times on shared machines are noisy."""
 _MARKERS = "os^dvP*X"
 
 
@@ -46,8 +45,8 @@ def text(folder: Path = harness.RESULTS) -> str:
 def draw(table: harness.Table):
     """The picture of a table: lines against a number on logarithmic axes, or bars for names; None without a plot.
 
-    ``table.plot`` has ``x`` and ``y`` (columns, several for y), ``label`` of the values, and ``where`` (column -> value)
-    for the rows that count.
+    ``table.plot`` has ``x`` and ``y`` (columns, several for y), ``label`` of the values, and ``where``
+    (column -> value) for the rows that count.
     """
     if table.plot is None:
         return None

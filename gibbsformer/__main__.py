@@ -119,8 +119,8 @@ def _parser() -> argparse.ArgumentParser:
     compare = _verb(verbs, "compare", commands.compare, "a sample file beside the theory")
     compare.add_argument("file", metavar="FILE", help="sample file")
 
-    report = _verb(verbs, "report", commands.report, "one HTML page about one or more runs, to send")
-    report.add_argument("files", nargs="+", metavar="FILE", help="sample files")
+    report = _verb(verbs, "report", commands.report, "one HTML page about runs and sweeps, to send")
+    report.add_argument("files", nargs="+", metavar="FILE", help="sample files, or folders of sweeps")
     report.add_argument("--out", default="report.html", metavar="FILE", help="page to write (default %(default)s)")
 
     resume = _verb(verbs, "resume", commands.resume, "continue a stored run from its last commit")

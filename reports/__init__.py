@@ -1,4 +1,4 @@
-"""One self-contained HTML page about one or more runs, fit to be sent: findings beside theory, plots, provenance."""
+"""One self-contained HTML page about runs and sweeps, fit to be sent: findings beside theory, plots, provenance."""
 
 from __future__ import annotations
 
@@ -9,38 +9,45 @@ from pathlib import Path
 from .._sampling import open as open_run
 from ..models import checks
 from ..sampler import Run
+from . import sweep
 from .content import sections
 from .page import render
 
 
 def report(runs: Run | str | os.PathLike | Sequence[Run | str | os.PathLike], out: str | os.PathLike) -> Path:
-    """Write a report of runs as one HTML page that needs no network, no server and no other file.
+    """Write a report of runs and sweeps as one HTML page that needs no network, no server and no other file.
 
     For each run: what was sampled and on what, a verdict on convergence, accuracy and order parameters beside the
     large-N theory with z-scores (``gf.compare``), heat maps of U_l, kernel alignment, head scores, trace and rank
-    plots, provenance. The theory is solved for each run: seconds.
+    plots, provenance. The theory is solved for each run: seconds. For each sweep: its numbers over any two of its axes,
+    as a heat map, lines and a table.
 
     Args:
-        runs: a run, the path of a sample file, or several of either.
+        runs: a run, the path of a sample file, the folder of a sweep, or several of these.
         out: the page to write, ending in .html; replaced if it exists.
 
     Returns:
         Path of the page.
 
     Raises:
-        ValueError: no runs, a run with too few draws to judge, ``out`` no .html file or in no folder; a sample file as
-            ``gf.open`` says.
+        ValueError: no runs, a run with too few draws to judge, a sweep without a finished point, ``out`` no .html file
+            or in no folder; a sample file as ``gf.open`` says, a folder as ``gf.open_sweep``.
     """
     given = [runs] if isinstance(runs, Run | str | os.PathLike) else list(runs)
     if not given:
-        raise checks.InputError("runs=[] is empty: give a run or a sample file, or several")
+        raise checks.InputError("runs=[] is empty: give a run, a sample file or the folder of a sweep, or several")
     path = Path(out)
     if path.suffix.lower() not in (".html", ".htm"):
         raise checks.InputError(f"out={str(out)!r} is no .html file: name the page such as report.html")
     if not path.parent.is_dir():
         raise checks.InputError(f"out={str(out)!r} is in a folder that does not exist: create it first")
-    opened = [run if isinstance(run, Run) else open_run(run) for run in given]
-    page = render(sections(opened))
+    folders = [source for source in given if isinstance(source, str | os.PathLike) and Path(source).is_dir()]
+    opened = [
+        source if isinstance(source, Run) else open_run(source)
+        for source in given
+        if not any(source is folder for folder in folders)
+    ]
+    page = render(sections(opened), [sweep.section(folder, i) for i, folder in enumerate(folders, start=1)])
     try:
         path.write_text(page, encoding="utf-8")
     except OSError as error:

@@ -24,7 +24,7 @@ def heat_map(values: np.ndarray, names: Sequence[str], largest: float, title: st
         Markup(
             '<svg class="map" id="{}" viewBox="0 0 {:.0f} {:.0f}" width="{:.0f}" role="img" tabindex="0" '
             'aria-label="{}: heat map over pairs of {} paths, values in the table of order parameters" '
-            'data-k="{}"><text class="title" x="{:.0f}" y="14">{}</text>'
+            'data-columns="{}"><text class="title" x="{:.0f}" y="14">{}</text>'
         ).format(identity, width, height, width, title, k, k, margin, title)
     ]
     for i, j in np.ndindex(k, k):

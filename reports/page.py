@@ -13,8 +13,9 @@ from markupsafe import Markup
 _FOLDER = Path(__file__).parent
 
 
-def render(sections: list[dict[str, Any]]) -> str:
-    """HTML of a report with one section per run (``content.sections``)."""
+def render(sections: list[dict[str, Any]], sweeps: list[dict[str, Any]]) -> str:
+    """HTML of a report with one section per run (``content.sections``) and per sweep (``sweep.section``)."""
+    scripts = ("page.js", "sweep.js") if sweeps else ("page.js",)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -25,8 +26,10 @@ def render(sections: list[dict[str, Any]]) -> str:
     environment.filters["number"] = number
     return environment.get_template("page.html").render(
         sections=sections,
+        sweeps=sweeps,
+        told=" and ".join(_counted(each, name) for each, name in ((sections, "run"), (sweeps, "sweep")) if each),
         style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
-        script=Markup((_FOLDER / "page.js").read_text(encoding="utf-8")),
+        script=Markup("\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in scripts)),
         version=version("gibbsformer"),
         made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
@@ -35,3 +38,7 @@ def render(sections: list[dict[str, Any]]) -> str:
 def number(value: float | None, digits: int) -> str:
     """A number with so many digits after the point; a dash for none."""
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _counted(things: list, name: str) -> str:
+    return f"{len(things)} {name}{'s' if len(things) > 1 else ''}"

@@ -2,7 +2,7 @@
 
 from .dataset import open_sweep
 from .executors import SchedulerLost, job_cluster, local_cluster
-from .folder import failures
+from .folder import failures, stored_plan
 from .plots import heat_map, lines
 from .sweep import Sweep, sweep
 
@@ -15,5 +15,6 @@ __all__ = [
     "lines",
     "local_cluster",
     "open_sweep",
+    "stored_plan",
     "sweep",
 ]

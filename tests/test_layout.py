@@ -24,7 +24,7 @@ ALLOWED = {
     "store": {"models", "sampler"},
     "diagnostics": {"models", "tasks", "theory", "sampler"},
     "figures": {"models", "tasks", "theory", "sampler", "training", "diagnostics", "_sampling"},
-    "reports": {"models", "theory", "sampler", "store", "diagnostics", "_sampling"},
+    "reports": {"models", "theory", "sampler", "store", "diagnostics", "sweeps", "_sampling"},
     "benchmarks": {"models", "theory", "sampler", "store", "diagnostics", "figures"},
     "sweeps": {"models", "tasks", "theory", "sampler", "store", "diagnostics", "figures", "_sampling"},
 }

@@ -15,7 +15,7 @@ from gibbsformer.__main__ import _parser
 
 CHECKOUT = Path(__file__).parents[1]
 README = CHECKOUT / "README.md"
-PAGES = [README, *sorted((CHECKOUT / "docs").glob("*.md"))] if README.is_file() else []
+PAGES = [README, *sorted((CHECKOUT / "docs").rglob("*.md"))] if README.is_file() else []
 
 
 def test_python_session(tmp_path, monkeypatch, capsys):
@@ -41,8 +41,8 @@ def commands(text: str) -> list[str]:
     blocks = "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)) + re.sub(
         r"^(?! {4}).*", "", text, flags=re.MULTILINE
     )
-    lines = re.findall(r"^\s*(gibbsformer .*|make .*|python benchmarks/.*)$", blocks, re.MULTILINE)
-    inline = re.findall(r"`((?:gibbsformer [a-z]+ |make |python benchmarks/)[^`]+)`", text)
+    lines = re.findall(r"^\s*(gibbsformer .*|make .*|python (?:benchmarks|tutorials)/.*)$", blocks, re.MULTILINE)
+    inline = re.findall(r"`((?:gibbsformer [a-z]+ |make |python (?:benchmarks|tutorials)/)[^`]+)`", text)
     return [re.sub(r"[\[\]]", "", re.sub(r"  +.*|#.*", "", line)) for line in lines + inline]
 
 

@@ -1,0 +1,95 @@
+"""The tutorials run as they stand, at their small size, and find what their text says."""
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+import gibbsformer as gf
+
+FOLDER = Path(__file__).parents[1] / "tutorials"
+PAGES = FOLDER.parent / "docs" / "tutorials"
+PNG = b"\x89PNG"
+# a module that is None in sys.modules cannot be imported: as if it were not installed
+ALONE = """
+import runpy, sys
+sys.modules["gibbsformer"] = sys.modules["jax"] = None
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+pytestmark = [
+    pytest.mark.skipif(not FOLDER.is_dir(), reason="no checkout"),
+    pytest.mark.filterwarnings("ignore::gibbsformer.ConvergenceWarning"),  # few draws
+]
+
+
+def run(name: str, folder: Path) -> dict:
+    """Names that a tutorial leaves, run in a folder."""
+    with pytest.MonkeyPatch.context() as patch, mpl.rc_context({"backend": "Agg", "figure.max_open_warning": 0}):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", [f"{name}.py", "--quick"])
+        return runpy.run_path(str(FOLDER / f"{name}.py"))
+
+
+def alone(script: Path, *arguments) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-I", "-c", ALONE, str(script), *map(str, arguments)],
+        capture_output=True, text=True, cwd=Path(arguments[0]).parent, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """(names, folder) of the tutorial on sequences of one's own."""
+    folder = tmp_path_factory.mktemp("own")
+    return run("own_sequences", folder), folder
+
+
+def test_hidden_markov(tmp_path):
+    found = run("hidden_markov", tmp_path)
+    np.testing.assert_allclose([value for value, _ in found["exact"]], found["theory"], atol=0.01)  # ten of 1000 chains
+    assert found["theory"][0] > found["limit"] + 0.1
+    assert (tmp_path / "hidden_markov.png").read_bytes().startswith(PNG)
+
+
+def test_own_sequences(own):
+    found, folder = own
+    assert np.abs(found["difference"]).max() < 1e-10  # weights and functions say the same
+    accuracy = {name: gf.accuracy(p, found["task"].test.y) for name, p in found["predictions"].items()}
+    assert accuracy["run"] > accuracy["GP limit"]
+    assert found["run"].order_parameters.U[0].mean((0, 1)).argmax() == 0  # the path of the label
+    assert (folder / "own_sequences.png").read_bytes().startswith(PNG)
+
+
+def test_read_with_arviz_alone(own):
+    found, folder = own
+    read = alone(FOLDER / "read_with_arviz.py", folder / "own_sequences.h5")
+    assert read.returncode == 0, read.stderr
+    U = found["run"].order_parameters.U[0][:, :, 0, 0]
+    assert f"U_1[before marked, before marked]: mean {U.mean():.2f}, standard deviation {U.std():.2f}" in read.stdout
+    rhat, ess = (gf.diagnostics.convergence(found["run"])._asdict()[name] for name in ("rhat", "ess_bulk"))
+    shown = [line for line in read.stdout.splitlines() if "largest R-hat" in line]
+    assert len(shown) == 3
+    assert any(f"{rhat:.3f}" in line for line in shown)
+    assert any(f"ESS {ess:.0f}" in line for line in shown)
+    assert (folder / "read_with_arviz.png").read_bytes().startswith(PNG)
+
+
+def test_alone_means_without_gibbsformer(tmp_path):
+    for module in ("gibbsformer", "jax"):
+        script = tmp_path / "script.py"
+        script.write_text(f"import {module}\n")
+        assert f"import of {module}" in alone(script, tmp_path / "none.h5").stderr
+
+
+def test_every_tutorial_has_a_page_that_shows_it():
+    for script in FOLDER.glob("*.py"):
+        page = (PAGES / f"{script.stem}.md").read_text()
+        assert f'--8<-- "tutorials/{script.name}"' in page
+        assert f"../figures/tutorial_{script.stem}.png" in page
+        assert (PAGES.parent / "figures" / f"tutorial_{script.stem}.png").is_file()

@@ -1,0 +1,45 @@
+"""Test accuracy against width on the hidden Markov chain task: theory, GP limit and exact posterior (figure 2c).
+
+python tutorials/hidden_markov.py [--quick]   writes hidden_markov.png into the current folder
+"""
+
+import sys
+
+import jax
+import matplotlib.pyplot as plt
+
+import gibbsformer as gf
+
+quick = "--quick" in sys.argv
+widths = (10,) if quick else (10, 30, 100, 300, 1000)
+key = jax.random.key(0)
+
+# 100 training and 1000 test chains, and the attention that reads them: two layers of two heads, four paths.
+task = gf.tasks.hidden_markov_chain(key=key)
+print("attention paths:", *task.train_inputs.path_names, sep="\n  ")
+
+
+def accuracy(source):
+    """Accuracy of a theory or of a run on the test chains, and its Monte Carlo standard error (0 for a theory)."""
+    prediction = gf.predict(source, task.test_inputs)
+    return gf.accuracy(prediction, task.test.y), gf.accuracy_error(prediction, task.test.y)
+
+
+theory, exact = [], []
+for N in widths:
+    posterior = task.posterior(N)  # N_1 = N_2 = N_3 = N, temperature 0.01
+    theory.append(accuracy(gf.theory.solve(posterior))[0])
+    draws = 100 if quick else 1000
+    run = gf.sample(posterior, key=jax.random.fold_in(key, N), warmup=100, draws=draws, progress=False)
+    exact.append(accuracy(run))
+    print(f"N = {N:4d}: theory {theory[-1]:.3f}, exact posterior {exact[-1][0]:.3f} +- {exact[-1][1]:.3f}")
+limit = accuracy(gf.theory.gp(posterior))[0]  # N to infinity at fixed P: the same for every width
+print(f"GP limit: {limit:.3f}")
+
+figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
+axes.axhline(limit, color="#D55E00", label="GP limit")
+axes.plot(widths, theory, color="#0072B2", marker="x", label="theory")
+axes.errorbar(widths, *zip(*exact, strict=True), color="black", fmt="o", capsize=3, label="exact posterior")
+axes.set(xscale="log", xlabel="width $N$", ylabel="test accuracy")
+axes.legend()
+figure.savefig("hidden_markov.png", dpi=150)

@@ -1,0 +1,103 @@
+"""Your own sequences, labels and attention: to a posterior, a run, a prediction.
+
+python tutorials/own_sequences.py [--quick]   writes own_sequences.h5 and own_sequences.png into the current folder
+"""
+
+import sys
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+
+import gibbsformer as gf
+
+quick = "--quick" in sys.argv
+rng = np.random.default_rng(0)
+
+# 1. Sequences x [P, N_0, S]: token s is column s. Here a token is a marker (1 in one token of the sequence), features
+# that say + or - with noise, and its position as a one-hot code. The label is what the token before the marker says.
+P, S, features = 200, 10, 100
+marked = rng.integers(1, S, P)
+sign = rng.choice([-1.0, 1.0], (P, S))
+x = np.zeros((P, 1 + features + S, S))
+x[np.arange(P), 0, marked] = 1
+x[:, 1 : 1 + features] = rng.standard_normal((P, features, S)) + sign[:, None] * 2.5 / np.sqrt(features)
+x[:, 1 + features :] = np.eye(S)
+y = sign[np.arange(P), marked - 1]
+N_0 = x.shape[1]
+
+# 2. Attention, fixed by the input: a pattern A[s, t], weight of source token s for target token t, per layer and head.
+# By weights: W [H, N_0, N_0], key on the left and query on the right, or queries and keys Q, K [H, G, N_0].
+position = slice(1 + features, None)
+W_1 = np.zeros((2, N_0, N_0))
+W_1[0, position, position] = 100 * np.eye(S, k=1)  # first head, previous token: the key's position is the query's - 1
+W_1[1, position, position] = 100 * np.eye(S)  # second head: the token itself
+Q_2, K_2 = np.zeros((2, 2, S, N_0))
+Q_2[0, 0, position], K_2[0, 0, 0] = 1, 100  # first head: every query asks for the marker
+Q_2[1, :, position], K_2[1, :, position] = np.eye(S), 100 * np.eye(S)  # second head: the token itself
+names = ("before marked", "before last", "marked", "last")  # what (h_1, h_2) see from the last token; h_1 slowest
+by_weights = gf.Attention([W_1, (Q_2, K_2)], path_names=names)
+
+
+# By functions of x that return patterns [P, H, S, S] whose columns sum to 1.
+def previous_and_own(x):
+    previous = np.eye(S, k=1)
+    previous[:, 0] = 1 / S  # the first token has none before it
+    return np.broadcast_to(np.stack([previous, np.eye(S)]), (len(x), 2, S, S))
+
+
+def marked_and_own(x):
+    marker = np.broadcast_to(x[:, 0, :, None], (len(x), S, S))
+    return np.stack([marker, np.broadcast_to(np.eye(S), marker.shape)], axis=1)
+
+
+by_functions = gf.Attention([previous_and_own, marked_and_own], path_names=names)
+difference = gf.contract(x, by_weights).xi - gf.contract(x, by_functions).xi
+print(f"the two attentions differ by at most {np.abs(difference).max():.1e} in the inputs of the paths")
+
+# 3. The task: half of the sequences for training; the network reads its output from the last token.
+half = P // 2
+task = gf.tasks.arrays(x[:half], y[:half], by_weights, x[half:], y[half:], readout="last", name="marker")
+
+# 4. The posterior of a network of width N_1 = N_2 = N_3 = 10, its theory, and a run: exact draws of the order
+# parameters into a sample file, with f on the test sequences.
+posterior = task.posterior(10, temperature=0.1)
+theory, limit = gf.theory.solve(posterior), gf.theory.gp(posterior)
+run = gf.sample(
+    posterior,
+    key=jax.random.key(1),
+    chains=4,
+    warmup=100,
+    draws=100 if quick else 500,
+    test=task.test_set,
+    store="own_sequences.h5",
+    overwrite=True,
+    progress=False,
+)
+print(gf.compare(run, theory)[["theory", "sampled", "mcse", "z"]].round(3))
+
+# 5. The prediction: mean and variance of f(x) over the posterior. The sign of the mean is the class.
+predictions = {"run": gf.predict(run, task.test_inputs)}
+predictions |= {"theory": gf.predict(theory, task.test_inputs), "GP limit": gf.predict(limit, task.test_inputs)}
+for name, prediction in predictions.items():
+    error = gf.accuracy_error(prediction, task.test.y)  # Monte Carlo standard error: 0 for a theory
+    print(f"test accuracy, {name}: {gf.accuracy(prediction, task.test.y):.3f} +- {error:.3f}")
+print(gf.head_scores(run).round(2))
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
+mean, deviation = predictions["run"].mean, np.sqrt(predictions["run"].variance)
+order = np.lexsort((mean, task.test.y))  # by class, then by prediction
+for label, colour in ((-1, "#0072B2"), (1, "#D55E00")):
+    place = np.flatnonzero(task.test.y[order] == label)
+    at = order[place]
+    left.errorbar(place, mean[at], deviation[at], color=colour, fmt=".", elinewidth=0.6, label=f"$y = {label:+d}$")
+left.axhline(0, color="black", linewidth=0.8)
+left.set(xlabel="test sequence, by class and prediction", ylabel="$f(x)$, mean and standard deviation")
+left.legend()
+U_1 = run.order_parameters.U[0].mean((0, 1))
+largest = np.abs(U_1).max()
+image = right.imshow(U_1, cmap="RdBu_r", vmin=-largest, vmax=largest)
+right.set_xticks(range(4), names, rotation=40, ha="right", rotation_mode="anchor")
+right.set_yticks(range(4), names)
+figure.colorbar(image, ax=right, label="order parameter $U_1$, posterior mean")
+figure.savefig("own_sequences.png", dpi=150)
