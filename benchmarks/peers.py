@@ -106,7 +106,8 @@ def ours(setting: Setting, kernel, **options) -> Timed:
         warnings.simplefilter("ignore", gf.ConvergenceWarning)
         first, _ = seconds(draws=1)  # compiles
         warm, _ = seconds(draws=1)
-        whole, run = seconds(draws=100_000, until=gf.until(seconds=setting.seconds + warm))
+        most = 1000 if options["keep"] == "weights" else 100_000  # weights of more would fill the memory
+        whole, run = seconds(draws=most, until=gf.until(seconds=setting.seconds + warm))
     draws = {"U_1": np.asarray(run.order_parameters.U[0])}
     if "f" in run.variables:
         draws["f"] = np.asarray(run.variables["f"])[:, :, :TEST]

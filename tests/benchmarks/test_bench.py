@@ -122,7 +122,7 @@ def test_token_level_peer_has_the_density_of_the_posterior():
     from gibbsformer.benchmarks.gradient import token_level_log_density
     from gibbsformer.models.network import draw_prior
 
-    task = gf.tasks.hidden_markov_chain(key=jax.random.key(0), train=6, test=2)
+    task = gf.tasks.hidden_markov_chain(key=jax.random.key(0), examples=6, test_examples=2)
     posterior = task.posterior(5)
     weights = draw_prior(posterior.network, jax.random.key(1), jnp.float32)
     ours = jax.grad(posterior.log_density)(weights)
