@@ -133,3 +133,8 @@ def test_a_fraction_of_each_batch_is_turned(characters, monkeypatch):
     assert turns.shape == (40, 3)
     assert not turns[:30].any()
     assert set(np.unique(turns[30:])) == {0, 1, 2, 3}
+
+
+def test_turned_and_upright_episodes_are_drawn_apart(characters):
+    _, y = draw_batch(source(characters, 1), jax.random.key(0), 40, turned=0.5)
+    assert (y[:20] != y[20:]).any()  # one key for both would ask the same questions
