@@ -3,7 +3,6 @@
 import base64
 import dataclasses
 import re
-import shutil
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 
@@ -190,32 +189,17 @@ def test_too_few_draws_are_refused(run, tmp_path):
         gf.report([], tmp_path / "r.html")
 
 
-def test_in_a_browser(written):
-    sync_api = pytest.importorskip("playwright.sync_api")
-    program = next((p for p in map(shutil.which, ("chromium", "google-chrome", "chromium-browser")) if p), None)
-    if program is None:
-        pytest.skip("no browser on this machine")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        for scheme in ("light", "dark"):
-            tab = browser.new_page(viewport={"width": 380, "height": 800}, color_scheme=scheme)
-            said: list[str] = []
-            tab.on("console", lambda message, said=said: said.append(message.text))
-            tab.on("pageerror", lambda error, said=said: said.append(str(error)))
-            tab.on(
-                "request", lambda request, said=said: request.url[:5] in ("file:", "data:") or said.append(request.url)
-            )
-            tab.goto(written.as_uri())
-            tab.hover("svg.map .cell >> nth=4")
-            assert tab.inner_text(".readout >> nth=0").startswith("U_1[b, b] = ")
-            tab.focus("svg.map")
-            tab.keyboard.press("ArrowRight")
-            assert tab.inner_text(".readout >> nth=0").startswith("U_1[b, c] = ")
-            tab.focus(".provenance summary")
-            tab.keyboard.press("Enter")
-            assert tab.is_visible("text=versions: jax >> nth=0")
-            # nothing is wider than a narrow screen, and every picture was decoded
-            assert tab.evaluate("document.documentElement.scrollWidth") <= 380
-            assert tab.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
-            assert said == []
-        browser.close()
+def test_in_a_browser(written, open_page):
+    for scheme in ("light", "dark"):
+        tab = open_page(written, scheme)
+        tab.hover("svg.map .cell >> nth=4")
+        assert tab.inner_text(".readout >> nth=0").startswith("U_1[b, b] = ")
+        tab.focus("svg.map")
+        tab.keyboard.press("ArrowRight")
+        assert tab.inner_text(".readout >> nth=0").startswith("U_1[b, c] = ")
+        tab.focus(".provenance summary")
+        tab.keyboard.press("Enter")
+        assert tab.is_visible("text=versions: jax >> nth=0")
+        # nothing is wider than a narrow screen, and every picture was decoded
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 380
+        assert tab.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -94,62 +93,49 @@ def test_a_failed_point_is_told(swept, monkeypatch):
     assert sweep.section(swept)["failed"] == ["MemoryError: no room"]
 
 
-def test_in_a_browser(written):
-    sync_api = pytest.importorskip("playwright.sync_api")
-    program = next((p for p in map(shutil.which, ("chromium", "google-chrome", "chromium-browser")) if p), None)
-    if program is None:
-        pytest.skip("no browser on this machine")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        tab = browser.new_page(viewport={"width": 380, "height": 800}, color_scheme="dark")
-        said: list[str] = []
-        tab.on("console", lambda message: said.append(message.text))
-        tab.on("pageerror", lambda error: said.append(str(error)))
-        tab.on("request", lambda request: request.url[:5] in ("file:", "data:") or said.append(request.url))
-        tab.goto(written.as_uri())
-        rows = lambda: [line.split("\t") for line in tab.inner_text(".sweep-values").splitlines()]  # noqa: E731
-        tab.click("text=Values of the map")
+def test_in_a_browser(written, open_page):
+    tab = open_page(written, "dark")
+    rows = lambda: [line.split("\t") for line in tab.inner_text(".sweep-values").splitlines()]  # noqa: E731
+    tab.click("text=Values of the map")
 
-        # mean over seeds with their standard deviation; a seed that is not finished is left out
-        assert rows()[0][1:] == ["10", "100", "1000"]
-        assert rows()[1] == ["0.01", *(f"{value(N, 0.01, 0.5, 'theory'):.4g} ± 0.01414" for N in WIDTHS)]
-        assert rows()[2][3] == f"{value(1000, 0.1, 0, 'theory'):.4g}"
-        tab.hover(".sweep-map .cell >> nth=2")
-        readout = lambda: tab.inner_text(".readout >> nth=0")  # noqa: E731
-        assert readout() == "accuracy, theory, width N = 1000, temperature T = 0.1: 0.9 (1 of 2 seeds)"
-        tab.focus(".sweep-map")
-        tab.keyboard.press("ArrowDown")
-        assert readout().startswith("accuracy, theory, width N = 1000, temperature T = 0.01: 0.82 ± 0.01414")
+    # mean over seeds with their standard deviation; a seed that is not finished is left out
+    assert rows()[0][1:] == ["10", "100", "1000"]
+    assert rows()[1] == ["0.01", *(f"{value(N, 0.01, 0.5, 'theory'):.4g} ± 0.01414" for N in WIDTHS)]
+    assert rows()[2][3] == f"{value(1000, 0.1, 0, 'theory'):.4g}"
+    tab.hover(".sweep-map .cell >> nth=2")
+    readout = lambda: tab.inner_text(".readout >> nth=0")  # noqa: E731
+    assert readout() == "accuracy, theory, width N = 1000, temperature T = 0.1: 0.9 (1 of 2 seeds)"
+    tab.focus(".sweep-map")
+    tab.keyboard.press("ArrowDown")
+    assert readout().startswith("accuracy, theory, width N = 1000, temperature T = 0.01: 0.82 ± 0.01414")
 
-        # one seed: Monte Carlo errors, and a point that is not there
-        tab.select_option("select[name=seed]", "1")
-        tab.select_option("select[name=source]", "exact posterior")
-        assert rows()[1][1] == f"{value(10, 0.01, 1, 'collapsed'):.4g} ± 0.01"
-        assert rows()[2][3] == "–"
+    # one seed: Monte Carlo errors, and a point that is not there
+    tab.select_option("select[name=seed]", "1")
+    tab.select_option("select[name=source]", "exact posterior")
+    assert rows()[1][1] == f"{value(10, 0.01, 1, 'collapsed'):.4g} ± 0.01"
+    assert rows()[2][3] == "–"
 
-        # axes: choosing the other's exchanges them, a third one is a choice of its own
-        tab.select_option("select[name=x]", "temperature")
-        assert rows()[0] == ["width N \\ temperature T", "0.01", "0.1"]
-        tab.select_option("select[name=y]", "seed")
-        assert tab.locator("select[name=seed]").count() == 0
-        tab.select_option("select[name=width]", "2")
-        assert [row[2] for row in rows()[1:]] == [f"{value(1000, 0.1, 0, 'collapsed'):.4g} ± 0.01", "–"]
-        assert tab.evaluate("document.activeElement.name") == "width"  # focus stays where it was
+    # axes: choosing the other's exchanges them, a third one is a choice of its own
+    tab.select_option("select[name=x]", "temperature")
+    assert rows()[0] == ["width N \\ temperature T", "0.01", "0.1"]
+    tab.select_option("select[name=y]", "seed")
+    assert tab.locator("select[name=seed]").count() == 0
+    tab.select_option("select[name=width]", "2")
+    assert [row[2] for row in rows()[1:]] == [f"{value(1000, 0.1, 0, 'collapsed'):.4g} ± 0.01", "–"]
+    assert tab.evaluate("document.activeElement.name") == "width"  # focus stays where it was
 
-        # lines: theory, exact posterior and GP limit over two temperatures, for each seed
-        marks = tab.locator(".sweep-lines .cell")
-        assert marks.count() == 2 * 2
-        assert marks.locator(".target").count() == 3 * 4 - 3  # one point is not finished
-        tab.focus(".sweep-lines")
-        tab.keyboard.press("ArrowRight")
-        theory, exact = (f"{value(1000, 0.01, 0, quantity):.4g}" for quantity in ("theory", "collapsed"))
-        told = f"theory {theory}; exact posterior {exact} ± 0.01; GP limit 0.4"
-        assert tab.inner_text(".readout >> nth=1") == f"accuracy, temperature T = 0.01, seed = 0: {told}"
-        heights = [float(marks.nth(i).locator(".target").first.get_attribute("cy")) for i in (0, 1)]
-        assert heights[0] > heights[1]  # accuracy rises with temperature here, and y points down
+    # lines: theory, exact posterior and GP limit over two temperatures, for each seed
+    marks = tab.locator(".sweep-lines .cell")
+    assert marks.count() == 2 * 2
+    assert marks.locator(".target").count() == 3 * 4 - 3  # one point is not finished
+    tab.focus(".sweep-lines")
+    tab.keyboard.press("ArrowRight")
+    theory, exact = (f"{value(1000, 0.01, 0, quantity):.4g}" for quantity in ("theory", "collapsed"))
+    told = f"theory {theory}; exact posterior {exact} ± 0.01; GP limit 0.4"
+    assert tab.inner_text(".readout >> nth=1") == f"accuracy, temperature T = 0.01, seed = 0: {told}"
+    heights = [float(marks.nth(i).locator(".target").first.get_attribute("cy")) for i in (0, 1)]
+    assert heights[0] > heights[1]  # accuracy rises with temperature here, and y points down
 
-        tab.select_option("select[name=quantity]", "U_a")
-        assert "2 ± 0.3" in tab.inner_text(".sweep-values")
-        assert tab.evaluate("document.documentElement.scrollWidth") <= 380
-        assert said == []
-        browser.close()
+    tab.select_option("select[name=quantity]", "U_a")
+    assert "2 ± 0.3" in tab.inner_text(".sweep-values")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 380
