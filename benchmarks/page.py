@@ -71,7 +71,7 @@ def draw(table: harness.Table):
             axes.set_xlabel(table.plot["label"])
         else:
             axes.set(xscale="log", yscale="log", xlabel=x, ylabel=table.plot["label"])
-        axes.set_title(table.title)
+        axes.set_title(", ".join([table.title, *(f"{key}={value}" for key, value in where.items())]))
         axes.legend()
     return figure
 

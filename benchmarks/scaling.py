@@ -27,7 +27,8 @@ from . import harness
 from .harness import Measured, Options, Table
 
 FITTED = 3  # the largest sizes, over which exponents are fitted
-LIMIT = 4.0  # seconds of one call, after which larger sizes are left out
+LIMIT = 1.0  # seconds of one call, after which larger sizes are left out
+ROOM = 0.5  # share of the memory that a call may take: beside it stand the arguments it was made of
 
 
 class Case(NamedTuple):
@@ -124,7 +125,7 @@ def cost(axis: Axis, sizes: Iterable[int], repeats: int) -> list[dict]:
         for name in sorted(left):
             try:
                 call = OPERATIONS[name](axis.case(size))
-                if _needed(call) > 0.5 * _memory():
+                if _needed(call) > ROOM * _memory():
                     left.discard(name)
                     continue
                 with numerics():
@@ -133,7 +134,7 @@ def cost(axis: Axis, sizes: Iterable[int], repeats: int) -> list[dict]:
                 left.discard(name)
                 continue
             row[f"{name} ms"] = 1e3 * seconds["median"]
-            if seconds["median"] > LIMIT / 4:
+            if seconds["median"] > LIMIT:
                 left.discard(name)
         rows.append(row)
     return rows

@@ -44,10 +44,12 @@ def bench(
         ``compared``), problem (None, or why there is no record).
 
     Raises:
-        ValueError: an unknown suite.
+        ValueError: an unknown suite, minutes out of range, or a file in place of the folder.
     """
     names = [checks.nearest("suite", name, SUITES) for name in suites] or list(SUITES)
     folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise checks.InputError(f"out={str(folder)!r} is a file: give a folder, made if need be")
     if len(names) == 1 and minutes is None:
         return [_here(names[0], folder, options)]
     end = None if minutes is None else time.monotonic() + 60 * checks.positive("minutes", minutes)
@@ -62,7 +64,9 @@ def _here(name: str, folder: Path, options: Options) -> dict:
     seconds = time.perf_counter() - start
     before = _last(folder, name, options.quick)
     path = harness.write(folder, name, options, measured, seconds)
-    return _found(name, path, before)
+    shown = [f"{table.title}\n\n{table.render()}" for table in measured.tables]
+    slower = compared(before, measured.ratios)
+    return {"suite": name, "record": str(path), "tables": shown, "slower": slower, "problem": None}
 
 
 def _apart(name: str, folder: Path, options: Options, end: float | None) -> dict:
@@ -81,29 +85,20 @@ def _apart(name: str, folder: Path, options: Options, end: float | None) -> dict
     ]
     command += ["--quick"] * options.quick + (["--network", options.network] if options.network else [])
     print(f"bench: {name}", file=sys.stderr, flush=True)
-    before, started = _last(folder, name, options.quick), time.time()
+    left = None if end is None else end - time.monotonic()
+    if left is not None and left <= 0:
+        return _failed(name, "not run: no time left")
     try:
-        left = None if end is None else end - time.monotonic()
-        if left is not None and left <= 0:
-            return _failed(name, "not run: no time left")
-        code = subprocess.run(command, stdout=subprocess.DEVNULL, timeout=left, check=False).returncode
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=left, check=False)
     except subprocess.TimeoutExpired:
         return _failed(name, "stopped: no time left")
-    path = harness.record_path(folder, name, options.quick, harness.kind())
-    if not path.is_file() or path.stat().st_mtime < started:
-        return _failed(name, f"failed with exit code {code}, see the messages above")
-    return _found(name, path, before)
+    if not done.stdout:
+        return _failed(name, f"failed with exit code {done.returncode}, see the messages above")
+    return json.loads(done.stdout)[0]
 
 
 def _failed(name: str, problem: str) -> dict:
     return {"suite": name, "record": None, "tables": [], "slower": {}, "problem": problem}
-
-
-def _found(name: str, path: Path, before: dict | None) -> dict:
-    record = json.loads(path.read_text())
-    tables = [harness.Table(**table) for table in record["tables"]]
-    shown = [f"{table.title}\n\n{table.render()}" for table in tables]
-    return {"suite": name, "record": str(path), "tables": shown, "slower": compared(before, record), "problem": None}
 
 
 def _last(folder: Path, name: str, quick: bool) -> dict | None:
@@ -112,11 +107,11 @@ def _last(folder: Path, name: str, quick: bool) -> dict | None:
     return next((record for path in paths if (record := harness.read(path))), None)
 
 
-def compared(before: dict | None, now: dict) -> dict[str, float] | None:
+def compared(before: dict | None, ratios: dict[str, float]) -> dict[str, float] | None:
     """Ratio -> how many times what it was, for those that got slower; None where there is nothing to compare with."""
     if before is None:
         return None
-    changes = {name: now["ratios"][name] / old for name, old in before["ratios"].items() if name in now["ratios"]}
+    changes = {name: ratios[name] / old for name, old in before["ratios"].items() if name in ratios}
     return {name: change for name, change in changes.items() if change > SLOWER}
 
 

@@ -4,12 +4,14 @@ import json
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gibbsformer.__main__ import _parser
 from gibbsformer.benchmarks import SUITES, Measured, Options, Table, bench, harness, page, scaling, suite
 from gibbsformer.benchmarks import peers as peer_suite
 
@@ -68,6 +70,7 @@ def test_out_of_time(tmp_path, capfd):
 @pytest.mark.parametrize(("arguments", "message"), [
     (["gradiant"], "'gradient'"),
     (["gradient", "--minutes", "-1"], "minutes"),
+    (["gradient", "--out", __file__], "is a file"),
 ])  # fmt: skip
 def test_bad_input(arguments, message):
     found = subprocess.run(
@@ -129,6 +132,44 @@ def test_token_level_peer_has_the_density_of_the_posterior():
     theirs = jax.grad(token_level_log_density(task, posterior, "float32"))(weights)
     for name, gradient in ours.items():
         np.testing.assert_allclose(theirs[name], gradient, rtol=1e-3, atol=1e-3 * float(jnp.abs(gradient).max()))
+
+
+def test_langevin_peer_has_the_variance_of_its_step(monkeypatch):
+    """On a standard normal density a step of e = 1/2 has the stationary variance 1 / (1 - e / 2) = 4/3."""
+    density = SimpleNamespace(log_density=lambda w: -0.5 * jnp.sum(w["a"] ** 2))
+    start = {"a": jax.random.normal(jax.random.key(0), (peer_suite.CHAINS, 5000))}
+    monkeypatch.setattr(peer_suite, "observed", lambda setting, weights: {"U_1": weights["a"]})
+    found = peer_suite.langevin(peer_suite.Setting(None, density, start, 0.0))
+    draws = found.draws["U_1"]
+    assert draws.shape[:2] == (peer_suite.CHAINS, 4)  # as many as the least
+    assert found.gradients == 4 * peer_suite.CHAINS * peer_suite.LANGEVIN_STEPS
+    # draws are 256 steps apart, so independent: 5 standard errors of the variance of that many normal numbers
+    assert abs((draws**2).mean() / (4 / 3) - 1) < 5 * np.sqrt(2 / draws.size)
+
+
+def test_token_level_row_takes_the_mixing_of_the_contracted_one():
+    """As many effective draws per draw, at the seconds and gradients of its own."""
+    contracted = {"draws": 100, "ESS of U": 40.0, "ESS of f": 80.0}
+    slow = {"draws": 5, "seconds": 10.0, "gradients per draw": 1000.0, "ESS of U": 20.0, "ESS of f": 20.0}
+    found = peer_suite.as_contracted(slow, contracted)
+    assert (found["ESS of U"], found["ESS of f"]) == (2.0, 4.0)
+    assert (found["U /s"], found["f /s"]) == (0.2, 0.4)
+    assert found["U per 1000 gradients"] == pytest.approx(2.0 / (5 * peer_suite.CHAINS))
+    assert found["U /s in all"] is None
+
+
+def test_suites_run_apart_tell_what_they_found(tmp_path, monkeypatch):
+    """The child's own words are passed on, and a child that fails is said to."""
+    said = iter((SimpleNamespace(stdout='[{"suite": "theory", "slower": null}]', returncode=0),
+                 SimpleNamespace(stdout="", returncode=2)))  # fmt: skip
+    asked = []
+    monkeypatch.setattr(suite.subprocess, "run", lambda command, **options: asked.append(command) or next(said))
+    found = bench(["theory", "gradient"], tmp_path, options=Options(quick=True, network="net.npz"))
+    assert found[0] == {"suite": "theory", "slower": None}
+    assert "exit code 2" in found[1]["problem"]
+    for command, name in zip(asked, ("theory", "gradient"), strict=True):
+        options = _parser().parse_args(command[3:])
+        assert (options.suites, options.out, options.quick, options.network) == ([name], str(tmp_path), True, "net.npz")
 
 
 @pytest.mark.slow
