@@ -66,6 +66,8 @@ class Evidence:
         repeats: log-evidence by each pass [R].
         agreement: chance that passes with these errors differ as much as these do; 1 for a single pass.
         particles: particles of each pass.
+
+    Source: docs/evidence.md.
     """
 
     posterior: Posterior

@@ -38,6 +38,12 @@ def local_cluster(workers: int, cache: Path | None = None):
     Args:
         workers: number of processes.
         cache: folder of compiled programs that the workers share; None compiles in every process.
+
+    Returns:
+        ``distributed.LocalCluster``, a context manager that ends its processes.
+
+    Raises:
+        ValueError: Dask is not installed.
     """
     dask, distributed = _dask()
     environment = _THREADS | _caching(cache)
@@ -76,6 +82,9 @@ def job_cluster(
         prologue: shell lines before the worker starts, such as ``"source /home/me/venv/bin/activate"``.
         directives: scheduler directives; default those that ask for the GPU: ``--gres=gpu:1`` (SLURM),
             ``-l ngpus=1`` (PBS, where it is a host-level resource). Give your site's own where they differ.
+
+    Returns:
+        ``dask_jobqueue.SLURMCluster`` or ``PBSCluster``, without jobs yet.
 
     Raises:
         ValueError: an unknown system, a number out of range, or dask-jobqueue is not installed.

@@ -105,7 +105,13 @@ def finished(path: Path) -> set[str]:
 
 
 def stored_plan(folder: str | os.PathLike) -> dict[str, Any]:
-    """The plan last run in a folder, in normal form.
+    """The plan last run in a folder.
+
+    Args:
+        folder: ``out`` of a sweep.
+
+    Returns:
+        The plan in normal form: "axes" and "compute" as in the TOML file, with every default written out.
 
     Raises:
         ValueError: the folder holds no sweep.
@@ -119,7 +125,14 @@ def stored_plan(folder: str | os.PathLike) -> dict[str, Any]:
 
 
 def failures(folder: str | os.PathLike) -> list[dict[str, Any]]:
-    """Entries of the index of points that failed: id, settings, error, seconds."""
+    """Points that failed the last time they were computed, from the index; none where there is no index.
+
+    Args:
+        folder: ``out`` of a sweep.
+
+    Returns:
+        A dict each: id, status, settings, error, seconds.
+    """
     return [entry for entry in _index(Path(folder)) if entry["status"] == "failed"]
 
 

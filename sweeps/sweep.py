@@ -37,11 +37,19 @@ class Sweep(NamedTuple):
     failed: tuple[dict[str, Any], ...]
 
     def open(self):
-        """The results as one labelled Dataset."""
+        """What the sweep found so far.
+
+        Returns:
+            Dataset of ``open_sweep``.
+        """
         return open_sweep(self.folder)
 
     def render(self) -> str:
-        """Text for people."""
+        """Text for people.
+
+        Returns:
+            A line of counts, and one for each of the first 10 failed points with its error.
+        """
         lines = [
             f"{self.points} points: {self.computed} computed now, {len(self.failed)} failed; results in {self.folder}"
         ]

@@ -17,7 +17,14 @@ BUILT_IN = {"hmm": hidden_markov_chain}
 
 
 def by_name(name: str, seed: int) -> Task:
-    """A built-in task by name, or one from an .npz file by path.
+    """A built-in task by name, or one from a file: what ``--task`` of the command line takes.
+
+    Args:
+        name: a name in ``BUILT_IN``, or the path of an .npz file as ``load`` takes it.
+        seed: of a built-in task, whose key is ``jax.random.key(seed)``; a file has none.
+
+    Returns:
+        Task.
 
     Raises:
         ValueError: the name is neither (the nearest built-in one is offered).
@@ -28,7 +35,13 @@ def by_name(name: str, seed: int) -> Task:
 
 
 def characters_by_name(name: str) -> Characters:
-    """``"glyphs"``, ``"omniglot"`` (where GIBBSFORMER_OMNIGLOT says) or ``"omniglot=PATH"``.
+    """Character images by name: what ``--data`` of the command line takes.
+
+    Args:
+        name: ``"glyphs"``, ``"omniglot"`` (where GIBBSFORMER_OMNIGLOT says) or ``"omniglot=PATH"``.
+
+    Returns:
+        Characters.
 
     Raises:
         ValueError: another name (the nearest is offered), or no Omniglot there.

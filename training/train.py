@@ -96,8 +96,12 @@ def train(
         patience: stop once the held-out accuracy has not risen for that many steps.
         progress: a live line on stderr.
 
+    Returns:
+        Trained: weights averaged over steps, and accuracies on training and held-out characters.
+
     Raises:
         ValueError: an argument out of range, a file that exists, or, to resume, one of another configuration.
+        KeyboardInterrupt: Ctrl-C.
     """
     checks.random_key("key", key)
     if not isinstance(config, Config):
@@ -126,6 +130,12 @@ def train(
 
 def load(path: str | os.PathLike) -> Trained:
     """A trained network from its file.
+
+    Args:
+        path: .safetensors file of ``train``, also of a run that was interrupted.
+
+    Returns:
+        Trained.
 
     Raises:
         ValueError: no such file, or not one of a trained network.
