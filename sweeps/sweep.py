@@ -110,6 +110,8 @@ def sweep(
         raise checks.InputError(
             f"gpus_per_point={gpus} is for the workers of a scheduler: give scheduler, or leave it out"
         )
+    if scheduler is not None or workers > 1:
+        executors.modules()  # refused here, before there is a folder
     normal = plans.checked(plan)
     if limit is not None and plans.count(normal) > checks.count("limit", limit):
         raise checks.InputError(

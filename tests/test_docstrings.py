@@ -7,10 +7,11 @@ method that overrides another says nothing anew: it has the docstring of the one
 import ast
 import dataclasses
 import functools
+import importlib
 import inspect
+import pkgutil
 import re
 import textwrap
-import types
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +33,10 @@ NO_CHECKS = {"InputError", "brief", "available_memory"}  # of ``checks``: they r
 
 def public() -> dict[str, Any]:
     """Public functions, classes, methods and properties by name."""
-    rooms = [gf, *(getattr(gf, name) for name in gf.__all__ if isinstance(getattr(gf, name), types.ModuleType))]
+    rooms = [
+        gf,
+        *(importlib.import_module(f"gibbsformer.{m.name}") for m in pkgutil.iter_modules(gf.__path__) if m.ispkg),
+    ]
     found: dict[str, Any] = {}
     for room in rooms:
         for name in room.__all__:
@@ -132,7 +136,8 @@ def missing(thing) -> list[str]:
         array = name in ARRAYS or (re.search(r"ndarray|\bArray\b", annotation) and "key" not in name)
         if array and "Float[" not in annotation and not re.search(r"\[|scalar|[Pp]ytree", told.get(name, "[")):
             lacks.append(f"shape of {name}")
-    if inspect.isfunction(thing) and returns(thing) and not {"Returns", "Yields"} & set(parts):
+    # without arguments it is like a property: its sentence says what comes back
+    if expected and inspect.isfunction(thing) and returns(thing) and not {"Returns", "Yields"} & set(parts):
         lacks.append("Returns")
     checking = thing if inspect.isfunction(thing) else getattr(thing, "__post_init__", None)
     if checking is not None and refuses(checking) and "Raises" not in parts:
