@@ -113,9 +113,10 @@ def convergence(run: Run) -> Convergence:
     rhat_limit = asked.get("rhat") or RHAT_LIMIT
     ess_limit = _ROUNDING * asked["ess"] if asked.get("ess") else ESS_LIMIT
     if not rhat <= rhat_limit:
-        problems.append(f"R-hat reaches {rhat:.3f} (limit {rhat_limit:g}): chains disagree, run longer")
+        problems.append(f"R-hat reaches {rhat:.3f} (limit {rhat_limit:g}): chains disagree, draw more")
     if not ess_bulk >= ess_limit:
-        problems.append(f"ESS falls to {ess_bulk:.0f} (limit {ess_limit:g}): draw more, or use an exact kernel")
+        other = "" if run.settings["kernel"] == "collapsed" else ", or use kernel 'collapsed'"
+        problems.append(f"ESS falls to {ess_bulk:.0f} (limit {ess_limit:g}): draw more{other}")
     if divergences:
         problems.append(f"{divergences} divergent transitions: raise target_acceptance or lengthen the warm-up")
     if ebfmi < EBFMI_LIMIT:
@@ -135,7 +136,11 @@ def warn_of_bad_chains(run: Run) -> None:
     broken = np.flatnonzero(~np.isfinite(U_a).all(1)).tolist()
     for chains, state in ((broken, "hold NaN or infinity"), (frozen_chains(run), "never moved")):
         if chains:
-            warnings.warn(f"averaged over chains that {state} ({_listed(chains)})", ConvergenceWarning, stacklevel=3)
+            warnings.warn(
+                f"averaged over chains that {state} ({_listed(chains)}): see gf.diagnostics.convergence(run)",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
 
 
 def _unadapted_chains(run: Run) -> tuple[int, ...]:

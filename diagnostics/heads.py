@@ -210,7 +210,9 @@ def _checked_heads(heads, shape) -> list[Head]:
             raise checks.InputError(f"heads has the entry {checks.brief(entry)}: give pairs (layer, head), from 1")
         layer, head = checks.counts("heads", entry)
         if layer > len(shape) or head > shape[layer - 1]:
-            raise checks.InputError(f"heads={checks.brief((layer, head))} does not exist: layers have {shape} heads")
+            raise checks.InputError(
+                f"heads={checks.brief((layer, head))} does not exist: layers have {shape} heads, give numbers from 1"
+            )
         found.append((layer, head))
     for l, H in enumerate(shape, start=1):
         if len({h for layer, h in found if layer == l}) == H:

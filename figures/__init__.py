@@ -84,7 +84,9 @@ def made_folder(out: str | os.PathLike) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise checks.InputError(f"out={str(out)!r} cannot be a folder ({error.strerror}): choose another") from None
+        raise checks.InputError(
+            f"out={str(out)!r} cannot be a folder ({error.strerror}): choose another folder"
+        ) from None
     return folder
 
 

@@ -378,7 +378,7 @@ def _checked_test(posterior, test):
     if inputs.xi.shape[1:] != posterior.data.xi.shape[1:]:
         raise checks.InputError(
             f"test inputs have shape {inputs.xi.shape} and the training inputs {posterior.data.xi.shape}: "
-            "all axes but the first must agree"
+            "make all axes but the first the same"
         )
     if len(labels) != len(inputs):
         raise checks.InputError(f"test has {len(labels)} labels and {len(inputs)} inputs: give one label each")

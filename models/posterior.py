@@ -29,7 +29,8 @@ class Posterior:
         network: shapes and prior.
         data: path-contracted inputs, xi [P, N_0, H_1, .., H_L].
         y: labels [P].
-        temperature: T > 0, the variance of the Gaussian likelihood.
+        temperature: T > 0, the variance of the Gaussian likelihood. It may be as small as you like where the
+            training set's own kernel is not singular: the limit T -> 0 interpolates the labels.
 
     Raises:
         ValueError: shapes that disagree (the message says which), NaN or infinity, temperature not above 0.

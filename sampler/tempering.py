@@ -215,7 +215,7 @@ class _Program:
         if not np.isfinite(log_likelihood).all():
             raise checks.InputError(
                 f"temperature={float(self.data.temperature):g} leaves K + T I not positive definite in float64 at some "
-                "draws of the prior: make it larger"
+                "draws of the prior: raise it"
             )
         return Cloud(theta, log_likelihood, gradient, jnp.arange(self.particles))
 

@@ -52,7 +52,10 @@ def characters_by_name(name: str) -> Characters:
         if path:
             raise checks.InputError(f"data={name!r} has a path, but glyphs come with matplotlib: give data=glyphs")
         return glyphs()
-    return omniglot(path or None)
+    try:
+        return omniglot(path or None)
+    except checks.InputError as error:
+        raise checks.InputError(f"data={name!r}: {error}") from None
 
 
 __all__ = [

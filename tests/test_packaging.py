@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -84,10 +85,15 @@ def test_the_version_is_written_once_and_cited():
 @pytest.mark.slow  # downloads the build backend
 def test_a_wheel_made_from_the_source_archive_holds_the_package(tmp_path):
     pytest.importorskip("build")
-    # the archive first, and the wheel from it: links to the rooms are files there
-    subprocess.run(
-        [sys.executable, "-m", "build", "--outdir", str(tmp_path), str(CHECKOUT)], check=True, capture_output=True
+    # a copy without what earlier builds left, which setuptools would take for files to include
+    copy, ignored = (
+        tmp_path / "copy",
+        shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "demo", "__pycache__"),
     )
+    shutil.copytree(CHECKOUT, copy, symlinks=True, ignore=ignored)
+    # the archive first, and the wheel from it: links to the rooms are files there
+    command = [sys.executable, "-m", "build", "--outdir", str(tmp_path), str(copy)]
+    subprocess.run(command, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}

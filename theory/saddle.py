@@ -246,7 +246,7 @@ def _prepare(posterior, paths) -> _Problem:
 def _posteriors(posterior, widths, temperatures):
     for name, values in (("widths", widths), ("temperatures", temperatures)):
         if isinstance(values, str) or not hasattr(values, "__len__") or not len(values):
-            raise checks.InputError(f"{name}={checks.brief(values)} must list one or more values")
+            raise checks.InputError(f"{name}={checks.brief(values)} must be a list: give one value or more")
     layers = len(posterior.network.widths)
     networks = [
         dataclasses.replace(
