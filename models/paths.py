@@ -101,7 +101,7 @@ class PathInputs:
                 index = checks.count("path", path, least=0)
                 if index >= self.paths:
                     raise checks.InputError(
-                        f"path={index} is out of range: there are {self.paths} paths, counted from 0"
+                        f"path={index} is out of range: there are {self.paths} paths, give 0 to {self.paths - 1}"
                     )
                 found.append(index)
         if not found or len(set(found)) != len(found):

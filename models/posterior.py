@@ -166,7 +166,7 @@ class Posterior:
         if len(data.heads) != self.network.depth:
             raise checks.InputError(
                 f"paths={data.path_names} are not all combinations of some heads of each layer, so they are no "
-                "network of finite width: theory.gp(posterior, paths=..) takes any set"
+                "network of finite width: use theory.gp(posterior, paths=..), which takes any set"
             )
         network = Network(self.network.input_width, data.heads, self.network.widths, self.network.variances)
         return Posterior(network, data, self.y, self.temperature)

@@ -222,7 +222,7 @@ def test_subset_of_paths_is_the_theory_of_the_subnetwork(small):
     whole = gf.predict(part, small.posterior.data)
     direct = gf.predict(alone, small.posterior.data.select(names))
     np.testing.assert_allclose(whole.mean, direct.mean, rtol=1e-9)
-    with pytest.raises(ValueError, match=r"theory\.gp\(posterior, paths=\.\.\) takes any set"):
+    with pytest.raises(ValueError, match=r"theory\.gp\(posterior, paths=\.\.\), which takes any set"):
         gf.theory.solve(small.posterior, paths=["(1 1)", "(1 2)", "(2 3)"])
 
 
