@@ -41,8 +41,11 @@ def read(argument: str, path: str | Path, layout: str = LAYOUT) -> dict[str, np.
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
     except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error, SafetensorError) as error:
+        # NumPy takes what is no archive for a pickle, and tells the user how to load it unsafely
+        other = kind == "npz" and isinstance(error, ValueError) and not zipfile.is_zipfile(path)
+        reason = "no zip archive" if other else error
         raise checks.InputError(
-            f"{argument}={str(path)!r} is not an .{kind} file that can be read ({error}): it must hold {layout}"
+            f"{argument}={str(path)!r} is not an .{kind} file that can be read ({reason}): it must hold {layout}"
         ) from None
 
 

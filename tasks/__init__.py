@@ -31,7 +31,7 @@ def by_name(name: str, seed: int) -> Task:
     """
     if str(name).endswith(".npz"):
         return load(name)
-    return BUILT_IN[checks.nearest("task", name, BUILT_IN)](key=jax.random.key(seed))
+    return BUILT_IN[checks.nearest("task", name, (*BUILT_IN, "FILE.npz"))](key=jax.random.key(seed))
 
 
 def characters_by_name(name: str) -> Characters:

@@ -60,9 +60,10 @@ def read(path: Path, argument: str = "path") -> tuple[dict[str, np.ndarray], dic
     Raises:
         ValueError: no such file, or not one of a trained network.
     """
-    arrays = stored.read(argument, path, "a network written by gibbsformer train")
+    arrays: dict[str, np.ndarray] = {}
     metadata: dict[str, str] = {}
-    if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors" or not path.is_file():
+        arrays = stored.read(argument, path, "a network written by gibbsformer train")
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
     if metadata.get("format") != _FORMAT:
