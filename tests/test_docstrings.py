@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 
 import gibbsformer as gf
-from gibbsformer.models import checks
+from gibbsformer.figures import drawing
+from gibbsformer.models import checks, stored
+from gibbsformer.sampler import window
 
 # arguments that are arrays wherever they occur, so that their shape is said
 ARRAYS = {"x", "y", "xi", "x_test", "y_test", "U", "U_a", "patterns", "images", "labels"}
@@ -27,6 +29,12 @@ MATHEMATICAL = re.compile(
     r"gibbsformer\.(models\.(attention|paths|network|posterior)|theory\.\w+"
     r"|sampler\.(collapsed|gibbs|nuts|hmc|chees|mala|ghmc|mclmc|adjusted_mclmc|stochastic|tempering)"
     r"|diagnostics\.(kernels|heads|predictor|finite_width|selection|convergence)|tasks\.(hidden_markov|one_shot))"
+)
+# what the guides use beyond ``__all__``
+IN_GUIDES = (
+    (window, ("AdaptedKernel", "GradientKernel", "metric", "start", "statistics", "update")),
+    (stored, ("split_heads", "split_in_projection")),
+    (drawing, ("save",)),
 )
 NO_CHECKS = {"InputError", "brief", "available_memory"}  # of ``checks``: they refuse nothing by themselves
 
@@ -49,7 +57,7 @@ def public() -> dict[str, Any]:
                 members = {n: getattr(m, "__func__", m) for n, m in vars(thing).items() if not n.startswith("_")}
                 own = inspect.isfunction, lambda m: isinstance(m, property | functools.cached_property)
                 found |= {f"{label}.{n}": m for n, m in members.items() if any(is_own(m) for is_own in own)}
-    return found
+    return found | {f"{room.__name__}.{name}": getattr(room, name) for room, names in IN_GUIDES for name in names}
 
 
 PUBLIC = public()
