@@ -24,12 +24,20 @@ class ConvergenceWarning(UserWarning):
 
 
 class Convergence(NamedTuple):
-    """Worst values over U_a and all entries of U_l; ``problems`` are plain sentences with the remedy, none if fine."""
+    """Worst values over U_a and all entries of U_l.
+
+    Attributes:
+        rhat: largest rank-normalised split R-hat.
+        ess_bulk, ess_tail: least effective sample sizes, all chains together.
+        ebfmi: least E-BFMI of any chain; NaN for kernels without energy.
+        divergences: divergent transitions after the warm-up.
+        problems: plain sentences with the remedy, none if fine.
+    """
 
     rhat: float
     ess_bulk: float
     ess_tail: float
-    ebfmi: float  # NaN for kernels without energy
+    ebfmi: float
     divergences: int
     problems: tuple[str, ...]
 
@@ -40,7 +48,16 @@ class Convergence(NamedTuple):
 
 
 def moments(samples: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean, MCSE of the mean, bulk and tail ESS and R-hat of samples [chain, draw, ..], each [..]."""
+    """Mean, its Monte Carlo standard error, and the convergence diagnostics of each entry of an array, by ArviZ.
+
+    Args:
+        samples: draws [chain, draw, ..].
+
+    Returns:
+        "mean", "mcse" (of the mean), "ess_bulk", "ess_tail", "rhat", each [..]; NaN where chains never move.
+
+    Source: Vehtari et al. 2021 (rank-normalised split R-hat, bulk and tail ESS).
+    """
     import arviz
 
     data = xr.Dataset({"x": (("chain", "draw", *(f"d{i}" for i in range(samples.ndim - 2))), samples)})
@@ -57,7 +74,15 @@ def moments(samples: np.ndarray) -> dict[str, np.ndarray]:
 def convergence(run: Run) -> Convergence:
     """Worst-case convergence diagnostics of a run, and what to do about them.
 
-    Limits of R-hat and ESS are those asked by ``until``, 1.01 and 400 otherwise.
+    Limits of R-hat and ESS are those asked by ``until``, 1.01 and 400 otherwise; of E-BFMI 0.3.
+
+    Args:
+        run: from ``sample`` or ``open``.
+
+    Returns:
+        Convergence; ``converged`` is True where no problem was found.
+
+    Source: Vehtari et al. 2021 (limits of R-hat and ESS), Betancourt 2016 (E-BFMI).
     """
     U_a, U = run.order_parameters
     parts = [moments(samples) for samples in (U_a, *U)]
@@ -88,9 +113,10 @@ def convergence(run: Run) -> Convergence:
     rhat_limit = asked.get("rhat") or RHAT_LIMIT
     ess_limit = _ROUNDING * asked["ess"] if asked.get("ess") else ESS_LIMIT
     if not rhat <= rhat_limit:
-        problems.append(f"R-hat reaches {rhat:.3f} (limit {rhat_limit:g}): chains disagree, run longer")
+        problems.append(f"R-hat reaches {rhat:.3f} (limit {rhat_limit:g}): chains disagree, draw more")
     if not ess_bulk >= ess_limit:
-        problems.append(f"ESS falls to {ess_bulk:.0f} (limit {ess_limit:g}): draw more, or use an exact kernel")
+        other = "" if run.settings["kernel"] == "collapsed" else ", or use kernel 'collapsed'"
+        problems.append(f"ESS falls to {ess_bulk:.0f} (limit {ess_limit:g}): draw more{other}")
     if divergences:
         problems.append(f"{divergences} divergent transitions: raise target_acceptance or lengthen the warm-up")
     if ebfmi < EBFMI_LIMIT:
@@ -110,7 +136,11 @@ def warn_of_bad_chains(run: Run) -> None:
     broken = np.flatnonzero(~np.isfinite(U_a).all(1)).tolist()
     for chains, state in ((broken, "hold NaN or infinity"), (frozen_chains(run), "never moved")):
         if chains:
-            warnings.warn(f"averaged over chains that {state} ({_listed(chains)})", ConvergenceWarning, stacklevel=3)
+            warnings.warn(
+                f"averaged over chains that {state} ({_listed(chains)}): see gf.diagnostics.convergence(run)",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
 
 
 def _unadapted_chains(run: Run) -> tuple[int, ...]:

@@ -42,8 +42,13 @@ def finite_width(run: Run, theory: Theory) -> FiniteWidth:
         run: draws of order parameters, best from ``collapsed``.
         theory: of the same posterior, all paths.
 
+    Returns:
+        FiniteWidth: the exact law's mean and covariance beside the saddle's.
+
     Raises:
         ValueError: the theory is the GP limit, or of other paths than the run.
+
+    Source: docs/model.md, sections 4 (exact law) and 6 (saddle point; covariance by Laplace's method).
     """
     if not isinstance(run, Run):
         raise checks.InputError(f"run is a {type(run).__name__}: give what gf.sample or gf.open returns")

@@ -35,6 +35,11 @@ def head_scores(source: Theory | Run | Weights) -> pd.Series:
 
     Returns:
         Series of scores in [0, 1], indexed by (layer, head), both counted from 1.
+
+    Raises:
+        ValueError: ``source`` is none of these, or weights whose shapes do not follow one another.
+
+    Source: docs/model.md, section 8.
     """
     U = np.abs(mean_order_parameter(source))
     heads = _heads(source)
@@ -63,10 +68,14 @@ def prune(source, heads=(), paths=()):
         paths: names or indices of paths.
 
     Returns:
-        The same kind of thing, of the same shape, rescaled as the module says.
+        The same kind of thing, of the same shape: weights with each layer's remaining heads times sqrt(H_l /
+        remaining); inputs with the remaining paths times sqrt(H / remaining), which is the same network; a theory with
+        rows and columns of U_1 set to zero.
 
     Raises:
         ValueError: unknown heads or paths, or nothing would be left.
+
+    Source: docs/model.md, section 8.
     """
     shape = _heads(source)
     heads = _checked_heads(heads, shape)
@@ -93,7 +102,16 @@ def prune(source, heads=(), paths=()):
 
 
 def pruning_order(scores: pd.Series) -> list[Head]:
-    """Heads from the least score up, as many as can go with one head left in each layer."""
+    """Heads from the least score up, as many as can go with one head left in each layer.
+
+    Args:
+        scores: of all heads, indexed by (layer, head), as ``head_scores`` returns them.
+
+    Returns:
+        Pairs (layer, head), counted from 1; equal scores in the order of the index.
+
+    Source: docs/model.md, section 8.
+    """
     left = scores.groupby(level="layer").size().to_dict()
     order = []
     for layer, head in scores.sort_values(kind="stable").index:
@@ -113,15 +131,31 @@ def pruning_curve(source: Theory | Run | Weights, data_test: PathInputs, y_test,
 
     Returns:
         Series of len(order) + 1 accuracies, indexed by the number of heads removed.
+
+    Raises:
+        ValueError: as ``prune`` and ``accuracy``.
+
+    Source: docs/model.md, section 8.
     """
     values = [_pruned_accuracy(source, data_test, y_test, order[:n]) for n in range(len(order) + 1)]
     return pd.Series(values, pd.RangeIndex(len(values), name="heads_removed"), name="accuracy")
 
 
 def head_drops(source: Theory | Run | Weights, data_test: PathInputs, y_test) -> pd.Series:
-    """Loss of test accuracy when one head alone is removed, indexed by (layer, head); arguments as ``pruning_curve``.
+    """Loss of test accuracy when one head alone is removed.
 
-    NaN for the only head of its layer.
+    Args:
+        source: a theory, a run, or all weights of one network by name.
+        data_test, y_test: test inputs of all paths and labels [Q].
+
+    Returns:
+        Series of accuracies lost (below 0 where accuracy rises), indexed by (layer, head) counted from 1; NaN for the
+        only head of its layer.
+
+    Raises:
+        ValueError: as ``prune`` and ``accuracy``.
+
+    Source: docs/model.md, section 8.
     """
     whole = _pruned_accuracy(source, data_test, y_test, ())
     heads = _heads(source)
@@ -176,7 +210,9 @@ def _checked_heads(heads, shape) -> list[Head]:
             raise checks.InputError(f"heads has the entry {checks.brief(entry)}: give pairs (layer, head), from 1")
         layer, head = checks.counts("heads", entry)
         if layer > len(shape) or head > shape[layer - 1]:
-            raise checks.InputError(f"heads={checks.brief((layer, head))} does not exist: layers have {shape} heads")
+            raise checks.InputError(
+                f"heads={checks.brief((layer, head))} does not exist: layers have {shape} heads, give numbers from 1"
+            )
         found.append((layer, head))
     for l, H in enumerate(shape, start=1):
         if len({h for layer, h in found if layer == l}) == H:

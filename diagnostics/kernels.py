@@ -16,7 +16,12 @@ from ..theory import Theory
 
 
 class Alignment(NamedTuple):
-    """Eigenvalues of a train kernel [P], descending, and overlaps |v_k . y| / |y| [P] of its eigenvectors v_k."""
+    """Principal components of a kernel between training examples, and the labels in them.
+
+    Attributes:
+        eigenvalues: of the kernel without T [P], descending.
+        overlaps: |v_k . y| / |y| [P] of the eigenvectors v_k in the same order; their squares sum to 1.
+    """
 
     eigenvalues: np.ndarray
     overlaps: np.ndarray
@@ -76,6 +81,11 @@ def renormalized_kernel(
 
     Returns:
         DataArray [example, example_prime], natural units of f squared, without the temperature.
+
+    Raises:
+        ValueError: ``source`` is none of these.
+
+    Source: docs/model.md, section 3.
     """
     whole = source.posterior.data
     left = whole if left is None else left
@@ -100,6 +110,8 @@ def path_kernels(left: PathInputs, right: PathInputs | None = None) -> xr.DataAr
 
     Raises:
         ValueError: the two have different paths or input widths, or the array would not fit in memory.
+
+    Source: docs/model.md, section 2.
     """
     right = left if right is None else right
     for name, inputs in (("left", left), ("right", right)):
@@ -131,6 +143,8 @@ def alignment(source: Theory | Run | xr.DataArray | np.ndarray, y=None) -> Align
 
     Raises:
         ValueError: a kernel without labels, or of another size than the labels.
+
+    Source: docs/model.md, section 8.
     """
     if isinstance(source, Theory | Run):
         y = source.posterior.y if y is None else y

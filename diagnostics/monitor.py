@@ -23,7 +23,13 @@ _SHARE = 1 / 20  # of the time may go into these diagnostics
 
 
 class Until(NamedTuple):
-    """When sampling may stop before all draws are made: what ``until`` returns."""
+    """When sampling may stop before all draws are made: what ``until`` returns; None is not asked.
+
+    Attributes:
+        ess: least bulk effective sample size of any entry of U, all chains together.
+        rhat: largest R-hat of any entry of U; asked jointly with ``ess``.
+        seconds: time after which it stops whatever the chains look like.
+    """
 
     ess: float | None = None
     rhat: float | None = None

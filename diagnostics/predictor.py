@@ -17,7 +17,13 @@ _BLOCKS = 8  # blocks per chain for error bars: long enough to be nearly indepen
 
 
 class Prediction(NamedTuple):
-    """Mean and variance of f(x) [Q] over the posterior; ``blocks`` [B, Q], means over B blocks of draws, for errors."""
+    """Predictor on Q test inputs.
+
+    Attributes:
+        mean: of f over the posterior [Q].
+        variance: of f over the posterior [Q]; that of a label has T added.
+        blocks: means over B blocks of consecutive draws of all chains [B, Q], for error bars; None for a theory.
+    """
 
     mean: np.ndarray
     variance: np.ndarray
@@ -25,7 +31,13 @@ class Prediction(NamedTuple):
 
 
 class GeneralizationError(NamedTuple):
-    """Mean squared test error of a draw of f: total = bias + variance, squared units, averaged over the test set."""
+    """Mean squared test error of a draw of f, averaged over the test set, in units of labels squared.
+
+    Attributes:
+        bias: of the mean predictor, <(<f> - y)^2>.
+        variance: of f over the posterior.
+        total: their sum, <(f - y)^2>.
+    """
 
     bias: float
     variance: float
@@ -47,6 +59,8 @@ def predict(source: Theory | Run, data_test: PathInputs) -> Prediction:
 
     Raises:
         ValueError: test inputs whose shape does not fit.
+
+    Source: docs/model.md, sections 3 and 8.
     """
     posterior = source.posterior
     if not isinstance(data_test, PathInputs) or data_test.xi.shape[1:] != posterior.data.xi.shape[1:]:
@@ -104,8 +118,13 @@ def accuracy(prediction: Prediction, y_test) -> float:
         prediction: from ``predict``.
         y_test: labels [Q], +1 or -1.
 
+    Returns:
+        Fraction in [0, 1]; a mean of exactly 0 or NaN counts as wrong.
+
     Raises:
         ValueError: labels of another number than the predictions.
+
+    Source: docs/model.md, section 3.
     """
     return float(_hits(prediction.mean, _labels(prediction, y_test)))
 
@@ -119,6 +138,14 @@ def accuracy_error(prediction: Prediction, y_test) -> float:
     Args:
         prediction: from ``predict``.
         y_test: labels [Q], +1 or -1.
+
+    Returns:
+        Standard error of ``accuracy``, the same at each call.
+
+    Raises:
+        ValueError: labels of another number than the predictions.
+
+    Source: Efron 1979 (bootstrap), Carlstein 1986 (blocks of a series that do not overlap).
     """
     labels = _labels(prediction, y_test)
     if prediction.blocks is None:
@@ -135,8 +162,13 @@ def generalization_error(prediction: Prediction, y_test) -> GeneralizationError:
         prediction: from ``predict``.
         y_test: labels [Q], any real numbers.
 
+    Returns:
+        GeneralizationError.
+
     Raises:
         ValueError: labels of another number than the predictions.
+
+    Source: docs/model.md, section 3 (mean and variance of f); the split is that of bias and variance.
     """
     labels = _labels(prediction, y_test)
     bias, variance = float(np.mean((prediction.mean - labels) ** 2)), float(np.mean(prediction.variance))

@@ -30,6 +30,8 @@ def select(evidences: Mapping[Hashable, Evidence], test: tuple[PathInputs, Any] 
     Raises:
         ValueError: no evidences, something else among them, posteriors of different labels, or test inputs that lack
             a path.
+
+    Source: docs/model.md, section 6; Kass and Raftery 1995 (odds).
     """
     if not isinstance(evidences, Mapping) or not evidences:
         raise checks.InputError(f"evidences={checks.brief(evidences)} must be a dict: give {{name: gf.evidence(..)}}")

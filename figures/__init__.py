@@ -69,12 +69,24 @@ def figure(
 
 
 def made_folder(out: str | os.PathLike) -> Path:
-    """``out`` as an existing folder, or ValueError with the remedy."""
+    """A folder to write to, made if missing.
+
+    Args:
+        out: its path; folders above it are made too.
+
+    Returns:
+        The path, of a folder that exists.
+
+    Raises:
+        ValueError: there is a file in the way, or no permission.
+    """
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise checks.InputError(f"out={str(out)!r} cannot be a folder ({error.strerror}): choose another") from None
+        raise checks.InputError(
+            f"out={str(out)!r} cannot be a folder ({error.strerror}): choose another folder"
+        ) from None
     return folder
 
 

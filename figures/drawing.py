@@ -142,7 +142,16 @@ def order_parameter_figure(rows: Sequence[Mapping[str, np.ndarray]], path_names:
 
 
 def save(figure: Figure, folder: str | Path, name: str) -> list[Path]:
-    """Write a figure as PNG and SVG into an existing folder; returns the paths."""
+    """Write a figure as PNG (200 dots an inch) and SVG.
+
+    Args:
+        figure: matplotlib figure.
+        folder: one that exists.
+        name: of both files, without a suffix.
+
+    Returns:
+        Paths of the PNG and of the SVG file.
+    """
     paths = [Path(folder) / f"{name}.{kind}" for kind in ("png", "svg")]
     with rc_context(STYLE):
         for path in paths:

@@ -106,7 +106,7 @@ class _Problem:
 
     def _network(self):
         if self.options.network is not None:
-            return training.load(self.options.network)
+            return training.load(self.options.network, "network")
         path = self.folder / f"network_{self.name}{self.options.suffix}.safetensors"
         return training.train(
             self.characters, key=jax.random.key(0), steps=_QUICK_STEPS if self.options.quick else None, out=path,

@@ -27,12 +27,12 @@ def finished_or_new(path: Path, posterior, kernel, key, **options):
             same = all(run.settings.get(name) == value for name, value in wanted.items())
             if same and run.draws == options["draws"]:
                 if options["progress"]:
-                    print(f"using the finished run in {path}", file=sys.stderr)
+                    print(f"gibbsformer: using the finished run in {path}", file=sys.stderr)
                 return run
         except checks.InputError:
             pass  # not a readable run: it is the figure's own file name, so make it anew
     if options["progress"]:
-        print(f"{kernel.name} at N={posterior.network.widths[0]}", file=sys.stderr)
+        print(f"gibbsformer: {kernel.name} at N={posterior.network.widths[0]}", file=sys.stderr)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # R-hat and ESS are among the numbers of the figure
         run = sample(posterior, kernel, key=key, store=path, overwrite=True, **options)

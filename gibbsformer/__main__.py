@@ -81,17 +81,19 @@ def _parser() -> argparse.ArgumentParser:
     _problem_options(theory)
 
     figure = _verb(verbs, "figure", commands.figure, "a figure of the paper: picture, numbers, sample files")
-    figure.add_argument("name", metavar="NAME", help="1c, 2c, 2d, 2e; 3b, 3c, 3d, 3e or 3f")
+    figure.add_argument("name", metavar="NAME", help="1c, 2c, 2d, 2e, 3b, 3c, 3d, 3e or 3f")
     figure.add_argument("--out", default="figures", metavar="DIR", help="folder to write (default %(default)s)")
     figure.add_argument("--seeds", type=int, nargs="+", default=[0], help="one task per seed; several give bands")
     figure.add_argument("--widths", type=int, nargs="+", metavar="N", help="widths (default: the paper's)")
-    figure.add_argument("--temperatures", type=float, nargs="+", metavar="T", help="temperatures of figures 3")
+    figure.add_argument(
+        "--temperatures", type=float, nargs="+", metavar="T", help="of figures 3 (default: the paper's)"
+    )
     figure.add_argument("--examples", type=int, metavar="P", help="training examples (default: the paper's)")
-    figure.add_argument("--draws", type=int, help="exact draws per chain")
-    figure.add_argument("--data", default="glyphs", metavar="SET", help="of figures 3: glyphs, omniglot, omniglot=PATH")
+    figure.add_argument("--draws", type=int, help="draws per chain of the exact posterior")
+    figure.add_argument("--data", default="glyphs", metavar="SET", help="images of figures 3 (default %(default)s)")
     figure.add_argument("--network", metavar="FILE", help="trained network of figures 3 (default: train one)")
     figure.add_argument("--quick", action="store_true", help="few widths and draws: the layout in seconds")
-    figure.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    figure.add_argument("--quiet", action="store_true", help="no progress line")
 
     evidence = _verb(verbs, "evidence", commands.evidence, "log evidence of a task's labels, with its standard error")
     _problem_options(evidence)
@@ -103,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--out", required=True, metavar="DIR", help="folder of results, made or continued")
     sweep.add_argument("--workers", type=int, default=1, help="processes on this machine (default %(default)s)")
     sweep.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler to compute on, instead of workers")
-    sweep.add_argument("--gpus-per-point", type=int, default=0, metavar="n", help="GPUs a point takes of its worker")
+    sweep.add_argument("--gpus-per-point", type=int, default=0, metavar="N", help="GPUs a point takes of its worker")
     sweep.add_argument("--discard-samples", action="store_true", help="remove sample files of finished points")
     sweep.add_argument("--yes", action="store_true", help="start however many points there are")
     sweep.add_argument("--quiet", action="store_true", help="no progress line")
@@ -111,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     bench = _verb(verbs, "bench", commands.bench, "measure speed, beside other samplers and the last record")
     bench.add_argument("suites", nargs="*", metavar="SUITE", help="gradient, peers, scaling, .. (default: all)")
     bench.add_argument("--quick", action="store_true", help="small sizes")
-    bench.add_argument("--minutes", type=float, metavar="M", help="stop then, whatever is left")
+    bench.add_argument("--minutes", type=float, metavar="M", help="stop after M minutes, whatever is left")
     bench.add_argument("--out", default="bench", metavar="DIR", help="folder of records (default %(default)s)")
     bench.add_argument("--data", default="glyphs", metavar="SET", help="images of suite oneshot (default %(default)s)")
     bench.add_argument("--network", metavar="FILE", help="trained network of suite oneshot (default: train one)")
@@ -139,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     export = _verb(verbs, "export", commands.export, "write part of a sample file as a plain netCDF file")
     export.add_argument("file", metavar="FILE", help="sample file")
     export.add_argument("--variables", nargs="+", metavar="NAME", help="variables to write (default: all)")
-    export.add_argument("--thin", type=int, default=1, help="write every so-many-th draw (default %(default)s)")
+    export.add_argument("--thin", type=int, default=1, metavar="N", help="write every N-th draw (default %(default)s)")
     export.add_argument("--mantissa-bits", type=int, metavar="B", help="round draws to B bits (default: exact)")
     export.add_argument("--compression", help="gzip (default: none)")
     for verb in (merge, export):
@@ -147,9 +149,7 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
     train = _verb(verbs, "train", commands.train, "train query and key weights on one-shot image episodes")
-    train.add_argument(
-        "--data", required=True, metavar="SET", help="glyphs, omniglot, or omniglot=PATH (see the guide)"
-    )
+    train.add_argument("--data", required=True, metavar="SET", help="images: glyphs, omniglot or omniglot=PATH")
     train.add_argument("--config", default="small", help="small or paper (default %(default)s)")
     train.add_argument("--steps", type=int, metavar="N", help="steps in the end (default: the configuration's)")
     train.add_argument(
@@ -191,7 +191,7 @@ def _progress_options(verb):
 def _until_options(verb):
     verb.add_argument("--until-ess", type=float, metavar="ESS", help="stop once every entry of U has this ESS")
     verb.add_argument("--until-rhat", type=float, metavar="RHAT", help="stop once every R-hat of U is below this")
-    verb.add_argument("--max-seconds", type=float, metavar="S", help="stop after this time")
+    verb.add_argument("--max-seconds", type=float, metavar="S", help="stop after S seconds")
 
 
 def _seed(verb):

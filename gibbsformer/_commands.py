@@ -66,7 +66,7 @@ def sample(options) -> int:
     from .sampler import resolve_kernel
 
     kernel = resolve_kernel(options.kernel, _option_values(options.option))
-    store.checked_path(options.out, options.overwrite)
+    store.checked_path(options.out, options.overwrite, "out")
     task, posterior = _problem(options)
     run = sample(
         posterior,

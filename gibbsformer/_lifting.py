@@ -45,10 +45,14 @@ def lift(
     """
     checks.random_key("key", key)
     if "theta" not in run.variables:
-        raise checks.InputError(f"run has kernel {run.settings['kernel']!r}: only a collapsed run can be lifted")
+        raise checks.InputError(
+            f"run has kernel {run.settings['kernel']!r}: only a collapsed run can be lifted, use one"
+        )
     draws = run.draws if draws is None else checks.count("draws", draws)
     if draws > run.draws:
-        raise checks.InputError(f"draws={draws} is more than the {run.draws} that the run has per chain")
+        raise checks.InputError(
+            f"draws={draws} is more than the {run.draws} that the run has per chain: give {run.draws} or fewer"
+        )
     path = None if store is None else checked_path(store, overwrite)
     picked = np.linspace(0, run.draws - 1, draws).round().astype(int)
     settings = run.settings | {"keep": schema.WEIGHTS, "draws": draws, "lifted_from_draws": run.draws}

@@ -312,6 +312,12 @@ def _initial_positions(init, job, posterior, key):
 def open(path: str | os.PathLike) -> Run:
     """Open a sample file; its draws are read from disk when indexed.
 
+    Args:
+        path: sample file of ``sample``, ``lift`` or ``merge``, also while it is written.
+
+    Returns:
+        Run as of the file's last commit.
+
     Raises:
         ValueError: the file is missing, not HDF5, damaged, not a sample file, or of a newer schema.
     """
@@ -335,6 +341,9 @@ def until(*, ess: float | None = None, rhat: float | None = None, seconds: float
         ess: least bulk effective sample size of any entry of U, all chains together; asked jointly with ``rhat``.
         rhat: largest R-hat of any entry of U.
         seconds: time budget of the run; reached first, it stops the run whatever the chains look like.
+
+    Returns:
+        Until, for ``until=`` of ``sample`` and ``resume``.
 
     Raises:
         ValueError: nothing asked, or a number out of range.
@@ -369,7 +378,7 @@ def _checked_test(posterior, test):
     if inputs.xi.shape[1:] != posterior.data.xi.shape[1:]:
         raise checks.InputError(
             f"test inputs have shape {inputs.xi.shape} and the training inputs {posterior.data.xi.shape}: "
-            "all axes but the first must agree"
+            "make all axes but the first the same"
         )
     if len(labels) != len(inputs):
         raise checks.InputError(f"test has {len(labels)} labels and {len(inputs)} inputs: give one label each")

@@ -56,15 +56,33 @@ class Attention:
 
     @classmethod
     def given(cls, patterns: Sequence, path_names: tuple[str, ...] = ()) -> Attention:
-        """Attention already computed for one set of inputs: A_l [P, H_l, S, S] per layer, columns sum to 1."""
+        """Attention already computed for one set of inputs; calling it on others of another number is refused.
+
+        Args:
+            patterns: A_l [P, H_l, S, S] for each layer, bottom first; A[s, t] weighs source s for target t, so columns
+                (over s) sum to 1. That, and S, are checked when the attention meets its inputs.
+            path_names: as for the class.
+
+        Returns:
+            Attention.
+
+        Raises:
+            ValueError: no patterns, another rank, NaN or infinity.
+        """
         arrays = [checks.array(f"patterns[{l}]", a, "P, H, S, S") for l, a in enumerate(patterns)]
         return cls([_Given(a) for a in arrays], path_names=path_names)
 
     @classmethod
     def load(cls, path: str | Path, path_names: tuple[str, ...] = ()) -> Attention:
-        """Attention from an .npz or .safetensors file: per layer l = 1.. W_l [H, N_0, N_0] or Q_l and K_l [H, G, N_0].
+        """Attention from a file of weights; the file of a trained network (``gf.training``) is one such.
 
-        Other arrays in the file are ignored, so the file of a trained network (``gf.training``) is one such.
+        Args:
+            path: .npz or .safetensors file that holds per layer l = 1.. either W_l [H, N_0, N_0] or Q_l and K_l
+                [H, G, N_0]; other arrays in it are ignored.
+            path_names: as for the class.
+
+        Returns:
+            Attention by softmax.
 
         Raises:
             ValueError: no such file, not of that format, a layer missing or of another shape.

@@ -25,7 +25,8 @@ def nearest(argument: str, value: str, options: Iterable[str]) -> str:
         return value
     close = difflib.get_close_matches(str(value), options, n=1, cutoff=0.4)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    raise InputError(f"{argument}={brief(value)} is not known: {hint}choose one of {', '.join(options)}")
+    remedy = f"use {options[0]}" if len(options) == 1 else f"{hint}choose one of {', '.join(options)}"
+    raise InputError(f"{argument}={brief(value)} is not known: {remedy}")
 
 
 def array(argument: str, value, axes: str) -> np.ndarray:

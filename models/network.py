@@ -26,9 +26,14 @@ Weights = dict[str, Array]  # "V_0" [N_1, N_0], "V_l" [H_l, N_{l+1}, N_l], "a" [
 
 
 class OrderParameters(NamedTuple):
-    """U_a (scalar) and U = (U_1, .., U_L), U_l [k_l, k_l] with k_l = H_l..H_L; leading axes allowed.
+    """Order parameters of one set of weights, or of many along leading axes such as [chain, draw].
 
-    Paths in C order, h_l slowest. U_1 is the paper's U.
+    Attributes:
+        U_a: |a|^2 / N_{L+1}, a scalar [..].
+        U: (U_1, .., U_L), U_l = W_l W_l^T / N_l [.., k_l, k_l] with k_l = H_l..H_L, paths in C order, h_l slowest.
+            U_1 is the paper's U.
+
+    Source: docs/model.md, section 3.
     """
 
     U_a: Any
@@ -97,7 +102,18 @@ class Network:
 
 
 def draw_prior(network: Network, key: jax.Array, dtype=jnp.float64) -> Weights:
-    """One draw of all weights from the prior N(0, sigma^2)."""
+    """One draw of all weights from the prior.
+
+    Args:
+        network: shapes, and the prior VARIANCE of each array's entries.
+        key: typed random key, split over the arrays in the order of ``weight_shapes``.
+        dtype: of the weights; float64 needs ``jax.enable_x64(True)``.
+
+    Returns:
+        Weights by name: "V_0" [N_1, N_0], "V_l" [H_l, N_{l+1}, N_l], "a" [N_{L+1}].
+
+    Source: docs/model.md, section 1.
+    """
     keys = jax.random.split(key, network.depth + 2)
     return {
         name: math.sqrt(variance) * jax.random.normal(k, shape, dtype)
@@ -118,7 +134,16 @@ def effective_weights(weights: Weights) -> tuple[Array, ...]:
 
 
 def order_parameters(weights: Weights) -> OrderParameters:
-    """U_a = |a|^2 / N_{L+1} and U_l = W_l W_l^T / N_l of one set of weights."""
+    """U_a = |a|^2 / N_{L+1} and U_l = W_l W_l^T / N_l of one set of weights.
+
+    Args:
+        weights: "V_l" [H_l, N_{l+1}, N_l] and "a" [N_{L+1}] by name; V_0 is not needed.
+
+    Returns:
+        OrderParameters in the precision of the weights, differentiable.
+
+    Source: docs/model.md, section 3.
+    """
     return _gram(effective_weights(weights))
 
 
@@ -128,7 +153,16 @@ def _gram(effective) -> OrderParameters:
 
 
 def path_weights(weights: Weights) -> Float[Array, "H N_0"]:
-    """B [H, N_0] with f(x) = sum_pi B^pi . xi^pi(x): all that the network's output depends on."""
+    """B with f(x) = sum_pi B^pi . xi^pi(x): all that the network's output depends on.
+
+    Args:
+        weights: "V_0" [N_1, N_0], "V_l" [H_l, N_{l+1}, N_l], "a" [N_{L+1}] by name.
+
+    Returns:
+        B = W_1 V_0 / sqrt(N_1) [H, N_0], W_1 the effective weights; paths in C order, h_1 slowest.
+
+    Source: docs/model.md, sections 2 and 3 (B^pi = V_0^T w^pi).
+    """
     return _output_map(effective_weights(weights)[0], weights["V_0"])
 
 

@@ -36,6 +36,8 @@ class PathInputs:
 
     Raises:
         ValueError: wrong rank, NaN or infinity, no examples, or a number of names that is not that of paths.
+
+    Source: docs/model.md, section 2.
     """
 
     xi: np.ndarray
@@ -78,7 +80,13 @@ class PathInputs:
         return self.xi.reshape(len(self), self.input_width, self.paths)
 
     def path_indices(self, paths: Sequence) -> tuple[int, ...]:
-        """Sorted indices of paths given by name or by index.
+        """Places of some paths on the path axis.
+
+        Args:
+            paths: names or indices (from 0, C order), or one of them alone.
+
+        Returns:
+            Indices, sorted, whatever the order asked.
 
         Raises:
             ValueError: an unknown name (the nearest is offered), an index out of range, none, or a repeat.
@@ -93,7 +101,7 @@ class PathInputs:
                 index = checks.count("path", path, least=0)
                 if index >= self.paths:
                     raise checks.InputError(
-                        f"path={index} is out of range: there are {self.paths} paths, counted from 0"
+                        f"path={index} is out of range: there are {self.paths} paths, give 0 to {self.paths - 1}"
                     )
                 found.append(index)
         if not found or len(set(found)) != len(found):
@@ -108,6 +116,12 @@ class PathInputs:
 
         Args:
             paths: names or indices of the paths to keep.
+
+        Returns:
+            PathInputs, paths in the order they have here; xi is multiplied by sqrt(H / number kept).
+
+        Raises:
+            ValueError: as ``path_indices``.
         """
         index = self.path_indices(paths)
         names = tuple(self.path_names[i] for i in index)

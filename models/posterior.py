@@ -29,10 +29,13 @@ class Posterior:
         network: shapes and prior.
         data: path-contracted inputs, xi [P, N_0, H_1, .., H_L].
         y: labels [P].
-        temperature: T > 0, the variance of the Gaussian likelihood.
+        temperature: T > 0, the variance of the Gaussian likelihood. It may be as small as you like where the
+            training set's own kernel is not singular: the limit T -> 0 interpolates the labels.
 
     Raises:
         ValueError: shapes that disagree (the message says which), NaN or infinity, temperature not above 0.
+
+    Source: docs/model.md, section 1.
     """
 
     network: Network
@@ -70,6 +73,9 @@ class Posterior:
 
         Args:
             weights: dict of "V_0" [N_1, N_0], "V_l" [H_l, N_{l+1}, N_l], "a" [N_{L+1}].
+
+        Returns:
+            Scalar, differentiable in the weights.
         """
         return weight_space.log_density(self.network, self.weight_data(weights["a"].dtype), weights)
 
@@ -85,18 +91,38 @@ class Posterior:
         collapsed.model(self.network, self.collapsed_data())
 
     def weight_data(self, dtype) -> weight_space.WeightData:
-        """Data of the weight-space density in a given precision."""
+        """Data of the weight-space density (``models.weight_space``), on the device.
+
+        Args:
+            dtype: precision of all of it, such as ``jnp.float32``.
+
+        Returns:
+            WeightData of xi [P, N_0, H], y [P] and T.
+        """
         return weight_space.WeightData(
             jnp.asarray(self.data.flat, dtype), jnp.asarray(self.y, dtype), jnp.asarray(self.temperature, dtype)
         )
 
     def marginal_data(self, dtype) -> marginal.MarginalData:
-        """Data of the marginal density (V_0 integrated out) for weights in a given precision."""
+        """Data of the marginal density (V_0 integrated out, ``models.marginal``), on the device.
+
+        Args:
+            dtype: precision of the weights; the density itself is summed as ``collapsed_data`` says.
+
+        Returns:
+            MarginalData.
+
+        Raises:
+            ValueError: as ``collapsed_data``.
+        """
         density = self.collapsed_data()
         return marginal.MarginalData(density, jnp.asarray(self.data.flat, density.y.dtype), jnp.empty(0, dtype))
 
     def collapsed_data(self) -> collapsed.CollapsedData:
-        """Data of the collapsed density; float64 inside ``jax.enable_x64(True)``, where it belongs.
+        """Data of the collapsed density (``models.collapsed``); it belongs inside ``jax.enable_x64(True)``, in float64.
+
+        Returns:
+            CollapsedData: path kernel, y [P], T, widths and variances.
 
         Raises:
             ValueError: K + T I is not positive definite to working precision at the prior mean of U_1.
@@ -130,6 +156,9 @@ class Posterior:
         Args:
             paths: names or indices of paths that are all combinations of some heads of each layer.
 
+        Returns:
+            Posterior with the same widths, variances, labels and temperature.
+
         Raises:
             ValueError: unknown paths, or a set that is not all combinations (``theory.gp`` takes any set).
         """
@@ -137,7 +166,7 @@ class Posterior:
         if len(data.heads) != self.network.depth:
             raise checks.InputError(
                 f"paths={data.path_names} are not all combinations of some heads of each layer, so they are no "
-                "network of finite width: theory.gp(posterior, paths=..) takes any set"
+                "network of finite width: use theory.gp(posterior, paths=..), which takes any set"
             )
         network = Network(self.network.input_width, data.heads, self.network.widths, self.network.variances)
         return Posterior(network, data, self.y, self.temperature)

@@ -41,8 +41,11 @@ def read(argument: str, path: str | Path, layout: str = LAYOUT) -> dict[str, np.
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
     except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error, SafetensorError) as error:
+        # NumPy takes what is no archive for a pickle, and tells the user how to load it unsafely
+        other = kind == "npz" and isinstance(error, ValueError) and not zipfile.is_zipfile(path)
+        reason = "no zip archive" if other else error
         raise checks.InputError(
-            f"{argument}={str(path)!r} is not an .{kind} file that can be read ({error}): it must hold {layout}"
+            f"{argument}={str(path)!r} is not an .{kind} file that can be read ({reason}): it must hold {layout}"
         ) from None
 
 
@@ -80,10 +83,11 @@ def split_heads(weight, heads: int | None = None) -> Float[np.ndarray, "H G N_0"
             is the transpose); or [N_0, H, G], the kernel of Flax's ``MultiHeadAttention``.
         heads: H; needed for a matrix, and checked against the kernel's own otherwise.
 
+    Returns:
+        Weights [H, G, N_0]. Scores are divided by sqrt(G), as in those libraries; biases have no place in this model.
+
     Raises:
         ValueError: another rank, or rows that H does not divide.
-
-    Scores are divided by sqrt(G), as in those libraries. Biases have no place in this model.
     """
     weight = np.asarray(weight)
     if weight.ndim == 3:
@@ -104,7 +108,14 @@ def split_heads(weight, heads: int | None = None) -> Float[np.ndarray, "H G N_0"
 
 
 def split_in_projection(weight, heads: int) -> tuple[Float[np.ndarray, "H G N_0"], Float[np.ndarray, "H G N_0"]]:
-    """(Q, K), each [H, G, N_0], from ``torch.nn.MultiheadAttention.in_proj_weight`` [3 N_0, N_0].
+    """Query and key weights from the one matrix of ``torch.nn.MultiheadAttention``.
+
+    Args:
+        weight: its ``in_proj_weight`` [3 N_0, N_0]: rows of queries, keys, values.
+        heads: H.
+
+    Returns:
+        (Q, K), each [H, G, N_0].
 
     Raises:
         ValueError: rows that are not three times the columns, or that the heads do not divide.

@@ -38,9 +38,11 @@ def report(runs: Run | str | os.PathLike | Sequence[Run | str | os.PathLike], ou
         raise checks.InputError("runs=[] is empty: give a run, a sample file or the folder of a sweep, or several")
     path = Path(out)
     if path.suffix.lower() not in (".html", ".htm"):
-        raise checks.InputError(f"out={str(out)!r} is no .html file: name the page such as report.html")
+        raise checks.InputError(f"out={str(out)!r} must end in .html: use a name such as report.html")
     if not path.parent.is_dir():
-        raise checks.InputError(f"out={str(out)!r} is in a folder that does not exist: create it first")
+        raise checks.InputError(
+            f"out={str(out)!r} is in folder {str(path.parent)!r}, which does not exist: create it first"
+        )
     folders = [source for source in given if isinstance(source, str | os.PathLike) and Path(source).is_dir()]
     opened = [
         source if isinstance(source, Run) else open_run(source)
@@ -51,7 +53,9 @@ def report(runs: Run | str | os.PathLike | Sequence[Run | str | os.PathLike], ou
     try:
         path.write_text(page, encoding="utf-8")
     except OSError as error:
-        raise checks.InputError(f"out={str(out)!r} cannot be written ({error.strerror}): choose another") from None
+        raise checks.InputError(
+            f"out={str(out)!r} cannot be written ({error.strerror}): choose a folder you can write to"
+        ) from None
     return path
 
 

@@ -186,9 +186,10 @@ for (const section of document.querySelectorAll("section.sweep")) {
     }));
     const told = { line: "solid line", dashes: "dashed line", dot: "dots", square: "squares" };
     const seeds = choice.at.seed === "mean" && choice.x !== "seed" && choice.y !== "seed";
+    const bars = svg.querySelector(".mark line") ? `bars are ${seeds ? "their standard deviation" : "Monte Carlo standard errors"}` : "";
     part(".lines-caption").textContent = `${words(choice.quantity)} over ${words(choice.x)}${log ? " (logarithmic)" : ""}: ` +
-      sources.map(([name]) => (name === "value" ? "" : `${name}, `) + told[MARKS[name]]).join("; ") +
-      (seeds ? ". Means over seeds; bars are their standard deviation." : ". Bars are Monte Carlo standard errors.");
+      [...sources.map(([name]) => (name === "value" ? "" : `${name}, `) + told[MARKS[name]]), seeds ? "means over seeds" : "", bars]
+        .filter(Boolean).join("; ") + ".";
   };
 
   const table = (grid) => {

@@ -26,7 +26,14 @@ KERNELS = {
 
 
 def resolve_kernel(kernel, options=None) -> Kernel:
-    """A kernel by name with options by name, or the object itself.
+    """A kernel object from its name.
+
+    Args:
+        kernel: a name in ``KERNELS``, or a kernel object, which is returned as it is.
+        options: options by name, for a kernel by name.
+
+    Returns:
+        Kernel.
 
     Raises:
         ValueError: an unknown name or option (the nearest is offered), or an object that is no kernel.

@@ -23,7 +23,13 @@ class AdjustedMCLMC(window.AdaptedKernel):
     Args:
         length: mean trajectory length L in units of sqrt(D), D the number of coordinates.
         max_integration_steps: bound on the steps of one trajectory.
-        space, target_acceptance, initial_step_size: see ``AdaptedKernel``; the step size is in units of sqrt(D) too.
+        space: ``"marginal"`` integrates V_0 out of the density and draws it exactly for each record (better conditioned
+            at low temperature, a P x P factorisation a gradient); ``"weights"`` keeps all weights.
+        target_acceptance: mean acceptance that the warm-up tunes the step size to, in (0, 1).
+        initial_step_size: step size at the first transition of the warm-up, in units of sqrt(D) too.
+
+    Raises:
+        ValueError: an option out of range, or an unknown space.
 
     Source: Robnik, Cohn-Gordon and Seljak 2025, arXiv:2503.01707; BlackJAX ``adjusted_mclmc``.
     """

@@ -31,8 +31,13 @@ class ChEES(window.AdaptedKernel):
 
     Args:
         max_leapfrog_steps: bound on the tuned trajectory length.
-        space, initial_step_size: see ``AdaptedKernel``.
-        target_acceptance: harmonic mean over chains of the acceptance that the step size is tuned to.
+        space: ``"marginal"`` integrates V_0 out of the density and draws it exactly for each record (better conditioned
+            at low temperature, a P x P factorisation a gradient); ``"weights"`` keeps all weights.
+        target_acceptance: harmonic mean over chains of the acceptance that the step size is tuned to, in (0, 1).
+        initial_step_size: step size at the first transition of the warm-up.
+
+    Raises:
+        ValueError: an option out of range, or an unknown space.
 
     Source: Hoffman, Radul and Sountsov 2021; BlackJAX ``chees_adaptation``.
     """

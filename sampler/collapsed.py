@@ -106,7 +106,10 @@ class Collapsed(Kernel):
         max_doublings: a trajectory has at most 2^max_doublings - 1 leapfrog steps.
         initial_step_size: step size at the first transition of the warm-up.
 
-    Source: docs/model.md, section 4.
+    Raises:
+        ValueError: an option out of range.
+
+    Source: docs/model.md, section 4; Hoffman and Gelman 2014 (NUTS).
     """
 
     target_acceptance: float = 0.75

@@ -34,7 +34,11 @@ class GHMC(window.GradientKernel):
     Args:
         step_size_multiplier: share of the largest stable step, in (0, 1]: smaller is accepted more often.
         damping_slowdown: larger damps more strongly early in the warm-up.
-        space: see ``GradientKernel``.
+        space: ``"marginal"`` integrates V_0 out of the density and draws it exactly for each record (better conditioned
+            at low temperature, a P x P factorisation a gradient); ``"weights"`` keeps all weights.
+
+    Raises:
+        ValueError: an option out of range, or an unknown space.
 
     Source: Hoffman and Sountsov 2022 (MEADS); BlackJAX ``ghmc``, ``meads_adaptation``.
     """

@@ -22,7 +22,13 @@ class HMC(window.AdaptedKernel):
 
     Args:
         integration_steps: mean number n of leapfrog steps; each transition takes 1 .. 2 n - 1, uniformly.
-        space, target_acceptance, initial_step_size: see ``AdaptedKernel``.
+        space: ``"marginal"`` integrates V_0 out of the density and draws it exactly for each record (better conditioned
+            at low temperature, a P x P factorisation a gradient); ``"weights"`` keeps all weights.
+        target_acceptance: mean acceptance that the warm-up tunes the step size to, in (0, 1).
+        initial_step_size: step size at the first transition of the warm-up.
+
+    Raises:
+        ValueError: an option out of range, or an unknown space.
 
     Source: Neal 2011, section 5.3.2 (random lengths); BlackJAX ``hmc``.
     """

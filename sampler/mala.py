@@ -20,7 +20,13 @@ class MALA(window.AdaptedKernel):
     """Options of the Langevin kernel.
 
     Args:
-        space, target_acceptance, initial_step_size: see ``AdaptedKernel``; the step size is that of the leapfrog step.
+        space: ``"marginal"`` integrates V_0 out of the density and draws it exactly for each record (better conditioned
+            at low temperature, a P x P factorisation a gradient); ``"weights"`` keeps all weights.
+        target_acceptance: mean acceptance that the warm-up tunes the step size to, in (0, 1).
+        initial_step_size: leapfrog step e at the first transition of the warm-up.
+
+    Raises:
+        ValueError: an option out of range, or an unknown space.
 
     Source: Roberts and Rosenthal 1998 (acceptance 0.574); Neal 2011, section 5.5.2 (one leapfrog step).
     """

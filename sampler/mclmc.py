@@ -45,7 +45,11 @@ class MCLMC(window.GradientKernel):
         energy_variance: variance of the energy error per dimension that the warm-up tunes the step size to;
             smaller is less biased and slower.
         step_size: fixed step size instead of a tuned one, in units of the warm-up's scales.
-        space: see ``GradientKernel``.
+        space: ``"marginal"`` integrates V_0 out of the density and draws it exactly for each record (better conditioned
+            at low temperature, a P x P factorisation a gradient); ``"weights"`` keeps all weights.
+
+    Raises:
+        ValueError: an option out of range, or an unknown space.
 
     Source: Robnik, De Luca, Silverstein and Seljak 2023, arXiv:2212.08549; BlackJAX ``mclmc``.
     """

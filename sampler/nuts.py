@@ -19,7 +19,13 @@ class NUTS(window.AdaptedKernel):
 
     Args:
         max_doublings: the trajectory has at most 2^max_doublings - 1 leapfrog steps.
-        space, target_acceptance, initial_step_size: see ``AdaptedKernel``.
+        space: ``"marginal"`` integrates V_0 out of the density and draws it exactly for each record (better conditioned
+            at low temperature, a P x P factorisation a gradient); ``"weights"`` keeps all weights.
+        target_acceptance: mean acceptance that the warm-up tunes the step size to, in (0, 1).
+        initial_step_size: step size at the first transition of the warm-up.
+
+    Raises:
+        ValueError: an option out of range, or an unknown space.
 
     Source: Hoffman and Gelman 2014; BlackJAX ``nuts``.
     """

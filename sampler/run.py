@@ -21,7 +21,7 @@ class Run:
         variables: name -> array [chain, draw, ..]; arrays of a stored run are read from disk when indexed.
         stats: statistics per transition [chain, draw], ArviZ's names: lp, energy, acceptance_rate, n_steps, ..
         settings: how it was made: kernel and options, chains, warmup, precision, device, versions.
-        test: (inputs, labels) given for test predictions, or None.
+        test: (inputs, labels [Q]) given for test predictions, or None.
         path: the sample file, or None.
     """
 
@@ -62,7 +62,14 @@ class Run:
         return {name: self.variables[name] for name in names}
 
     def datasets(self, weights: bool = False) -> dict[str, Any]:
-        """The draws as xarray Datasets by ArviZ group, with named axes; the weights only on request."""
+        """The draws in memory as xarray Datasets, with named axes.
+
+        Args:
+            weights: with V_0, V_1, .., a where they were kept, which may be large.
+
+        Returns:
+            ArviZ group ("posterior", "sample_stats", and "posterior_predictive" with test inputs) -> Dataset.
+        """
         import xarray as xr
 
         table = schema.variables(self.posterior.network)
@@ -85,14 +92,22 @@ class Run:
         }
 
     def summary(self):
-        """Mean, sd, quantiles, MCSE, ESS and R-hat of U_a and every U_l, by ``arviz.summary`` (DataFrame)."""
+        """Mean, sd, quantiles, MCSE, ESS and R-hat of U_a and every entry of U_l.
+
+        Returns:
+            DataFrame of ``arviz.summary``, a row per entry, named by its paths.
+        """
         import arviz
 
         data = self.datasets()["posterior"]
         return arviz.summary(data[[name for name in data if str(name).startswith("U_")]])
 
     def to_arviz(self):
-        """The run as ArviZ's own container: InferenceData (ArviZ 0.x) or DataTree (ArviZ 1.x)."""
+        """The run for ArviZ, weights included where they were kept; a stored run is opened lazily from its file.
+
+        Returns:
+            InferenceData (ArviZ 0.x) or DataTree (ArviZ 1.x).
+        """
         import arviz
 
         if self.path is not None:

@@ -93,9 +93,13 @@ class SGLD(_Stochastic):
     """Options of stochastic-gradient Langevin dynamics: drift step_size, noise of variance 2 step_size.
 
     Args:
-        step_size: see the module; above 2 / (largest curvature) it diverges.
+        step_size: at first; above 2 / (largest curvature of -log density) it diverges.
         batch_size: examples per gradient, drawn without replacement; None takes all.
-        decay_power, decay_transitions: decay of the step size; power 0 keeps it, 1/3 is best for SGLD.
+        decay_power, decay_transitions: transition i has the step step_size (1 + i / decay_transitions)^-decay_power;
+            power 0 keeps it, 1/3 is best for SGLD.
+
+    Raises:
+        ValueError: an option out of range; when sampling, a batch larger than the training set.
 
     Source: Welling and Teh 2011; Teh, Thiery and Vollmer 2016; BlackJAX ``sgld``.
     """
@@ -114,10 +118,13 @@ class SGHMC(_Stochastic):
     """Options of stochastic-gradient HMC: trajectories with friction, momentum drawn anew for each.
 
     Args:
-        step_size: leapfrog-like step; above 2 / sqrt(largest curvature) it diverges.
+        step_size: leapfrog-like step; above 2 / sqrt(largest curvature of -log density) it diverges.
         integration_steps: steps a trajectory; one batch serves it whole.
         friction: rate alpha at which momentum is lost and noise added.
         batch_size, decay_power, decay_transitions: as for ``SGLD``.
+
+    Raises:
+        ValueError: as ``SGLD``.
 
     Source: Chen, Fox and Guestrin 2014; BlackJAX ``sghmc``.
     """

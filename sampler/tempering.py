@@ -66,6 +66,8 @@ class Evidence:
         repeats: log-evidence by each pass [R].
         agreement: chance that passes with these errors differ as much as these do; 1 for a single pass.
         particles: particles of each pass.
+
+    Source: docs/evidence.md.
     """
 
     posterior: Posterior
@@ -213,7 +215,7 @@ class _Program:
         if not np.isfinite(log_likelihood).all():
             raise checks.InputError(
                 f"temperature={float(self.data.temperature):g} leaves K + T I not positive definite in float64 at some "
-                "draws of the prior: make it larger"
+                "draws of the prior: raise it"
             )
         return Cloud(theta, log_likelihood, gradient, jnp.arange(self.particles))
 

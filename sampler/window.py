@@ -26,6 +26,9 @@ class GradientKernel(Kernel):
     Args:
         space: ``"marginal"`` integrates V_0 out of the density and draws it exactly for each record (far better
             conditioned at low temperature; costs a P x P factorisation a gradient); ``"weights"`` keeps all weights.
+
+    Raises:
+        ValueError: an unknown space (the nearest is offered).
     """
 
     space: str = "marginal"
@@ -42,8 +45,12 @@ class AdaptedKernel(GradientKernel):
     """A gradient-based kernel whose warm-up tunes the step size to an acceptance.
 
     Args:
+        space: see ``GradientKernel``.
         target_acceptance: mean acceptance that the warm-up tunes the step size to, in (0, 1).
         initial_step_size: step size at the first transition of the warm-up.
+
+    Raises:
+        ValueError: an option out of range, or an unknown space.
     """
 
     target_acceptance: float = 0.8
@@ -72,7 +79,17 @@ class WindowState(NamedTuple):
 
 
 def start(kernel, setting, position, dense: bool = False, inverse_mass_matrix=None) -> WindowState:
-    """A chain at a position, before its warm-up; the metric is the unit one by default."""
+    """A chain at a position, before its warm-up.
+
+    Args:
+        kernel: has ``initial_step_size`` and ``target_acceptance``.
+        setting, position: as for ``Kernel.init``.
+        dense: adapt a full inverse mass matrix instead of a diagonal.
+        inverse_mass_matrix: to begin with, [D] or, dense, [D, D]; default the unit matrix.
+
+    Returns:
+        WindowState in the precision of the position.
+    """
     import blackjax  # not above: its import starts XLA, after which devices cannot be chosen
     from blackjax.adaptation.mass_matrix import mass_matrix_adaptation
     from blackjax.adaptation.step_size import dual_averaging_adaptation
@@ -95,7 +112,22 @@ def start(kernel, setting, position, dense: bool = False, inverse_mass_matrix=No
 def update(
     kernel, setting, state: WindowState, chain, acceptance_rate, index, dense: bool, adapt_metric: bool = True
 ) -> WindowState:
-    """The state after transition ``index``; past the warm-up only the chain changes."""
+    """The state after a transition; past the warm-up only the chain changes.
+
+    Args:
+        kernel, setting: as for ``start``.
+        state: before the transition.
+        chain: BlackJAX's state after it.
+        acceptance_rate: of the transition (scalar); NaN counts as 0.
+        index: number of the transition (scalar), from 0.
+        dense: as for ``start``.
+        adapt_metric: False keeps the inverse mass matrix.
+
+    Returns:
+        WindowState.
+
+    Source: Stan reference manual, "HMC algorithm parameters"; BlackJAX ``window_adaptation.build_schedule``.
+    """
     from blackjax.adaptation.window_adaptation import build_schedule
 
     warmup = setting.warmup
@@ -113,7 +145,15 @@ def update(
 
 
 def statistics(chain, info, state: WindowState) -> dict:
-    """Statistics of one Hamiltonian transition under ArviZ's names."""
+    """Statistics of one Hamiltonian transition.
+
+    Args:
+        chain, info: BlackJAX's state after the transition and what it says of it.
+        state: has the ``step_size`` that was used.
+
+    Returns:
+        lp, energy, acceptance_rate, n_steps, diverging, step_size: scalars under ArviZ's names.
+    """
     return {
         "lp": chain.logdensity,
         "energy": info.energy,
@@ -125,7 +165,14 @@ def statistics(chain, info, state: WindowState) -> dict:
 
 
 def metric(inverse_mass_matrix):
-    """BlackJAX's Euclidean metric, with the kinetic energy summed in float64 (see ``models.weight_space``)."""
+    """BlackJAX's Euclidean metric, with the kinetic energy summed in float64 (see ``models.weight_space``).
+
+    Args:
+        inverse_mass_matrix: diagonal [D] or full [D, D]: estimates of the position's variances or covariance.
+
+    Returns:
+        A metric for BlackJAX's kernels.
+    """
     from blackjax.mcmc.metrics import gaussian_euclidean
 
     def kinetic_energy(momentum, position=None):

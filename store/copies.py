@@ -157,7 +157,7 @@ def _compare(path: Path, one: dict[str, Any], other_path: Path, other: dict[str,
         if not same:
             raise checks.InputError(
                 f"{path} and {other_path} cannot be merged: {name} is {checks.brief(first)} in the first and "
-                f"{checks.brief(second)} in the second"
+                f"{checks.brief(second)} in the second, give files that agree"
             )
 
 

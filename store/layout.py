@@ -28,7 +28,14 @@ _STRING = h5py.string_dtype()
 
 
 class Column(NamedTuple):
-    """One recorded variable: its group, its axes after chain and draw, their lengths, and its dtype."""
+    """One recorded variable.
+
+    Attributes:
+        group: ``"posterior"``, ``"posterior_predictive"`` or ``"sample_stats"``.
+        dims: names of its axes after chain and draw.
+        shape: their lengths.
+        dtype: of its draws, anything that ``np.dtype`` takes.
+    """
 
     group: str
     dims: tuple[str, ...]

@@ -43,6 +43,7 @@ class LazyArray:
 
     @property
     def ndim(self) -> int:
+        """Number of axes."""
         return len(self.shape)
 
     def __len__(self) -> int:
@@ -60,10 +61,20 @@ class LazyArray:
 
 
 class Contents(NamedTuple):
-    """What a sample file holds, its draws as lazy arrays."""
+    """What a sample file holds, its draws as lazy arrays.
+
+    Attributes:
+        settings: how the run was made, as recorded at its start.
+        attributes: schema, schema_version, uuid, and by name what commits recorded later.
+        draws: name -> lazy array [chain, draw, ..].
+        stats: name -> lazy array [chain, draw].
+        constants: name -> array: xi [P, N_0, H_1, .., H_L], y [P], and xi_test, y_test where there is a test set.
+        path_names: names of the attention paths, C order.
+        step: transitions taken, warm-up included.
+    """
 
     settings: dict[str, Any]
-    attributes: dict[str, Any]  # schema, version, uuid, and what commits recorded
+    attributes: dict[str, Any]
     draws: dict[str, LazyArray]
     stats: dict[str, LazyArray]
     constants: dict[str, np.ndarray]
@@ -72,7 +83,13 @@ class Contents(NamedTuple):
 
 
 class Verified(NamedTuple):
-    """What ``verify`` found: draws per chain, datasets read, and their bytes with and without checksums."""
+    """What ``verify`` found.
+
+    Attributes:
+        draws: per chain.
+        datasets: read, all of the file's.
+        checked_bytes, unchecked_bytes: of those with a checksum, and of those without.
+    """
 
     draws: int
     datasets: int
@@ -81,7 +98,13 @@ class Verified(NamedTuple):
 
 
 def read(path: str | os.PathLike) -> Contents:
-    """Open a sample file for reading.
+    """Open a sample file for reading; ``gf.open`` makes a run of it.
+
+    Args:
+        path: sample file, also while it is written.
+
+    Returns:
+        Contents as of the last commit.
 
     Raises:
         ValueError: the file is missing, not HDF5, truncated, damaged, not a sample file, of a newer schema, or
@@ -108,6 +131,12 @@ def read(path: str | os.PathLike) -> Contents:
 
 def verify(path: str | os.PathLike) -> Verified:
     """Read every chunk of a sample file, which checks the checksums, and compare the lengths of all variables.
+
+    Args:
+        path: sample file.
+
+    Returns:
+        Verified: what was read; a file that is not sound raises.
 
     Raises:
         ValueError: as ``read``, or a dataset is damaged; the message names it.

@@ -60,11 +60,14 @@ class SampleFile:
         Args:
             path: file to create; it appears under this name only once its skeleton is written.
             columns: recorded variables by name.
-            labels: coordinate of each axis by name.
-            constants: group -> name -> (axes, array) written once.
+            labels: labels [n] of each axis by name.
+            constants: group -> name -> (axes, array [axes]) written once.
             settings: plain values stored as JSON in the root attributes.
             chains: number of chains, or their ids where several files share the chains of a run.
             overwrite: replace an existing file.
+
+        Returns:
+            SampleFile, which holds the file's lock until it is closed.
 
         Raises:
             ValueError: the file exists and overwrite is False, another process writes it, or its folder is missing
@@ -94,6 +97,13 @@ class SampleFile:
     @classmethod
     def resume(cls, path: str | os.PathLike) -> SampleFile:
         """Open a file for appending, at its last commit.
+
+        Args:
+            path: sample file.
+
+        Returns:
+            SampleFile with ``length``, ``state`` and ``step`` of that commit; it holds the file's lock until it is
+            closed.
 
         Raises:
             ValueError: the file is missing, damaged, no sample file, of a newer schema, merged from others, being
@@ -127,8 +137,8 @@ class SampleFile:
         When this returns, the draws survive whatever happens to the process or the machine.
 
         Args:
-            values: draws by column name; empty arrays (n = 0) during warm-up.
-            state: leaves of the sampler state after these draws.
+            values: draws by column name, [chain, n, ..]; empty (n = 0) during warm-up.
+            state: leaves of the sampler state after these draws, of any shapes [..].
             step: number of transitions taken, warm-up included.
             attributes: plain values stored as JSON in root attributes of these names, such as the run's verdict or
                 settings that changed; others stay.
@@ -200,7 +210,19 @@ class SampleFile:
 
 
 def checked_path(path: str | os.PathLike, overwrite: bool, argument: str = "store") -> Path:
-    """A path that can be created, or ValueError with the remedy."""
+    """A file name that can be written, checked before anything is computed.
+
+    Args:
+        path: file to be created; nothing is left there.
+        overwrite: an existing file is no error.
+        argument: what the user called it, for messages.
+
+    Returns:
+        The absolute path.
+
+    Raises:
+        ValueError: it is no path or a folder, exists, or its folder is missing or cannot be written.
+    """
     try:
         path = Path(path)
     except TypeError:

@@ -38,8 +38,14 @@ def local_cluster(workers: int, cache: Path | None = None):
     Args:
         workers: number of processes.
         cache: folder of compiled programs that the workers share; None compiles in every process.
+
+    Returns:
+        ``distributed.LocalCluster``, a context manager that ends its processes.
+
+    Raises:
+        ValueError: Dask is not installed.
     """
-    dask, distributed = _dask()
+    dask, distributed = modules()
     environment = _THREADS | _caching(cache)
     # read when a worker is made, and kept for those that replace it
     with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}):
@@ -77,6 +83,9 @@ def job_cluster(
         directives: scheduler directives; default those that ask for the GPU: ``--gres=gpu:1`` (SLURM),
             ``-l ngpus=1`` (PBS, where it is a host-level resource). Give your site's own where they differ.
 
+    Returns:
+        ``dask_jobqueue.SLURMCluster`` or ``PBSCluster``, without jobs yet.
+
     Raises:
         ValueError: an unknown system, a number out of range, or dask-jobqueue is not installed.
     """
@@ -84,7 +93,7 @@ def job_cluster(
     cores, gpus = checks.count("cores", cores), checks.count("gpus", gpus, least=0)
     if gpus > 1:
         raise checks.InputError(f"gpus={gpus}: a worker computes one point at a time on one GPU, use gpus=1, more jobs")
-    _dask()
+    modules()
     try:
         import dask_jobqueue
     except ImportError:
@@ -124,7 +133,7 @@ def on_dask(
         ValueError: nobody answers at the address, or no worker offers the resources of a point.
         SchedulerLost: the scheduler went away.
     """
-    _, distributed = _dask()
+    _, distributed = modules()
     shown = checks.brief(scheduler if isinstance(scheduler, str) else type(scheduler).__name__)
     try:
         client = distributed.Client(scheduler, timeout=20, set_as_default=False)
@@ -154,7 +163,12 @@ def on_dask(
             client.close(timeout=5)
 
 
-def _dask():
+def modules():
+    """Dask and its scheduler: modules dask and distributed.
+
+    Raises:
+        ValueError: they are not installed.
+    """
     try:
         import dask
         import distributed
@@ -164,7 +178,7 @@ def _dask():
 
 
 def _missing(package: str) -> checks.InputError:
-    return checks.InputError(f"{package} is not installed: give pip install 'gibbsformer[sweeps]', or use workers=1")
+    return checks.InputError(f"{package} is not installed: run pip install 'gibbsformer[sweeps]', or use workers=1")
 
 
 def _caching(cache: Path | None) -> dict[str, str]:

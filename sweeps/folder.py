@@ -82,11 +82,15 @@ def held(out: str | os.PathLike, normal: Mapping[str, Any], points: Sequence[Poi
         for part in ("points", "samples"):
             (path / part).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise checks.InputError(f"out={str(out)!r} cannot be a folder ({error.strerror}): choose another") from None
+        raise checks.InputError(
+            f"out={str(out)!r} cannot be a folder ({error.strerror}): choose another folder"
+        ) from None
     try:
         descriptor = lock.take(path / PLAN)
     except lock.Busy as holder:
-        raise checks.InputError(f"out={str(out)!r} is in use by {holder}: wait for it, or choose another") from None
+        raise checks.InputError(
+            f"out={str(out)!r} is in use by {holder}: wait for it, or choose another folder"
+        ) from None
     try:
         _check_plan(out, path, points)
         _replace(path / PLAN, json.dumps(normal, indent=1) + "\n")
@@ -105,7 +109,13 @@ def finished(path: Path) -> set[str]:
 
 
 def stored_plan(folder: str | os.PathLike) -> dict[str, Any]:
-    """The plan last run in a folder, in normal form.
+    """The plan last run in a folder.
+
+    Args:
+        folder: ``out`` of a sweep.
+
+    Returns:
+        The plan in normal form: "axes" and "compute" as in the TOML file, with every default written out.
 
     Raises:
         ValueError: the folder holds no sweep.
@@ -115,11 +125,18 @@ def stored_plan(folder: str | os.PathLike) -> dict[str, Any]:
     except (TypeError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise checks.InputError(f"folder={checks.brief(str(folder))} holds no sweep ({PLAN}: {reason}): "
-                                "give the out of a sweep") from None  # fmt: skip
+                                "give the folder of a sweep") from None  # fmt: skip
 
 
 def failures(folder: str | os.PathLike) -> list[dict[str, Any]]:
-    """Entries of the index of points that failed: id, settings, error, seconds."""
+    """Points that failed the last time they were computed, from the index; none where there is no index.
+
+    Args:
+        folder: ``out`` of a sweep.
+
+    Returns:
+        A dict each: id, status, settings, error, seconds.
+    """
     return [entry for entry in _index(Path(folder)) if entry["status"] == "failed"]
 
 

@@ -194,7 +194,7 @@ def _task(argument: str, value) -> dict[str, Any]:
             raise checks.InputError(f"{argument}={name!r} is no file: give a built-in task or an .npz file")
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         return {"file": path.name, "sha256": digest, "path": str(path.resolve())}
-    known = inspect.signature(BUILT_IN[checks.nearest(argument, name, BUILT_IN)]).parameters
+    known = inspect.signature(BUILT_IN[checks.nearest(argument, name, (*BUILT_IN, "FILE.npz"))]).parameters
     for option in options:
         checks.nearest(argument, option, [parameter for parameter in known if parameter != "key"])
     return {"name": name, "options": options}

@@ -37,11 +37,19 @@ class Sweep(NamedTuple):
     failed: tuple[dict[str, Any], ...]
 
     def open(self):
-        """The results as one labelled Dataset."""
+        """What the sweep found so far.
+
+        Returns:
+            Dataset of ``open_sweep``.
+        """
         return open_sweep(self.folder)
 
     def render(self) -> str:
-        """Text for people."""
+        """Text for people.
+
+        Returns:
+            A line of counts, and one for each of the first 10 failed points with its error.
+        """
         lines = [
             f"{self.points} points: {self.computed} computed now, {len(self.failed)} failed; results in {self.folder}"
         ]
@@ -102,6 +110,8 @@ def sweep(
         raise checks.InputError(
             f"gpus_per_point={gpus} is for the workers of a scheduler: give scheduler, or leave it out"
         )
+    if scheduler is not None or workers > 1:
+        executors.modules()  # refused here, before there is a folder
     normal = plans.checked(plan)
     if limit is not None and plans.count(normal) > checks.count("limit", limit):
         raise checks.InputError(

@@ -17,18 +17,31 @@ BUILT_IN = {"hmm": hidden_markov_chain}
 
 
 def by_name(name: str, seed: int) -> Task:
-    """A built-in task by name, or one from an .npz file by path.
+    """A built-in task by name, or one from a file: what ``--task`` of the command line takes.
+
+    Args:
+        name: a name in ``BUILT_IN``, or the path of an .npz file as ``load`` takes it.
+        seed: of a built-in task, whose key is ``jax.random.key(seed)``; a file has none.
+
+    Returns:
+        Task.
 
     Raises:
         ValueError: the name is neither (the nearest built-in one is offered).
     """
     if str(name).endswith(".npz"):
         return load(name)
-    return BUILT_IN[checks.nearest("task", name, BUILT_IN)](key=jax.random.key(seed))
+    return BUILT_IN[checks.nearest("task", name, (*BUILT_IN, "FILE.npz"))](key=jax.random.key(seed))
 
 
 def characters_by_name(name: str) -> Characters:
-    """``"glyphs"``, ``"omniglot"`` (where GIBBSFORMER_OMNIGLOT says) or ``"omniglot=PATH"``.
+    """Character images by name: what ``--data`` of the command line takes.
+
+    Args:
+        name: ``"glyphs"``, ``"omniglot"`` (where GIBBSFORMER_OMNIGLOT says) or ``"omniglot=PATH"``.
+
+    Returns:
+        Characters.
 
     Raises:
         ValueError: another name (the nearest is offered), or no Omniglot there.
@@ -39,7 +52,10 @@ def characters_by_name(name: str) -> Characters:
         if path:
             raise checks.InputError(f"data={name!r} has a path, but glyphs come with matplotlib: give data=glyphs")
         return glyphs()
-    return omniglot(path or None)
+    try:
+        return omniglot(path or None)
+    except checks.InputError as error:
+        raise checks.InputError(f"data={name!r}: {error}") from None
 
 
 __all__ = [

@@ -21,6 +21,9 @@ def arrays(x, y, attention: Attention, x_test=None, y_test=None, readout: str = 
         readout: ``"last"``, ``"first"`` or ``"mean"``.
         name: recorded with every run.
 
+    Returns:
+        Task, T = 0.01 unless ``task.posterior(width, temperature)`` says otherwise.
+
     Raises:
         ValueError: shapes that disagree, NaN or infinity, labels missing for one of the sets.
     """
@@ -37,7 +40,15 @@ def arrays(x, y, attention: Attention, x_test=None, y_test=None, readout: str = 
 
 
 def load(path: str | Path, readout: str = "last") -> Task:
-    """A task from an .npz file (or .safetensors) that holds x, y, (x_test, y_test), and per layer W_l or Q_l and K_l.
+    """A task from one file of arrays.
+
+    Args:
+        path: .npz or .safetensors with x [P, N_0, S], y [P], per layer l = 1.. either W_l [H, N_0, N_0] or Q_l and K_l
+            [H, G, N_0], and, both or neither, x_test [P*, N_0, S] and y_test [P*]; other arrays are ignored.
+        readout: ``"last"``, ``"first"`` or ``"mean"``.
+
+    Returns:
+        Task named after the file.
 
     Raises:
         ValueError: the file is missing, cannot be read, or lacks an array; the message lists the layout.

@@ -87,7 +87,17 @@ class Characters:
         return {"source": self.source, "characters": len(self), "drawings": len(self.images), "digest": self.digest}
 
     def select(self, characters: Sequence[int] | np.ndarray) -> Characters:
-        """Some of the characters, by index."""
+        """Some of the characters, with all their drawings.
+
+        Args:
+            characters: indices, from 0 [C']; the result has them in this order.
+
+        Returns:
+            Characters.
+
+        Raises:
+            ValueError: fewer than two.
+        """
         parts = [np.arange(self.first[c], self.first[c + 1]) for c in characters]
         return Characters(
             self.images[np.concatenate(parts)],
@@ -101,6 +111,9 @@ class Characters:
 
         Args:
             held_out: fraction of the characters in the second set, above 0 and below 1.
+
+        Returns:
+            Two sets without a character in common, in the order of their indices.
 
         Raises:
             ValueError: a fraction that leaves fewer than two characters on either side.

@@ -33,6 +33,9 @@ def glyphs(distorted: int = 8) -> Characters:
 
     Returns:
         Characters named ``"LATIN SMALL LETTER A"``.., in the order of Unicode; the same each time.
+
+    Raises:
+        ValueError: ``distorted`` below 0.
     """
     from matplotlib import get_data_path
     from matplotlib.ft2font import FT2Font

@@ -46,6 +46,8 @@ def hidden_markov_chain(
 
     Raises:
         ValueError: an argument out of range.
+
+    Source: docs/model.md, section 9a; arXiv:2405.15926, figure 2.
     """
     checks.random_key("key", key)
     checks.nearest("variant", variant, VARIANTS)

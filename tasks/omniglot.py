@@ -56,7 +56,10 @@ def omniglot(path: str | os.PathLike | Sequence[str | os.PathLike] | None = None
         raise checks.InputError(f"path={shown!r} holds no alphabet/character/drawing.png: {_REMEDY}")
     if other := sizes - {_OFFICIAL, (SIZE, SIZE)}:
         width, height = other.pop()
-        warnings.warn(f"images of {width} x {height} pixels were resized to {SIZE} x {SIZE}", stacklevel=2)
+        warnings.warn(
+            f"images of {width} x {height} pixels were resized to {SIZE} x {SIZE}: check that they are Omniglot's",
+            stacklevel=2,
+        )
     keys = sorted(found)
     names = sorted({f"{alphabet}/{character}" for alphabet, character, _ in keys})
     index = {name: i for i, name in enumerate(names)}

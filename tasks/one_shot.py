@@ -146,6 +146,8 @@ def one_shot(
 
     Raises:
         ValueError: an argument out of range, attention for another input width.
+
+    Source: docs/model.md, section 9b; arXiv:2405.15926, figure 3.
     """
     checks.random_key("key", key)
     sizes = (checks.count("train", train), checks.count("test", test))

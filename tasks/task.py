@@ -13,7 +13,12 @@ from ..models import Attention, Network, PathInputs, Posterior, checks, contract
 
 
 class Examples(NamedTuple):
-    """Sequences x [P, N_0, S] (token s is column s) and labels y [P]."""
+    """Sequences and their labels.
+
+    Attributes:
+        x: sequences [P, N_0, S], token s is column s.
+        y: labels [P].
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -47,7 +52,11 @@ class Task:
 
     @cached_property
     def test_inputs(self) -> PathInputs:
-        """Path-contracted test inputs."""
+        """Path-contracted test inputs.
+
+        Raises:
+            ValueError: the task has no test set.
+        """
         if self.test is None:
             raise checks.InputError(f"task {self.name!r} has no test set: give x_test and y_test")
         return contract(self.test.x, self.attention, self.readout)
@@ -66,6 +75,12 @@ class Task:
             width: N for N_1 = .. = N_{L+1} = N, or all of (N_1, .., N_{L+1}).
             temperature: T; default the task's own.
             variances: prior variances (sigma_0^2, .., sigma_L^2, sigma_a^2); default all 1.
+
+        Returns:
+            Posterior of the training set.
+
+        Raises:
+            ValueError: as ``contract``, ``Network`` and ``Posterior``.
         """
         data = self.train_inputs
         widths = (

@@ -137,6 +137,7 @@ def test_evidence(own_arrays, capsys):
     ("arguments", "said"),
     [
         (["theory", "--task", "hnm"], "did you mean 'hmm'"),
+        (["theory", "--task", "figs"], "choose one of hmm, FILE.npz"),
         (["theory", "--task", "missing.npz"], "'missing.npz'"),
         (["theory", "--width", "0"], "width=0"),
         (["theory", "--temperature", "-1"], "temperature=-1.0"),
@@ -157,7 +158,13 @@ def test_evidence(own_arrays, capsys):
         (["export", "missing.h5", "--out", "b.nc"], "missing.h5"),
         (["sample", "--draws", "0", "--out", "r.h5"], "draws=0"),
         (["sample", "--chains", "0", "--out", "r.h5"], "chains=0"),
-        (["sample", "--out", "no/such/folder/r.h5"], "create it first"),
+        (["sample", "--out", "no/such/folder/r.h5"], "out='no/such/folder/r.h5' is in folder 'no/such/folder'"),
+        (
+            ["report", "r.h5", "--out", "no/r.html"],
+            "out='no/r.html' is in folder 'no', which does not exist: create it",
+        ),
+        (["report", "r.h5", "--out", "r.pdf"], "out='r.pdf' must end in .html"),
+        (["train", "--data", "omniglot=no/such", "--out", "n.safetensors"], "data='omniglot=no/such': path='no/such'"),
         (["sample", "--precision", "float16", "--out", "r.h5"], "precision='float16'"),
         (["compare", "missing.h5"], "missing.h5"),
         (["inspect", __file__], "is not an HDF5 file"),

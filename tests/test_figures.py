@@ -100,3 +100,5 @@ def test_bad_requests(tmp_path):
     blocked.write_text("")
     with pytest.raises(ValueError, match="cannot be a folder"):
         figure("2c", blocked)
+    with pytest.raises(ValueError, match=r"network='no\.safetensors' is no file"):
+        figure("3b", tmp_path, network="no.safetensors")

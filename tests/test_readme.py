@@ -15,7 +15,7 @@ from gibbsformer.__main__ import _parser
 
 CHECKOUT = Path(__file__).parents[1]
 README = CHECKOUT / "README.md"
-PAGES = [README, *sorted((CHECKOUT / "docs").rglob("*.md"))] if README.is_file() else []
+PAGES = [README, CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").rglob("*.md"))] if README.is_file() else []
 
 
 def test_python_session(tmp_path, monkeypatch, capsys):

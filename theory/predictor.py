@@ -25,9 +25,17 @@ def conditional_mean(
     variance: float,
     test: PathInputs,
 ) -> Float[np.ndarray, "D Q"]:
-    """Mean of f(x_test) [D, Q] given each of D order parameters; arguments as in ``conditional_predictor``.
+    """Mean of f(x_test) given each of D order parameters.
 
     Cheaper by far than mean and variance together: the mean is linear in the path-contracted inputs.
+
+    Args:
+        U_1, train, y, temperature, variance, test: as for ``conditional_predictor``.
+
+    Returns:
+        Means [D, Q], float64.
+
+    Source: docs/model.md, section 3.
     """
     with numerics():
         kernel = path_kernel(train.flat)
@@ -55,10 +63,13 @@ def conditional_predictor(
         train, y: training inputs and labels [P].
         temperature: T.
         variance: sigma_0^2.
-        test: inputs of Q test examples.
+        test: inputs of Q test examples, with the paths of ``train``.
 
     Returns:
-        Means [D, Q] and variances [D, Q], float64. NaN where K + T I is not positive definite in float64.
+        Means [D, Q] and variances [D, Q] of f (T not added), float64. NaN where K + T I is not positive definite in
+        float64.
+
+    Source: docs/model.md, section 3.
     """
     with numerics():
         U = variance * np.asarray(U_1, np.float64)

@@ -55,7 +55,7 @@ class Theory:
             NaN for the GP limit.
         converged: gradient below tolerance and Hessian positive definite; ``problem`` says why not.
         iterations: Newton steps taken.
-        theta: the Bartlett coordinates of the solution (``models.collapsed``).
+        theta: the Bartlett coordinates of the solution [D] (``models.collapsed``).
         paths: names of the paths kept, None for all.
         covariance: of the independent entries of U_1 (upper triangle, row-major) in the Gaussian approximation at the
             saddle, [B, B], B = H(H+1)/2: the leading finite-width fluctuation, of order 1/N. None for the GP limit.
@@ -95,7 +95,13 @@ class Theory:
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Theories of a grid of widths and temperatures; ``grid[i, j]`` is that of widths[i] and temperatures[j]."""
+    """Theories of a grid of widths and temperatures; ``grid[i, j]`` is that of widths[i] and temperatures[j].
+
+    Attributes:
+        widths: as given, N or tuples (N_1, .., N_{L+1}).
+        temperatures: T of the second axis.
+        theories: rows of ``Theory``, a row per width.
+    """
 
     widths: tuple
     temperatures: tuple[float, ...]
@@ -165,6 +171,8 @@ def grid(posterior: Posterior, widths: Sequence, temperatures: Sequence[float], 
 
     Raises:
         ValueError: as ``solve``, and widths below 1 or temperatures not above 0, before anything is solved.
+
+    Source: docs/model.md, section 6.
     """
     posteriors = _posteriors(posterior, widths, temperatures)
     rows, columns = len(posteriors), len(posteriors[0])
@@ -191,6 +199,9 @@ def gp(posterior: Posterior, paths: Sequence | None = None) -> Theory:
     Args:
         posterior: network, data and temperature.
         paths: names or indices of the paths of a sub-network, any set; default all.
+
+    Returns:
+        Theory without action, Hessian and covariance (NaN, None).
 
     Raises:
         ValueError: unknown paths.
@@ -235,7 +246,7 @@ def _prepare(posterior, paths) -> _Problem:
 def _posteriors(posterior, widths, temperatures):
     for name, values in (("widths", widths), ("temperatures", temperatures)):
         if isinstance(values, str) or not hasattr(values, "__len__") or not len(values):
-            raise checks.InputError(f"{name}={checks.brief(values)} must list one or more values")
+            raise checks.InputError(f"{name}={checks.brief(values)} must be a list: give one value or more")
     layers = len(posterior.network.widths)
     networks = [
         dataclasses.replace(

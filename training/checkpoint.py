@@ -54,21 +54,22 @@ def write(path: Path, state: State, about: dict[str, Any]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """(arrays by name, plain values by name) of a file.
+def read(path: Path, argument: str = "path") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """(arrays by name, plain values by name) of a file; ``argument`` is what the user called it.
 
     Raises:
         ValueError: no such file, or not one of a trained network.
     """
-    arrays = stored.read("path", path, "a network written by gibbsformer train")
+    arrays: dict[str, np.ndarray] = {}
     metadata: dict[str, str] = {}
-    if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors" or not path.is_file():
+        arrays = stored.read(argument, path, "a network written by gibbsformer train")
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
     if metadata.get("format") != _FORMAT:
         raise checks.InputError(
-            f"path={str(path)!r} is no trained network of this version ({_FORMAT}): for query and key weights from "
-            "elsewhere use gf.Attention.load"
+            f"{argument}={str(path)!r} is no trained network of this version ({_FORMAT}): give one, or, for query and "
+            "key weights from elsewhere, use gf.Attention.load"
         )
     return arrays, {name: json.loads(value) for name, value in metadata.items() if name != "format"}
 
@@ -87,7 +88,7 @@ def refuse_other(path: Path, held: dict, asked: dict) -> None:
         if held.get(name) != asked[name]:
             raise checks.InputError(
                 f"out={str(path)!r} holds a network with {name}={checks.brief(held.get(name))} and {name}="
-                f"{checks.brief(asked[name])} is asked: give the same to resume it, or another file"
+                f"{checks.brief(asked[name])} is asked: give the same to resume it, or choose another name"
             )
 
 

@@ -31,7 +31,19 @@ def initial(network: Network, key_width: int, scale: float, key: jax.Array) -> W
 
 
 def outputs(weights: Weights, x: Float[Array, "P N_0 S"], readout: str) -> Float[Array, " P"]:
-    """f(x), differentiable in all weights: V_0.., a, and Q_l, K_l [H_l, G, N_0]."""
+    """f(x) of a network with trainable attention, differentiable in all weights.
+
+    Args:
+        weights: V_0, V_1, .., a as everywhere, and Q_l, K_l [H_l, G, N_0] of each layer, by name.
+        x: sequences [P, N_0, S], token s is column s.
+        readout: ``"last"``, ``"first"`` or ``"mean"``.
+
+    Returns:
+        Outputs [P] in the precision of the arguments.
+
+    Raises:
+        ValueError: x of another input width than the attention.
+    """
     patterns = [query_key_attention(x, Q, K) for Q, K in attention_layers(weights)]
     xi = contract_patterns(x, patterns, readout)
     values = {name: w for name, w in weights.items() if name[0] not in "QK"}

@@ -96,8 +96,12 @@ def train(
         patience: stop once the held-out accuracy has not risen for that many steps.
         progress: a live line on stderr.
 
+    Returns:
+        Trained: weights averaged over steps, and accuracies on training and held-out characters.
+
     Raises:
         ValueError: an argument out of range, a file that exists, or, to resume, one of another configuration.
+        KeyboardInterrupt: Ctrl-C.
     """
     checks.random_key("key", key)
     if not isinstance(config, Config):
@@ -124,13 +128,20 @@ def train(
     return Trained(state.average, config, int(state.step), accuracy, history, run.settings)
 
 
-def load(path: str | os.PathLike) -> Trained:
+def load(path: str | os.PathLike, argument: str = "path") -> Trained:
     """A trained network from its file.
+
+    Args:
+        path: .safetensors file of ``train``, also of a run that was interrupted.
+        argument: what the user called it, for messages.
+
+    Returns:
+        Trained.
 
     Raises:
         ValueError: no such file, or not one of a trained network.
     """
-    arrays, about = checkpoint.read(Path(path))
+    arrays, about = checkpoint.read(Path(path), argument)
     config = Config(**about["settings"]["config"])
     with jax.enable_x64(False):
         state = checkpoint.restore(_start(config, jax.random.key(0)), arrays)
@@ -252,15 +263,19 @@ def _accuracies(run: _Run):
 def _checked_path(out, resume: bool) -> Path | None:
     if out is None:
         if resume:
-            raise checks.InputError("out=None has nothing to resume: give the file of the network")
+            raise checks.InputError("out=None has nothing to resume: give the file of a network")
         return None
     path = Path(out)
     if path.suffix != ".safetensors":
-        raise checks.InputError(f"out={str(path)!r} must end in .safetensors")
+        raise checks.InputError(f"out={str(path)!r} must end in .safetensors: use a name such as net.safetensors")
     if not path.parent.is_dir():
-        raise checks.InputError(f"out={str(path)!r} is in a folder that does not exist: create it first")
+        raise checks.InputError(
+            f"out={str(path)!r} is in folder {str(path.parent)!r}, which does not exist: create it first"
+        )
     if path.exists() and not resume:
-        raise checks.InputError(f"out={str(path)!r} exists: resume it (resume=True, --resume), or give another file")
+        raise checks.InputError(f"out={str(path)!r} exists: resume it (resume=True, --resume), or choose another name")
     if resume and not path.is_file():
-        raise checks.InputError(f"out={str(path)!r} is no file to resume: give one, or train without resume")
+        raise checks.InputError(
+            f"out={str(path)!r} is no file to resume: give the file of a network, or leave resume out"
+        )
     return path

@@ -166,7 +166,7 @@ def test_a_broken_chain_is_reported(run, tmp_path):
     ("arguments", "said"),
     [
         (["report", "missing.h5"], "missing.h5"),
-        (["report", "missing.h5", "--out", "samples.h5"], "name the page"),
+        (["report", "missing.h5", "--out", "samples.h5"], "use a name such as report.html"),
         (["report", "missing.h5", "--out", "no/folder/r.html"], "create it first"),
     ],
 )

@@ -34,7 +34,10 @@ def swept(tmp_path_factory):
                 continue
             accuracy = value(at["width"], at["temperature"], at["seed"], at["compute"])
             values = {"accuracy": accuracy, "paths": ["a"], "U_1": np.ones((1, 1)), "U_a": 2.0}
-            more = {"theory": {"accuracy_gp": 0.4}, "collapsed": {"accuracy_error": 0.01, "U_a_mcse": 0.3}}
+            more = {
+                "theory": {"accuracy_gp": 0.4, "action": -1.0},
+                "collapsed": {"accuracy_error": 0.01, "U_a_mcse": 0.3},
+            }
             result.write(
                 out / "points" / f"{point.id}.h5", at, {"seconds": 1.0}, values | more[at["compute"]]
             )  # fmt: skip
@@ -97,6 +100,8 @@ def test_in_a_browser(written, open_page):
     tab = open_page(written, "dark")
     rows = lambda: [line.split("\t") for line in tab.inner_text(".sweep-values").splitlines()]  # noqa: E731
     tab.click("text=Values of the map")
+    caption = lambda: tab.inner_text(".lines-caption")  # noqa: E731
+    assert caption().endswith("GP limit, dashed line; means over seeds; bars are their standard deviation.")
 
     # mean over seeds with their standard deviation; a seed that is not finished is left out
     assert rows()[0][1:] == ["10", "100", "1000"]
@@ -114,6 +119,7 @@ def test_in_a_browser(written, open_page):
     tab.select_option("select[name=source]", "exact posterior")
     assert rows()[1][1] == f"{value(10, 0.01, 1, 'collapsed'):.4g} ± 0.01"
     assert rows()[2][3] == "–"
+    assert caption().endswith("; bars are Monte Carlo standard errors.")
 
     # axes: choosing the other's exchanges them, a third one is a choice of its own
     tab.select_option("select[name=x]", "temperature")
@@ -138,4 +144,8 @@ def test_in_a_browser(written, open_page):
 
     tab.select_option("select[name=quantity]", "U_a")
     assert "2 ± 0.3" in tab.inner_text(".sweep-values")
+    tab.select_option("select[name=quantity]", "action")
+    assert (
+        caption() == "action over temperature T (logarithmic): theory, solid line."
+    )  # without samples there are no bars
     assert tab.evaluate("document.documentElement.scrollWidth") <= 380

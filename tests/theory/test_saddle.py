@@ -1,5 +1,7 @@
 """The large-N theory: reference saddle points, the action and its derivatives, and the law it predicts."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,6 +56,18 @@ def test_reference_gp_limit(reference, reference_posterior, reference_test):
     np.testing.assert_allclose(prediction.mean, reference["gp/test_mean"], atol=1e-6)
     assert theory.converged
     np.testing.assert_array_equal(theory.U[0], np.eye(4))
+
+
+def test_lowest_temperatures_are_the_interpolating_limit(reference_posterior):
+    posterior = reference_posterior(10)  # its kernel has the condition number 5e2: 1e-12 is lost beside no eigenvalue
+    cold, colder = (gf.theory.solve(dataclasses.replace(posterior, temperature=T)) for T in (1e-9, 1e-12))
+    assert cold.converged
+    assert colder.converged
+    np.testing.assert_allclose(
+        colder.U[0], cold.U[0], rtol=0, atol=1e-7 * cold.U[0].max()
+    )  # as GRADIENT_TOLERANCE says
+    # y - mean = T (K + T I)^{-1} y, at most T |y| / 0.1, and rounding of the solution
+    np.testing.assert_allclose(gf.predict(colder, posterior.data).mean, posterior.y, rtol=0, atol=1e-10)
 
 
 def test_gp_limit_has_the_product_of_variances(small):
@@ -208,7 +222,7 @@ def test_subset_of_paths_is_the_theory_of_the_subnetwork(small):
     whole = gf.predict(part, small.posterior.data)
     direct = gf.predict(alone, small.posterior.data.select(names))
     np.testing.assert_allclose(whole.mean, direct.mean, rtol=1e-9)
-    with pytest.raises(ValueError, match=r"theory\.gp\(posterior, paths=\.\.\) takes any set"):
+    with pytest.raises(ValueError, match=r"theory\.gp\(posterior, paths=\.\.\), which takes any set"):
         gf.theory.solve(small.posterior, paths=["(1 1)", "(1 2)", "(2 3)"])
 
 
