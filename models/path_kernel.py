@@ -4,12 +4,18 @@ r"""Path kernels and the renormalized kernel they combine into (docs/model.md, s
 
 Between training examples C is needed in two ways only: K from U, and dE/dU^{pi pi'} = sigma_0^2 sum G C^{pi pi'}
 from G = dE/dK. ``PathKernel`` does both from whichever takes less memory: the H(H+1)/2 symmetrised blocks
-C^{pi pi'} + C^{pi' pi} [P, P], or xi itself [P, N_0, H].
+C^{pi pi'} + C^{pi' pi}, packed, or xi itself [P, N_0, H].
+
+A symmetric matrix [P, P] is packed as panels of rows, of each the columns up to its last row: little more than half of
+the entries, and slices of a matrix instead of single entries.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import itertools
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,64 +25,97 @@ from jaxtyping import Array, Float
 # Blocks cost fewer operations than contracting xi (P^2 H^2/2 against P^2 N_0 H), so they are kept as long as
 # they stay small in absolute terms even where xi is smaller still.
 BLOCK_BYTES = 512 * 2**20
+_PANELS = 8  # of a packed matrix at most: 0.56 of the entries; more of them would be slim
 _LEAF = 32  # largest diagonal block that ``inverse_of_lower`` gives to LAPACK
 
 
-class PathKernel(NamedTuple):
+@partial(jax.tree_util.register_dataclass, data_fields=["blocks", "xi"], meta_fields=["examples", "paths"])
+@dataclass(frozen=True)
+class PathKernel:
     """Path kernels between P training examples, stored as blocks or as inputs (the other one is None)."""
 
-    blocks: Any  # [B, P, P], B = H(H+1)/2, row-major upper triangle of (pi, pi')
+    blocks: Any  # [B, E], B = H(H+1)/2, row-major upper triangle of (pi, pi'); E entries of a packed matrix
     xi: Any  # [P, N_0, H]
-
-    @property
-    def paths(self) -> int:
-        """H, the number of paths."""
-        if self.xi is not None:
-            return self.xi.shape[-1]
-        return int((np.sqrt(8 * self.blocks.shape[-3] + 1) - 1) / 2)
+    examples: int  # P
+    paths: int  # H
 
 
 def block_bytes(xi_shape: tuple[int, ...]) -> int:
-    """Bytes of the symmetrised float64 blocks for inputs [P, N_0, H]."""
+    """Bytes of the packed float64 blocks for inputs [P, N_0, H]."""
     P, _, H = xi_shape
-    return H * (H + 1) // 2 * P * P * 8
+    return H * (H + 1) // 2 * sum((last - first) * last for first, last in _panels(P)) * 8
 
 
 def path_kernel(xi: Float[Array | np.ndarray, "P N_0 H"]) -> PathKernel:
     """Path kernels of inputs xi, stored as blocks up to ``BLOCK_BYTES`` or while smaller than xi."""
     P, N_0, H = xi.shape
     if block_bytes(xi.shape) <= max(BLOCK_BYTES, P * N_0 * H * 8):
-        return PathKernel(symmetric_blocks(jnp.asarray(xi)), None)
-    return PathKernel(None, jnp.asarray(xi))
+        return PathKernel(symmetric_blocks(jnp.asarray(xi), packed=True), None, P, H)
+    return PathKernel(None, jnp.asarray(xi), P, H)
 
 
-@jax.jit
-def symmetric_blocks(xi: Float[Array, "P N_0 H"]) -> Float[Array, "B P P"]:
-    """C^{pi pi} on the diagonal and C^{pi pi'} + C^{pi' pi} off it, for pi <= pi' [H(H+1)/2, P, P]."""
+@partial(jax.jit, static_argnames="packed")
+def symmetric_blocks(xi: Float[Array, "P N_0 H"], packed: bool = False) -> Float[Array, "B ..."]:
+    """C^{pi pi} on the diagonal and C^{pi pi'} + C^{pi' pi} off it, for pi <= pi' [H(H+1)/2, P, P], or packed."""
     first, second = np.triu_indices(xi.shape[-1])
     per_path = jnp.moveaxis(xi, -1, 0)
 
     def block(pair):
         one = per_path[pair[0]] @ per_path[pair[1]].T
-        return jnp.where(pair[0] == pair[1], one, one + one.T)
+        whole = jnp.where(pair[0] == pair[1], one, one + one.T)
+        return pack(whole) if packed else whole
 
     return jax.lax.map(block, jnp.stack([jnp.asarray(first), jnp.asarray(second)], axis=1))
+
+
+def _panels(P: int) -> list[tuple[int, int]]:
+    """Rows [first, last) of the panels of a packed matrix."""
+    count = max(1, min(_PANELS, P // _LEAF))
+    edges = [P * i // count for i in range(count + 1)]
+    return list(itertools.pairwise(edges))
+
+
+def pack(matrix: Float[Array, "P P"]) -> Float[Array, " E"]:
+    """A symmetric matrix as the entries of its panels."""
+    return jnp.concatenate([matrix[first:last, :last].ravel() for first, last in _panels(len(matrix))])
+
+
+def _lower(packed: Float[Array, " E"], P: int) -> Float[Array, "P P"]:
+    """The matrix, with zeros above the diagonal blocks."""
+    rows, start = [], 0
+    for first, last in _panels(P):
+        size = (last - first) * last
+        rows.append(jnp.pad(packed[start : start + size].reshape(-1, last), ((0, 0), (0, P - last))))
+        start += size
+    return jnp.concatenate(rows)
+
+
+def _whole(packed: Float[Array, " E"], P: int) -> Float[Array, "P P"]:
+    lower = _lower(packed, P)
+    return jnp.tril(lower) + jnp.tril(lower, -1).T
 
 
 def combine(kernel: PathKernel, U: Float[Array, "H H"]) -> Float[Array, "P P"]:
     """sum_{pi pi'} U^{pi pi'} C^{pi pi'}, for symmetric U."""
     if kernel.xi is not None:
         return jnp.einsum("pnh,hg,qng->pq", kernel.xi, U, kernel.xi, optimize="optimal")
-    flat = kernel.blocks.reshape(kernel.blocks.shape[0], -1)
-    return (U[np.triu_indices(kernel.paths)] @ flat).reshape(kernel.blocks.shape[1:])
+    return _whole(_combine_packed(kernel, U), kernel.examples)
 
 
-def project(kernel: PathKernel, G: Float[Array, "P P"]) -> Float[Array, "H H"]:
-    """sum_{mu nu} G_{mu nu} C^{pi pi'}_{mu nu}, for symmetric G: the transpose of ``combine``."""
+def _combine_packed(kernel, U):
+    # the barrier keeps the gather of several chains from making this [B, chains]^T [B, E], 4 times slower on a CPU
+    return jax.lax.optimization_barrier(U[np.triu_indices(kernel.paths)]) @ kernel.blocks
+
+
+def project(kernel: PathKernel, G: Float[Array, " E"]) -> Float[Array, "H H"]:
+    """sum_{mu nu} G_{mu nu} C^{pi pi'}_{mu nu}, for symmetric G, packed: the transpose of ``combine``."""
+    H, P = kernel.paths, kernel.examples
     if kernel.xi is not None:
-        return jnp.einsum("pnh,pq,qng->hg", kernel.xi, G, kernel.xi, optimize="optimal")
-    H = kernel.paths
-    upper = kernel.blocks.reshape(kernel.blocks.shape[0], -1) @ G.reshape(-1)
+        return jnp.einsum("pnh,pq,qng->hg", kernel.xi, _whole(G, P), kernel.xi, optimize="optimal")
+    # what a panel holds to the left of its diagonal block stands for its mirror image too
+    twice = np.concatenate([np.tile(1.0 + (np.arange(b) < a), b - a) for a, b in _panels(P)])
+    # the axis of length one keeps the chains of a vmap from becoming [B, E] x [E, chains], 12 times slower on a CPU
+    upper = jnp.einsum("kbe,ke->kb", kernel.blocks[None], (G * twice)[None])[0]
     index = np.triu_indices(H)
     half = jnp.zeros((H, H), G.dtype).at[index].set(jnp.where(index[0] == index[1], upper, upper / 2))
     return half + half.T - jnp.diag(jnp.diag(half))
@@ -123,25 +162,39 @@ def log_likelihood(
 
     ``variance`` is sigma_0^2. Not a number where the matrix is not positive definite to working precision.
     """
-    return _log_likelihood(U, kernel, y, temperature, variance)[0]
+    chol = _factor(U, kernel, y, temperature, variance)
+    return _log_normal(chol, jax.lax.linalg.triangular_solve(chol, y[:, None], left_side=True, lower=True)[:, 0])
+
+
+def _factor(U, kernel, y, temperature, variance):
+    """Cholesky factor of the covariance."""
+    P = len(y)
+    lower = combine(kernel, U) if kernel.xi is not None else _lower(_combine_packed(kernel, U), P)
+    return jax.lax.linalg.cholesky(variance * lower + temperature * jnp.eye(P, dtype=y.dtype), symmetrize_input=False)
+
+
+def _log_normal(chol, z):
+    return -0.5 * z @ z - jnp.sum(jnp.log(jnp.diag(chol))) - 0.5 * len(z) * np.log(2 * np.pi)
 
 
 def _log_likelihood(U, kernel, y, temperature, variance):
     # One chain of factorisations, each waiting for the one before: independent ones may run at the same time on a
     # CPU, and wait for each other's threads for ever (seen with jaxlib 0.10 on two cores).
-    P = y.shape[0]
-    covariance = variance * combine(kernel, U) + temperature * jnp.eye(P, dtype=y.dtype)
-    chol = jnp.linalg.cholesky(covariance)
+    chol = _factor(U, kernel, y, temperature, variance)
     half = inverse_of_lower(chol)
     z = half @ y
-    value = -0.5 * z @ z - jnp.sum(jnp.log(jnp.diag(chol))) - 0.5 * P * np.log(2 * np.pi)
-    return value, (half, z, kernel, variance)
+    return _log_normal(chol, z), (half, z, kernel, variance)
 
 
 def _log_likelihood_vjp(residual, cotangent):
     half, z, kernel, variance = residual
     alpha = half.T @ z
-    G = 0.5 * (jnp.outer(alpha, alpha) - half.T @ half)
+    # (alpha alpha^T - half^T half)/2, packed: rows above a panel's first are zero in its columns of the factor
+    panels = [
+        jnp.outer(alpha[first:last], alpha[:last]) - half[first:, first:last].T @ half[first:, :last]
+        for first, last in _panels(len(z))
+    ]
+    G = 0.5 * jnp.concatenate([panel.ravel() for panel in panels])
     return cotangent * variance * project(kernel, G), None, None, None, None
 
 

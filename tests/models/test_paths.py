@@ -98,14 +98,18 @@ def test_arbitrary_subset_is_one_axis_of_paths(small):
         small.posterior.select(["(1 1)", "(1 3)", "(2 2)"])
 
 
+def stored(xi):
+    """The same path kernels stored as blocks and as inputs."""
+    P, _, H = xi.shape
+    return {
+        "blocks": kernels.PathKernel(kernels.symmetric_blocks(jnp.asarray(xi), packed=True), None, P, H),
+        "inputs": kernels.PathKernel(None, jnp.asarray(xi), P, H),
+    }
+
+
 @pytest.fixture
 def storages(small):
-    """The same path kernels stored as blocks and as inputs."""
-    xi = jnp.asarray(small.posterior.data.flat)
-    return {
-        "blocks": kernels.PathKernel(kernels.symmetric_blocks(xi), None),
-        "inputs": kernels.PathKernel(None, xi),
-    }
+    return stored(small.posterior.data.flat)
 
 
 def symmetric(rng, n):
@@ -117,7 +121,6 @@ def symmetric(rng, n):
 def test_combine_and_project_against_loops(small, storages, storage):
     xi, kernel = small.posterior.data.flat, storages[storage]
     P, _, H = xi.shape
-    assert kernel.paths == H
     rng = np.random.default_rng(0)
     U, G = symmetric(rng, H), symmetric(rng, P)
     K, projected = np.zeros((P, P)), np.zeros((H, H))
@@ -126,7 +129,8 @@ def test_combine_and_project_against_loops(small, storages, storage):
         K[p, q] += U[h, g] * C
         projected[h, g] += G[p, q] * C
     np.testing.assert_allclose(kernels.combine(kernel, jnp.asarray(U)), K, rtol=RELATIVE, atol=1e-13)
-    np.testing.assert_allclose(kernels.project(kernel, jnp.asarray(G)), projected, rtol=RELATIVE, atol=1e-13)
+    packed = kernels.pack(jnp.asarray(G))
+    np.testing.assert_allclose(kernels.project(kernel, packed), projected, rtol=RELATIVE, atol=1e-13)
     np.testing.assert_allclose(
         kernels.cross_kernel(jnp.asarray(U), jnp.asarray(xi), jnp.asarray(xi[:3])), K[:, :3], rtol=RELATIVE, atol=1e-13
     )
@@ -135,11 +139,40 @@ def test_combine_and_project_against_loops(small, storages, storage):
 def test_storage_goes_by_size(small, monkeypatch):
     xi = small.posterior.data.flat
     assert kernels.path_kernel(xi).xi is None
-    assert kernels.symmetric_blocks(jnp.asarray(xi)).nbytes == kernels.block_bytes(xi.shape)
+    assert kernels.path_kernel(xi).blocks.nbytes == kernels.block_bytes(xi.shape)
     monkeypatch.setattr(kernels, "BLOCK_BYTES", 0)
     wide = np.tile(xi, (1, 20, 1))
     assert kernels.path_kernel(wide).xi is None  # blocks smaller than these inputs
     assert kernels.path_kernel(xi).blocks is None  # and larger than these
+
+
+@pytest.mark.parametrize("P", [63, 64, 100, 259])
+def test_packed_matrices_of_several_panels(P):
+    rng = np.random.default_rng(P)
+    xi, y = rng.standard_normal((P, 5, 3)), rng.standard_normal(P)
+    U, G = symmetric(rng, 3), symmetric(rng, P)
+    for kernel in stored(xi).values():
+        K = np.einsum("pnh,hg,qng->pq", xi, U, xi)
+        np.testing.assert_allclose(kernels.combine(kernel, jnp.asarray(U)), K, rtol=1e-10, atol=1e-10)
+        projected = np.einsum("pnh,pq,qng->hg", xi, G, xi)
+        packed = kernels.pack(jnp.asarray(G))
+        np.testing.assert_allclose(kernels.project(kernel, packed), projected, rtol=1e-10, atol=1e-8)
+    assert stored(xi)["blocks"].blocks.nbytes < (8 * 6 * P**2 if P < 64 else 0.76 * 8 * 6 * P**2) + 1
+
+    def value(U, kernel):
+        return kernels.log_likelihood(U, kernel, jnp.asarray(y), 0.3, 0.7)
+
+    U = U @ U
+    A = 0.7 * np.einsum("pnh,hg,qng->pq", xi, U, xi) + 0.3 * np.eye(P)
+    inverse = np.linalg.inv(A)
+    alpha = inverse @ y
+    expected = -0.5 * y @ alpha - 0.5 * np.linalg.slogdet(2 * np.pi * A)[1]
+    gradient = 0.35 * np.einsum("pnh,pq,qng->hg", xi, np.outer(alpha, alpha) - inverse, xi)
+    for kernel in stored(xi).values():
+        found, slope = jax.value_and_grad(value)(jnp.asarray(U), kernel)
+        np.testing.assert_allclose(found, expected, rtol=1e-10)
+        np.testing.assert_allclose(value(jnp.asarray(U), kernel), expected, rtol=1e-10)  # the value alone
+        np.testing.assert_allclose(slope, gradient, rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize("storage", ["blocks", "inputs"])
