@@ -64,7 +64,7 @@ def measure(options: Options) -> Measured:
     quick = options.quick
     characters = gf.tasks.characters_by_name(options.data)
     if options.network:
-        trained = gf.training.load(options.network)
+        trained = gf.training.load(options.network, "network")
     else:
         steps = 100 if quick else TRAINING_STEPS
         trained = gf.training.train(characters, key=jax.random.key(0), steps=steps, progress=False)
