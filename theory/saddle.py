@@ -244,9 +244,9 @@ def _prepare(posterior, paths) -> _Problem:
 
 
 def _posteriors(posterior, widths, temperatures):
-    for name, values in (("widths", widths), ("temperatures", temperatures)):
+    for name, values, example in (("widths", widths, "(10, 100)"), ("temperatures", temperatures, "(0.1, 1.0)")):
         if isinstance(values, str) or not hasattr(values, "__len__") or not len(values):
-            raise checks.InputError(f"{name}={checks.brief(values)} must be a list: give one value or more")
+            raise checks.InputError(f"{name}={checks.brief(values)} must list one or more numbers: give {example}")
     layers = len(posterior.network.widths)
     networks = [
         dataclasses.replace(
