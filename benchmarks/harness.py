@@ -128,12 +128,18 @@ def kind() -> str:
     return re.sub(r"\W+", "_", name.lower())
 
 
+def _commit() -> str:
+    """Of the checkout, empty outside of one."""
+    command = ["git", "-C", str(RESULTS), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:  # no git on this machine
+        return ""
+
+
 def machine() -> dict[str, Any]:
     """Device, driver, versions and commit of this run."""
     device = jax.devices()[0]
-    commit = subprocess.run(
-        ["git", "-C", str(RESULTS), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "platform": device.platform,
@@ -143,7 +149,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "machine": platform.machine(),
         "versions": {name: version(name) for name in _PACKAGES},
-        "commit": commit.stdout.strip(),
+        "commit": _commit(),
     }
 
 
