@@ -21,6 +21,7 @@ from ..models.collapsed import CollapsedData, Layout
 from ..models.lifting import lift
 from ..models.network import forward, path_weights
 from ..models.path_kernel import mean_path_weights
+from ..theory.energy import derivative_data, hessian
 from . import schema, window
 from .kernel import Kernel, Target
 from .nuts import transition
@@ -85,7 +86,8 @@ def _problem(shape: Layout, posterior: Posterior) -> CollapsedProblem:
         covariance = np.eye(shape.size) / min(posterior.network.widths)
     else:
         centre = jnp.asarray(theory.solve(posterior).theta)
-        values, vectors = np.linalg.eigh(np.asarray(_hessian(shape, density, centre)))
+        parts = derivative_data(posterior.data.flat)
+        values, vectors = np.linalg.eigh(np.asarray(_hessian(shape, density, parts, centre)))
         covariance = (vectors / np.abs(values)) @ vectors.T
     return CollapsedProblem(
         density, jnp.asarray(posterior.data.flat), centre, jnp.asarray(covariance), jnp.linalg.cholesky(covariance)
@@ -93,8 +95,9 @@ def _problem(shape: Layout, posterior: Posterior) -> CollapsedProblem:
 
 
 @partial(jax.jit, static_argnums=0)
-def _hessian(shape, density, theta):
-    return jax.jacfwd(jax.grad(lambda t: -collapsed.log_density(shape, density, t)))(theta)
+def _hessian(shape, density, parts, theta):
+    """Of -log density."""
+    return 0.5 * hessian(shape, density, parts, lambda t: -2 * collapsed.log_prior(shape, density.widths, t), theta)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,13 +14,15 @@ gradient each. Whichever takes fewer operations is used.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from ..models import checks
-from ..models.collapsed import CollapsedData
+from ..models.collapsed import CollapsedData, Layout, order_parameters
 from ..models.path_kernel import block_bytes, combine, log_likelihood, symmetric_blocks
 
 
@@ -64,6 +66,24 @@ def derivatives(data: CollapsedData, parts, U_1: Float[Array, "H H"]) -> tuple[F
     blocks, inputs = parts
     found = _from_blocks(half, data.y, blocks) if inputs is None else _from_inputs(half, data.y, inputs)
     return data.variances[0] * found[0], data.variances[0] ** 2 * found[1]
+
+
+def hessian(
+    shape: Layout, data: CollapsedData, parts, rest: Callable, theta: Float[Array, " D"]
+) -> Float[Array, "D D"]:
+    """Hessian of rest(theta) + E(U_1(theta)), where ``rest`` is without factorisations.
+
+    Forward over reverse through E would ask for several independent ones, which can wait for each other for ever on a
+    CPU, and would cost D gradients.
+    """
+
+    def upper(t):
+        U_1 = order_parameters(shape, data.variances, t).U[0]
+        return U_1[np.triu_indices(U_1.shape[0])]
+
+    slope, curvature = derivatives(data, parts, order_parameters(shape, data.variances, theta).U[0])
+    J = jax.jacfwd(upper)(theta)
+    return J.T @ curvature @ J + jax.hessian(lambda t: rest(t) + slope @ upper(t))(theta)
 
 
 def _from_blocks(half, y, blocks):

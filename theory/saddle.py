@@ -29,7 +29,7 @@ from ..models import Posterior, checks
 from ..models.collapsed import CollapsedData, Layout, bartlett_factors, layout, order_parameters
 from ..models.numerics import numerics
 from ..models.paths import PathInputs
-from .energy import derivative_data, derivatives, energy
+from .energy import derivative_data, energy, hessian
 
 GRADIENT_TOLERANCE = 1e-8  # max |d (S / max N) / d theta|: U then agrees with the saddle to about 1e-7 relative
 _MAX_ITERATIONS = 500
@@ -346,14 +346,7 @@ def _action(shape: Layout, data: CollapsedData, theta):
 
 @partial(jax.jit, static_argnums=0)
 def _hessian(shape: Layout, data: CollapsedData, parts, theta):
-    def upper(t):
-        U_1 = order_parameters(shape, data.variances, t).U[0]
-        return U_1[np.triu_indices(U_1.shape[0])]
-
-    gradient, hessian = derivatives(data, parts, order_parameters(shape, data.variances, theta).U[0])
-    J = jax.jacfwd(upper)(theta)
-    curvature = jax.hessian(lambda t: _entropy(shape, data, t) + gradient @ upper(t))(theta)
-    return (J.T @ hessian @ J + curvature) / jnp.max(data.widths)
+    return hessian(shape, data, parts, lambda t: _entropy(shape, data, t), theta) / jnp.max(data.widths)
 
 
 @partial(jax.jit, static_argnums=0)
