@@ -7,6 +7,9 @@ of ``jax.distributed`` is how many they are and which one this is.
 from __future__ import annotations
 
 import os
+import signal
+import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +19,7 @@ import jax
 from .models import checks
 from .store import checked_path
 
+_WAIT = 300  # seconds until all processes must be there
 _SETTING = "distributed"  # name in a file's settings, which ``store.merge`` reads
 
 
@@ -92,30 +96,47 @@ def share(chains: int, distributed: bool | Share = False) -> Share:
 
 
 def join(coordinator: str | None, process: int | None, processes: int | None) -> None:
-    """Start ``jax.distributed``, which finds in the environment what is None (SLURM, Open MPI).
+    """Learn from ``jax.distributed`` which process of how many this is; what is None it finds in SLURM's environment.
+
+    Then leave it: it would end all processes when one dies, and has them wait for each other at their end.
 
     Args:
         coordinator: HOST:PORT of process 0.
         process, processes: number of this process, from 0, and how many there are.
 
     Raises:
-        ValueError: something is missing, out of range, or the processes did not find each other.
+        ValueError: something is missing or out of range. Processes that do not find each other within five minutes end
+            with one line and exit code 2.
     """
     if coordinator is not None and not coordinator.rpartition(":")[2].isdigit():
         raise checks.InputError(f"coordinator={coordinator!r} has no port: give HOST:PORT of process 0")
     if processes is not None:
         checks.count("processes", processes)
         if process is not None and not 0 <= process < processes:
-            raise checks.InputError(f"process={process} of {processes}: processes are counted from 0")
+            raise checks.InputError(f"process={process} of {processes}: processes are counted from 0, choose one below")
+    on_terminate = signal.getsignal(signal.SIGTERM)
+    watch = threading.Timer(_WAIT, _give_up)  # JAX would abort with a stack trace
+    watch.daemon = True
+    watch.start()
     try:
-        jax.distributed.initialize(coordinator, processes, process)
+        jax.distributed.initialize(coordinator, processes, process, initialization_timeout=_WAIT + 60)
+        jax.process_count()  # starts XLA, which remembers it
+        jax.distributed.shutdown()
     except (ValueError, TypeError):
         raise checks.InputError(
             "distributed: the environment does not say which process of how many this is, as SLURM's srun does: give "
             "--coordinator HOST:PORT --process I --processes N"
         ) from None
-    except RuntimeError as error:
-        raise checks.InputError(
-            f"distributed: the processes did not find each other ({' '.join(str(error).split())[:200]}): check that "
-            "all run, with the same coordinator and a number each"
-        ) from None
+    finally:
+        watch.cancel()
+    signal.signal(signal.SIGTERM, on_terminate)  # JAX had taken it, so that it no longer ended the process
+
+
+def _give_up() -> None:
+    print(
+        f"gibbsformer: the processes did not find each other within {_WAIT} s: check that all run, each with its own "
+        "number and the same coordinator",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(2)
