@@ -5,7 +5,7 @@ from .convergence import Convergence, ConvergenceWarning, convergence, moments
 from .finite_width import FiniteWidth, finite_width
 from .heads import head_drops, head_scores, prune, pruning_curve, pruning_order
 from .kernels import Alignment, alignment, path_kernels, renormalized_kernel
-from .monitor import Until
+from .monitor import Until, until
 from .predictor import GeneralizationError, Prediction, accuracy, accuracy_error, generalization_error, predict
 from .selection import select
 
@@ -34,4 +34,5 @@ __all__ = [
     "pruning_order",
     "renormalized_kernel",
     "select",
+    "until",
 ]

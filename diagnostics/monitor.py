@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..models import checks
+
 _SERIES = 2048  # batches per chain at most: half as many leave R-hat and ESS accurate to a few per cent
 _LEAST = 8  # draws per chain that ArviZ needs
 _SHARE = 1 / 20  # of the time may go into these diagnostics
@@ -34,6 +36,31 @@ class Until(NamedTuple):
     ess: float | None = None
     rhat: float | None = None
     seconds: float | None = None
+
+
+def until(*, ess: float | None = None, rhat: float | None = None, seconds: float | None = None) -> Until:
+    """When ``sample`` may stop before all draws are made: ``gf.sample(.., until=gf.until(ess=400, rhat=1.01))``.
+
+    Args:
+        ess: least bulk effective sample size of any entry of U, all chains together; asked jointly with ``rhat``.
+        rhat: largest R-hat of any entry of U.
+        seconds: time budget of the run; reached first, it stops the run whatever the chains look like.
+
+    Returns:
+        Until, for ``until=`` of ``sample`` and ``resume``.
+
+    Raises:
+        ValueError: nothing asked, or a number out of range.
+    """
+    asked = Until(ess, rhat, seconds)
+    if not any(asked):
+        raise checks.InputError("until() asks for nothing: give ess=, rhat= or seconds=")
+    for name, value in asked._asdict().items():
+        if value is not None:
+            checks.positive(name, value)
+    if rhat is not None and rhat <= 1:
+        raise checks.InputError(f"rhat={rhat} is never reached: give a number above 1, such as 1.01")
+    return asked
 
 
 class Report(NamedTuple):

@@ -10,7 +10,7 @@ from importlib.metadata import version as _version
 
 from . import diagnostics, figures, models, reports, sampler, store, sweeps, tasks, theory, training
 from ._lifting import lift
-from ._sampling import open, resume, sample, until
+from ._sampling import open, resume, sample
 from .diagnostics import (
     ConvergenceWarning,
     accuracy,
@@ -28,6 +28,7 @@ from .diagnostics import (
     pruning_order,
     renormalized_kernel,
     select,
+    until,
 )
 from .models import Attention, Network, OrderParameters, PathInputs, Posterior, contract
 from .reports import report

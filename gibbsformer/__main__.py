@@ -71,11 +71,20 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--thin", type=int, default=1, help="transitions per draw (default %(default)s)")
     _until_options(sample)
     _chain_options(sample, chains=4, warmup=500, draws=1000)
+    sample.add_argument("--chains-at-once", type=int, metavar="K", help="chains a device moves at once (default: all)")
     sample.add_argument("--out", required=True, metavar="FILE", help="sample file to write, such as run.h5")
     sample.add_argument("--overwrite", action="store_true", help="replace an existing file")
     sample.add_argument("--keep", help="weights or order_parameters (default: the kernel's own)")
     sample.add_argument("--precision", default="auto", help="auto, float32 or float64 (default %(default)s)")
     sample.add_argument("--require-converged", action="store_true", help="exit 3 unless R-hat and ESS are good")
+    sample.add_argument(
+        "--distributed",
+        action="store_true",
+        help="one of several processes, each with a share of the chains and a file",
+    )
+    sample.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0 (default: found, as by SLURM)")
+    sample.add_argument("--process", type=int, metavar="I", help="number of this process, from 0 (default: found)")
+    sample.add_argument("--processes", type=int, metavar="N", help="number of processes (default: found)")
 
     theory = _verb(verbs, "theory", commands.theory, "solve the large-N theory of a task")
     _problem_options(theory)

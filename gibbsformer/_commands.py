@@ -10,7 +10,7 @@ import sys
 
 
 def _until(options):
-    from ._sampling import until
+    from .diagnostics import until
 
     asked = {"ess": options.until_ess, "rhat": options.until_rhat, "seconds": options.max_seconds}
     return until(**asked) if any(value is not None for value in asked.values()) else None
@@ -66,7 +66,8 @@ def sample(options) -> int:
     from .sampler import resolve_kernel
 
     kernel = resolve_kernel(options.kernel, _option_values(options.option))
-    store.checked_path(options.out, options.overwrite, "out")
+    store.checked_path(options.out, options.overwrite or options.distributed, "out")
+    _join(options)
     task, posterior = _problem(options)
     run = sample(
         posterior,
@@ -76,6 +77,7 @@ def sample(options) -> int:
         warmup=options.warmup,
         draws=options.draws,
         thin=options.thin,
+        chains_at_once=options.chains_at_once,
         until=_until(options),
         init=options.init,
         store=options.out,
@@ -85,8 +87,22 @@ def sample(options) -> int:
         overwrite=options.overwrite,
         progress=_progress(options),
         about={"task": options.task, "seed": options.seed, **task.settings},
+        distributed=options.distributed,
     )
     return _sampled(run, options)
+
+
+def _join(options) -> None:
+    """Become one of several processes, if asked to, before anything starts XLA."""
+    from ._distributed import join
+    from .models.checks import InputError
+
+    if options.distributed:
+        join(options.coordinator, options.process, options.processes)
+        return
+    for name in ("coordinator", "process", "processes"):
+        if getattr(options, name) is not None:
+            raise InputError(f"--{name} {getattr(options, name)} is for --distributed: give that too, or leave it out")
 
 
 def _sampled(run, options) -> int:

@@ -69,7 +69,7 @@ def lift(
         columns = records.columns(posterior.network, shapes, {n: s[0, 0] for n, s in stats.items()})
         batch = driver.capacity_of(posterior.network.weight_count * 8 * run.chains)
         records.check_room(columns, run.chains, draws, path, told=progress)
-        sink = records.open_sink(path, columns, posterior, run.test, settings, run.chains, draws, overwrite)
+        sink = records.open_sink(path, columns, posterior, run.test, settings, range(run.chains), draws, overwrite)
         with sink as out, tqdm(total=draws, disable=not progress, unit="draw", desc="lift") as bar:
             for start in range(0, draws, batch):
                 part = slice(start, start + batch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,10 +55,15 @@ def check_room(columns: Mapping[str, Column], chains: int, draws: int, path: Pat
             )
 
 
-def open_sink(path: Path | None, columns, posterior, test, settings, chains: int, draws: int, overwrite: bool):
-    """A context manager with ``append(values, state, step)``: a sample file, or arrays in memory without a path."""
+def open_sink(
+    path: Path | None, columns, posterior, test, settings, chains: Sequence[int], draws: int, overwrite: bool
+):
+    """A context manager with ``append(values, state, step)``: a sample file, or arrays in memory without a path.
+
+    ``chains`` are the chains' numbers.
+    """
     if path is None:
-        return Memory(columns, chains, draws)
+        return Memory(columns, len(chains), draws)
     path_axes = ("example", "input", *(f"head_{l}" for l in range(1, posterior.network.depth + 1)))
     constants: dict[str, dict] = {
         "constant_data": {"xi": (path_axes, posterior.data.xi)},

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from . import _interrupt
+from . import _distributed, _interrupt
 from . import _records as records
 from . import store as _store
 from .diagnostics import ConvergenceWarning, Until, convergence
@@ -53,6 +53,7 @@ def sample(
     chains_at_once: int | None = None,
     chunk: int | None = None,
     about: Mapping[str, Any] | None = None,
+    distributed: bool = False,
 ) -> Run:
     """Draw from the posterior.
 
@@ -81,6 +82,9 @@ def sample(
         chains_at_once: chains that one device moves side by side, the others waiting their turn: less memory.
         chunk: records per chunk; default about one second's worth. Draws do not depend on it.
         about: plain values recorded with the run.
+        distributed: under ``jax.distributed``, this process draws its equal share of the chains, those that a single
+            process would draw, and returns them; process i of n writes run.{i}of{n}.h5, and ``store.merge`` joins the
+            files. All make the same call. Equal to the last bit with a ``chains_at_once`` that divides the shares.
 
     Returns:
         Run; its arrays stay on disk when ``store`` is given. A warning says what is wrong with the chains, if anything.
@@ -108,10 +112,14 @@ def sample(
     keep = checks.nearest("keep", keep or kernel.keep, (schema.WEIGHTS, schema.ORDER_PARAMETERS_ONLY))
     checks.nearest("precision", precision, _PRECISIONS)
     _check_until(until)
+    share = _distributed.share(chains, distributed)
+    share.check(kernel, until)
+    chains = len(share.own)
     _check_progress(progress)
+    progress = progress if share.process == 0 or progress == "json" else False  # one line for all processes
     test = _checked_test(posterior, test)
     if store is not None:
-        store = _store.checked_path(store, overwrite)
+        store = share.path(store, overwrite)
     if precision == "auto":
         precision = "float64" if kernel.float64_only or jax.default_backend() == "cpu" else "float32"
     elif kernel.float64_only and precision != "float64":
@@ -134,10 +142,10 @@ def sample(
         "key_data": np.asarray(jax.random.key_data(key)).ravel().tolist(),
         "key_impl": str(jax.random.key_impl(key)),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "device": jax.devices()[0].device_kind,
+        "device": jax.local_devices()[0].device_kind,
         "versions": {name: version(name) for name in _PACKAGES},
         "about": dict(about or {}),
-    }
+    } | share.settings
     try:
         json.dumps(settings)
     except (TypeError, ValueError) as error:
@@ -145,9 +153,9 @@ def sample(
     with numerics():
         job = _prepare(posterior, kernel, settings, test, key)
         records.check_room(job.columns, chains, draws, store, told=progress is True)
-        state = driver.start_chains(job.problem, _initial_positions(init, job, posterior, key))
+        state = driver.start_chains(job.problem, _initial_positions(init, job, posterior, key, share))
         driver.compiled(job.problem, state, chunk)  # refuses what does not fit, before there is a file
-        sink = records.open_sink(store, job.columns, posterior, test, settings, chains, draws, overwrite)
+        sink = records.open_sink(store, job.columns, posterior, test, settings, share.own, draws, overwrite)
         with sink as out:
             out.append(_nothing(job), _leaves(state), 0, {})
             _drive(job, out, state, Monitor(chains, until), 0, warmup + draws, chunk, progress, store)
@@ -190,6 +198,8 @@ def resume(
     if draws < run.draws:
         raise checks.InputError(f"draws={draws} is less than the {run.draws} that {path} holds already: ask for more")
     kernel = resolve_kernel(settings["kernel"], settings["options"])
+    share = _distributed.Share.of_settings(settings)
+    share.check(kernel, until)
     key = jax.random.wrap_key_data(jax.numpy.asarray(settings["key_data"], "uint32"), impl=settings["key_impl"])
     with numerics():
         job = _prepare(run.posterior, kernel, settings, run.test, key)
@@ -205,7 +215,9 @@ def resume(
             elif settings["init"] == _GIVEN:
                 raise checks.InputError(f"{path} was stopped before it held its start: sample again")
             else:
-                state = driver.start_chains(job.problem, _initial_positions(settings["init"], job, run.posterior, key))
+                state = driver.start_chains(
+                    job.problem, _initial_positions(settings["init"], job, run.posterior, key, share)
+                )
             total = settings["warmup"] + draws
             if out.step < total and monitor.stop() is None:
                 _drive(job, out, state, monitor, out.step, total, chunk, progress, path)
@@ -225,11 +237,12 @@ def _prepare(posterior, kernel, settings, test, key) -> _Job:
     target = kernel.target(posterior.network, settings["keep"] == schema.WEIGHTS)
     dtype = settings["precision"]
     names = ("warmup", "chains", "thin", "chains_at_once")
+    own = _distributed.Share.of_settings(settings).own
     problem = driver.Problem(
-        plan=driver.Plan(kernel, target, **{name: settings[name] for name in names}),
+        plan=driver.Plan(kernel, target, **{name: settings[name] for name in names}, first_chain=own.start),
         data=target.data(posterior, dtype),
         test=None if test is None else jax.numpy.asarray(test[0].flat, dtype),
-        keys=driver.chain_keys(key, settings["chains"]),
+        keys=driver.chain_keys(key, len(own), own.start),
     )
     draws, stats = driver.record_shapes(problem)
     recorded = schema.kept(posterior.network, draws, settings["keep"])
@@ -280,11 +293,12 @@ def opened(sink, path, posterior, settings, test) -> Run:
     return Run(posterior, draws, stats, settings, test)
 
 
-def _initial_positions(init, job, posterior, key):
-    """Positions [chains, ..] for ``init``, or None for the target's own start."""
+def _initial_positions(init, job, posterior, key, share):
+    """Positions [chains, ..] of this process's chains for ``init``, or None for the target's own start."""
     if init is None:
         return None
-    target, chains, dtype = job.problem.plan.target, job.settings["chains"], job.settings["precision"]
+    target, dtype = job.problem.plan.target, job.settings["precision"]
+    own = slice(share.own.start, share.own.stop)
     if target.from_weights is None:
         raise checks.InputError(
             f"init={checks.brief(init)} is for kernels over weights: leave it out, or choose such a kernel"
@@ -293,20 +307,20 @@ def _initial_positions(init, job, posterior, key):
         if not isinstance(init, str):
             raise checks.InputError(f"init is a {type(init).__name__}: give 'collapsed', or weights by name")
         checks.nearest("init", init, ("collapsed",))
-        # a key that no chain of the run itself takes
+        # a key that no chain of the run itself takes; all chains, since their number decides how sums are rounded
         run = sample(
-            posterior, "collapsed", key=jax.random.fold_in(key, 2**31 - 1), chains=chains, warmup=200, draws=1,
+            posterior, "collapsed", key=jax.random.fold_in(key, 2**31 - 1), chains=share.chains, warmup=200, draws=1,
             keep=schema.WEIGHTS, progress=False,
         )  # fmt: skip
         init = {name: w[:, 0] for name, w in run.weights.items()}
-    shapes = {name: (chains, *shape) for name, shape in posterior.network.weight_shapes.items()}
+    shapes = {name: (share.chains, *shape) for name, shape in posterior.network.weight_shapes.items()}
     found = {name: np.shape(w) for name, w in init.items()}
     if found != shapes:
         raise checks.InputError(f"init has weights of shapes {found}: give {shapes}")
     for name in shapes:
         if not np.isfinite(init[name]).all():
             raise checks.InputError(f"init has NaN or infinity in {name!r}: give finite weights")
-    return target.from_weights({name: jax.numpy.asarray(init[name], dtype) for name in shapes})
+    return target.from_weights({name: jax.numpy.asarray(init[name], dtype)[own] for name in shapes})
 
 
 def open(path: str | os.PathLike) -> Run:
@@ -332,31 +346,6 @@ def open(path: str | os.PathLike) -> Run:
     if "xi_test" in constants:
         test = (PathInputs(constants["xi_test"], names), constants["y_test"])
     return Run(posterior, contents.draws, contents.stats, settings, test, str(path))
-
-
-def until(*, ess: float | None = None, rhat: float | None = None, seconds: float | None = None) -> Until:
-    """When ``sample`` may stop before all draws are made: ``gf.sample(.., until=gf.until(ess=400, rhat=1.01))``.
-
-    Args:
-        ess: least bulk effective sample size of any entry of U, all chains together; asked jointly with ``rhat``.
-        rhat: largest R-hat of any entry of U.
-        seconds: time budget of the run; reached first, it stops the run whatever the chains look like.
-
-    Returns:
-        Until, for ``until=`` of ``sample`` and ``resume``.
-
-    Raises:
-        ValueError: nothing asked, or a number out of range.
-    """
-    asked = Until(ess, rhat, seconds)
-    if not any(asked):
-        raise checks.InputError("until() asks for nothing: give ess=, rhat= or seconds=")
-    for name, value in asked._asdict().items():
-        if value is not None:
-            checks.positive(name, value)
-    if rhat is not None and rhat <= 1:
-        raise checks.InputError(f"rhat={rhat} is never reached: give a number above 1, such as 1.01")
-    return asked
 
 
 def _check_until(asked) -> None:

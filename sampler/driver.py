@@ -36,10 +36,11 @@ class Plan(NamedTuple):
     """What is run: everything that a compiled program depends on but the arrays.
 
     Attributes:
-        kernel, target, warmup, chains: see ``Setting``.
+        kernel, target, warmup, chains: see ``Setting``; chains of this process, where several share a run.
         record: names kept of what the target observes.
         thin: transitions per draw after the warm-up.
         chains_at_once: chains that one device moves side by side, the others waiting; None for all.
+        first_chain: number of this process's first chain among those of the whole run.
     """
 
     kernel: Kernel
@@ -49,6 +50,7 @@ class Plan(NamedTuple):
     record: tuple[str, ...] = ()
     thin: int = 1
     chains_at_once: int | None = None
+    first_chain: int = 0
 
 
 class Problem(NamedTuple):
@@ -70,9 +72,9 @@ class Chunk(NamedTuple):
     state: Any  # device pytree: (states with leading chain axis, what the chains share)
 
 
-def chain_keys(key: jax.Array, chains: int) -> jax.Array:
-    """Keys of the chains [chains]."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(chains))
+def chain_keys(key: jax.Array, chains: int, first_chain: int = 0) -> jax.Array:
+    """Keys of chains first_chain, .. [chains]."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(first_chain, first_chain + chains))
 
 
 def start_chains(problem: Problem, positions=None):
@@ -271,7 +273,8 @@ def _advance(plan: Plan, capacity: int):
 
     def local(data, test, keys, state, start, count):
         setting = _setting(plan, data)
-        numbers = jax.lax.axis_index("chains") * len(keys) + jnp.arange(len(keys), dtype=jnp.int32)
+        own = jnp.arange(plan.first_chain, plan.first_chain + len(keys), dtype=jnp.int32)
+        numbers = jax.lax.axis_index("chains") * len(keys) + own
 
         def transition(states, shared, index):
             def one(key, number, state):

@@ -85,7 +85,8 @@ class Run:
             arrays.setdefault(group, {})[name] = (("chain", "draw", *dims), np.asarray(self.variables[name]))
         for name, values in self.stats.items():
             arrays["sample_stats"][name] = (("chain", "draw"), np.asarray(values))
-        index = {"chain": np.arange(self.chains), "draw": np.arange(self.draws)}
+        first = self.chains * self.settings.get("distributed", {}).get("process", 0)
+        index = {"chain": np.arange(first, first + self.chains), "draw": np.arange(self.draws)}
         return {
             group: xr.Dataset(content, coords=index | {d: labels[d] for d in _dims(content) if d in labels})
             for group, content in arrays.items()

@@ -30,17 +30,18 @@ _MANTISSA_BITS = {"float32": 23, "float64": 52}
 def merge(paths: Sequence[str | os.PathLike], out: str | os.PathLike, overwrite: bool = False) -> None:
     """Join the chains of several files of one run or of runs alike, keeping the draws that all of them have.
 
-    Chains keep their ids if no two files share one, and are numbered in the order of the files otherwise. The sampler
+    Chains keep their ids if no two files share one, and are numbered in the order of the files otherwise. The parts of
+    a distributed run must all be there, in any order, and give the chains in the order of a single process. The sampler
     state is left behind, so a merged file cannot be resumed.
 
     Args:
-        paths: sample files; schema, settings, recorded variables, data and labels must agree.
+        paths: sample files; schema, settings, recorded variables, data and labels must agree, of parts also the key.
         out: file to create.
         overwrite: replace an existing file.
 
     Raises:
         ValueError: a file cannot be read, two files differ (the message names the first difference) or hold the same
-            chains, or ``out`` cannot be created.
+            chains, a part of a distributed run is missing, or ``out`` cannot be created.
     """
     sources = [Path(path) for path in paths]
     if len(sources) < 2:
@@ -51,10 +52,13 @@ def merge(paths: Sequence[str | os.PathLike], out: str | os.PathLike, overwrite:
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(reading(path)) for path in sources]
         settings = [json.loads(file.attrs["settings"]) for file in files]
+        order = sorted(range(len(files)), key=lambda i: settings[i].get("distributed", {}).get("process", i))
+        sources, files, settings = ([listed[i] for i in order] for listed in (sources, files, settings))
         described = [_description(file, setting) for file, setting in zip(files, settings, strict=True)]
         for path, description in zip(sources[1:], described[1:], strict=True):
             _compare(sources[0], described[0], path, description)
         ids = [file["posterior/chain"][()] for file in files]
+        whole = _check_parts(sources, settings)
         _check_distinct(sources, settings, ids)
         chains = np.concatenate(ids)
         if len(set(chains)) < len(chains):
@@ -65,11 +69,12 @@ def merge(paths: Sequence[str | os.PathLike], out: str | os.PathLike, overwrite:
             made.attrs["schema"], made.attrs["schema_version"] = layout.SCHEMA, layout.SCHEMA_VERSION
             made.attrs["uuid"] = str(uuid.uuid4())
             parts = [{"file": path.name, "uuid": str(f.attrs["uuid"])} for path, f in zip(sources, files, strict=True)]
-            made.attrs["settings"] = json.dumps(
-                settings[0]
-                | {"chains": len(chains), "draws": draws, "merged_from": parts}
-                | {name: [s.get(name) for s in settings] for name in ("key_data", "device", "created")}
-            )
+            joined = settings[0] | {"chains": len(chains), "draws": draws, "merged_from": parts}
+            for name in ("key_data", "device", "created"):
+                values = [setting.get(name) for setting in settings]
+                joined[name] = values[0] if whole and all(value == values[0] for value in values) else values
+            joined.pop("distributed", None)
+            made.attrs["settings"] = json.dumps(joined)
             layout.create_draws(made, columns, layout.labels(files[0]), chains)
             _copy_constants(sources[0], files[0], made)
             made.create_group("sampler_state").attrs["step"] = min(_step(file) for file in files)
@@ -139,9 +144,11 @@ def _target(out, sources: list[Path], overwrite: bool) -> Path:
 def _description(file: h5py.File, settings: dict[str, Any]) -> dict[str, Any]:
     """Everything in which files to be merged must agree, by name."""
     arrays = {f"{group}/{name}": item[()] for group, name, item in layout.constants(file)}
+    part = settings.get("distributed")
     return {
         "schema_version": int(file.attrs["schema_version"]),
-        **{name: settings[name] for name in sorted(settings.keys() - {*_MAY_DIFFER, "merged_from"})},
+        **({} if part is None else {"parts": part["processes"], "chains": part["chains"], "key": settings["key_data"]}),
+        **{name: settings[name] for name in sorted(settings.keys() - {*_MAY_DIFFER, "distributed", "merged_from"})},
         **{f"variable {name}": column for name, column in layout.columns(file).items()},
         **{f"axis {name}": values for name, values in layout.labels(file).items()},
         **arrays,
@@ -173,6 +180,22 @@ def _check_distinct(paths, settings, ids) -> None:
                 )
             if setting.get("key_data") is not None:
                 seen[key, chain] = path
+
+
+def _check_parts(paths, settings) -> bool:
+    """Whether the files are the parts of one distributed run, all of which must be there."""
+    found = [setting.get("distributed") for setting in settings]
+    if found[0] is None:
+        return False
+    if "lifted_from_draws" in settings[0]:
+        raise checks.InputError(f"{paths[0]} was lifted from a part of a distributed run: merge the parts, lift then")
+    missing = sorted(set(range(found[0]["processes"])) - {part["process"] for part in found})
+    if missing:
+        raise checks.InputError(
+            f"paths={[str(path) for path in paths]} lack part {', '.join(map(str, missing))} of "
+            f"{found[0]['processes']}, counted from 0: give the files of all processes"
+        )
+    return True
 
 
 def _step(file: h5py.File) -> int:

@@ -57,6 +57,55 @@ def test_merge_numbers_chains_of_runs_with_other_keys(toy, tmp_path):
         assert json.loads(file.attrs["settings"])["key_data"] == [[0, 0], [0, 1], [0, 2]]
 
 
+def shares(toy, folder, name, processes, **settings):
+    """Files of a distributed run of two chains a process."""
+    paths = [folder / f"{name}.{process}of{processes}.h5" for process in range(processes)]
+    for process, path in enumerate(paths):
+        own = {"distributed": {"chains": 2 * processes, "process": process, "processes": processes}, "device": "cpu"}
+        with toy.create(
+            path, own | {"created": str(process)} | settings, chains=[2 * process, 2 * process + 1]
+        ) as file:
+            for commit in range(1, 3 + process):
+                file.append(toy.draws(commit, seed=process), toy.state(commit), commit)
+    return paths
+
+
+def test_parts_of_a_distributed_run_give_the_file_of_one_process(toy, tmp_path):
+    paths = shares(toy, tmp_path, "run", 3)
+    merge([paths[2], paths[0], paths[1]], tmp_path / "all.h5")
+    contents = read(tmp_path / "all.h5")
+    with reading(tmp_path / "all.h5") as file:
+        assert file["posterior/chain"][()].tolist() == list(range(6))
+    for name, stored in (contents.draws | contents.stats).items():
+        wanted = [np.concatenate([toy.draws(c, seed)[name] for c in (1, 2)], axis=1) for seed in range(3)]
+        np.testing.assert_array_equal(stored, np.concatenate(wanted), err_msg=name)
+    settings = contents.settings
+    assert [part["file"] for part in settings.pop("merged_from")] == [path.name for path in paths]
+    alone = {"kernel": "toy", "chains": 6, "key_data": [0, 0], "draws": 2 * toy.DRAWS, "device": "cpu"}
+    assert settings == alone | {"created": ["0", "1", "2"]}
+
+
+def test_merge_wants_all_parts_of_one_run(toy, tmp_path):
+    run, four = shares(toy, tmp_path, "run", 2), shares(toy, tmp_path, "four", 4)
+    other = shares(toy, tmp_path, "other", 2, key_data=[0, 1])
+    lifted = shares(toy, tmp_path, "lifted", 2, lifted_from_draws=6)
+    toy.create(tmp_path / "alone.h5", chains=[2, 3]).close()
+    for paths, said in (
+        (four[:3], r"lack part 3 of 4, counted from 0: give the files of all processes"),
+        ([four[2], four[0]], r"lack part 1, 3 of 4"),
+        ([run[0], run[0]], "lack part 1 of 2"),
+        ([*run, run[0]], "both hold chain 0 of the same key"),
+        ([run[0], other[1]], r"cannot be merged: key is \[0, 0\] in the first and \[0, 1\]"),
+        ([run[0], four[1]], "cannot be merged: parts is 2 in the first and 4"),
+        ([run[0], tmp_path / "alone.h5"], "cannot be merged: parts is 2 in the first and None"),
+        (lifted, "merge the parts, lift then"),
+    ):
+        with pytest.raises(ValueError, match=said) as refused:
+            merge(paths, tmp_path / "all.h5")
+        assert "\n" not in str(refused.value)
+    assert not (tmp_path / "all.h5").exists()
+
+
 def test_merge_refuses_what_does_not_fit(toy, parts, tmp_path):
     out, other = tmp_path / "all.h5", tmp_path / "other.h5"
     toy.create(other, {"kernel": "nuts"}, chains=[8, 9]).close()
