@@ -146,7 +146,7 @@ class Monitor:
     def _add_batches(self, values):
         values = np.concatenate([self._rest, values], axis=1)
         full = values.shape[1] // self._batch
-        batches = values[:, : full * self._batch].reshape(len(values), full, self._batch, -1).mean(2)
+        batches = values[:, : full * self._batch].reshape(len(values), full, self._batch, values.shape[2]).mean(2)
         self._rest = values[:, full * self._batch :]
         self._series = np.concatenate([self._series, batches], axis=1)
         while self._series.shape[1] > _SERIES:

@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from . import __version__
 from . import _commands as commands
 
 
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="gibbsformer", description="Sampling and theory of deep linear-value multi-head attention.")
+    parser.add_argument("--version", action="version", version=f"gibbsformer {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
 
     demo = _verb(verbs, "demo", commands.demo, "the main job end to end: table, sample file and figures in a folder")

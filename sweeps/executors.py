@@ -20,6 +20,8 @@ _CACHED_SECONDS = "0.5"  # compilations longer than this go to the cache
 # One BLAS thread, as in every computation of ours. XLA's own threads stay as they are in this process: told to use one,
 # it adds in another order, and chains part at the last bit.
 _THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+# A terminal sends Ctrl-C to workers too, which would print a traceback each: the process that started them ends them.
+_DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 
 
 class SchedulerLost(RuntimeError):  # noqa: N818  a state of affairs, which the next run mends
@@ -48,7 +50,8 @@ def local_cluster(workers: int, cache: Path | None = None):
     dask, distributed = modules()
     environment = _THREADS | _caching(cache)
     # read when a worker is made, and kept for those that replace it
-    with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}):
+    options = {"distributed.nanny.pre-spawn-environ": environment, "distributed.worker.preload": [_DEAF]}
+    with dask.config.set(options):
         return distributed.LocalCluster(
             n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0", memory_limit=0,
             silence_logs=40,

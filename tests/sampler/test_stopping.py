@@ -52,6 +52,17 @@ def test_running_diagnostics_agree_with_those_of_all_draws(n):
     assert monitor._series.nbytes + monitor._rest.nbytes < 4 * 2100 * 8
 
 
+def test_draws_that_come_one_by_one_after_many():
+    """Fewer than make a batch, none waiting."""
+    U = np.random.default_rng(0).standard_normal((2, 4100, 3))
+    monitor = Monitor(2)
+    for part in (U[:, :4096], *np.split(U[:, 4096:], 4, axis=1)):
+        report = monitor.add({"U_a": part}, {}, last=part.shape[1] == 1)
+    assert report.draws == 4100
+    whole = Monitor(2).add({"U_a": U}, {}, last=True)
+    np.testing.assert_allclose(report.rhat, whole.rhat, rtol=1e-3)
+
+
 def test_until_stops_as_soon_as_ess_and_rhat_are_good(small):
     run = quiet(sample, small, "gibbs", draws=20_000, until=gf.until(ess=200, rhat=1.1), chunk=50)
     assert 50 <= run.draws < 20_000
