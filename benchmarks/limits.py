@@ -4,7 +4,7 @@ Rate of matrix products (size 2048) and bandwidth of passes over 256 MiB, read a
 same run. The least time of an operation is the larger of its arithmetic at that rate and its traffic at that
 bandwidth; the share is that over the time measured. Weight gradient: all weights are read twice and their gradient is
 written once, arithmetic as XLA counts it. Collapsed gradient: P^3 for the Cholesky factor and the inverse of K + T I,
-and two passes over the path kernels with 2 operations per entry each.
+and two passes over the packed path kernels with 2 operations per entry each.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..models.numerics import numerics
+from ..models.path_kernel import block_bytes
 from . import harness
 from .harness import Measured, Options, Table
 from .scaling import Case, collapsed_gradient, weight_gradient
@@ -49,7 +50,7 @@ def collapsed_row(P: int, heads: tuple[int, int], limits: dict) -> dict:
     """The collapsed gradient of one chain, float64."""
     case = Case(P=P, N_0=64, heads=heads)
     H = int(np.prod(heads))
-    entries = H * (H + 1) // 2 * P**2
+    entries = block_bytes((P, case.N_0, H)) // 8
     with numerics():
         call = collapsed_gradient(case)
         return _row(

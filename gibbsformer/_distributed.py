@@ -70,14 +70,12 @@ class Share(NamedTuple):
             )
 
 
-def share(chains: int, distributed: bool | Share = False) -> Share:
-    """The share of this process in a run of so many chains; one that is known already is given back.
+def share(chains: int, distributed: bool) -> Share:
+    """The share of this process in a run of so many chains: all of them unless distributed.
 
     Raises:
         ValueError: there is one process only, or the chains do not divide evenly.
     """
-    if isinstance(distributed, Share):
-        return distributed
     if not isinstance(distributed, bool):
         raise checks.InputError(f"distributed={checks.brief(distributed)} is unknown: give True or False")
     if not distributed:

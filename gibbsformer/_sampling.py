@@ -84,7 +84,8 @@ def sample(
         about: plain values recorded with the run.
         distributed: under ``jax.distributed``, this process draws its equal share of the chains, those that a single
             process would draw, and returns them; process i of n writes run.{i}of{n}.h5, and ``store.merge`` joins the
-            files. All make the same call. Equal to the last bit with a ``chains_at_once`` that divides the shares.
+            files. All make the same call. Equal to the last bit only with a ``chains_at_once`` that divides the share
+            and is below it.
 
     Returns:
         Run; its arrays stay on disk when ``store`` is given. A warning says what is wrong with the chains, if anything.
