@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -101,6 +102,20 @@ class StoppedError(Exception):
     pass
 
 
+class Numbered(type(gf.sampler.resolve_kernel("gibbs"))):
+    """Says the number of each chain."""
+
+    def step(self, setting, key, index, number, state, shared):
+        state, stats, news = super().step(setting, key, index, number, state, shared)
+        return state, stats | {"number": number}, news
+
+
+def test_kernels_are_told_the_number_in_the_whole_run(small, as_process):
+    as_process(1)
+    run = sample(small, Numbered(), distributed=True)
+    np.testing.assert_array_equal(run.stats["number"], np.broadcast_to([[2], [3]], (2, OPTIONS["draws"])))
+
+
 def stop_after_twelve(self, chunk, report):
     """Of the run itself: the short one behind init="collapsed" has another warm-up."""
     if self._warmup == OPTIONS["warmup"] and chunk.start + chunk.length > 12:
@@ -188,6 +203,36 @@ def test_a_process_without_the_others_gives_up():
     assert done.returncode == 2
     assert "did not find each other within 1 s: check that all run" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_processes_are_on_their_own_once_they_know_who_they_are():
+    """One that is killed takes no other with it, and SIGTERM still ends the other: JAX would change both."""
+    script = """
+import os, signal, sys, time
+from gibbsformer import _distributed
+process = int(sys.argv[2])
+_distributed.join(sys.argv[1], process, 2)
+if process == 0:
+    os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(3)
+print(_distributed.share(4, True).own, flush=True)
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(3)
+"""
+    address = f"localhost:{free_port()}"
+    started = [
+        subprocess.Popen([sys.executable, "-c", script, address, str(i)], stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE, text=True)
+        for i in range(2)
+    ]  # fmt: skip
+    try:
+        said = [process.communicate(timeout=120) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert started[0].returncode == -signal.SIGKILL, said[0]
+    assert started[1].returncode == -signal.SIGTERM, said[1]
+    assert said[1][0] == "range(2, 4)\n"
 
 
 def test_two_processes_draw_what_one_draws(tmp_path, monkeypatch):
