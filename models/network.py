@@ -127,8 +127,9 @@ def effective_weights(weights: Weights) -> tuple[Array, ...]:
     result = [W]
     for l in range(len(weights.keys() - {"V_0", "a"}), 0, -1):
         V = weights[f"V_{l}"]
-        # V [h, i, j], W [q, i] -> [(h, q), j]
-        W = jnp.matmul(W, V).reshape(-1, V.shape[2]) / math.sqrt(V.shape[1])
+        # a batch of products over heads: as one product XLA would first copy V to [i, (h, j)] (docs/performance.md)
+        each = jnp.matmul(jnp.broadcast_to(W, (len(V), *W.shape)), V)  # [q, i], [h, i, j] -> [h, q, j]
+        W = each.reshape(-1, V.shape[2]) / math.sqrt(V.shape[1])
         result.append(W)
     return tuple(result[::-1])
 

@@ -5,12 +5,15 @@ block's conditional is Gaussian and is drawn by conditioning a draw from the pri
 
     theta = theta~ + sigma^2 Phi^T (sigma^2 Phi Phi^T + T I)^{-1} (y - Phi theta~ - eps),    eps ~ N(0, T I).
 
-Phi and its transpose are applied by the forward pass and its vjp; Phi Phi^T [P, P] comes from order parameters and
-contracted activations. No step size, no rejection, no warm-up beyond forgetting the start.
+Every block V [h, i, j] acts as f(x) = sum_{h, q} A^q V^h z^{(h, q)}(x), A the weights above it contracted and z what
+comes from below. A sweep is one pass up with the old weights, for all z, and one pass down that draws block after
+block and contracts the new one. No step size, no rejection, no warm-up beyond forgetting the start.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,7 +21,6 @@ import jax
 import jax.numpy as jnp
 
 from ..models import Network
-from ..models.network import effective_weights, forward, path_weights
 from . import targets
 from .kernel import Kernel, Target
 
@@ -43,53 +45,60 @@ class Gibbs(Kernel):
         return position
 
     def step(self, setting, key, index, number, state, shared):
-        data, variances = setting.data, setting.target.network.variances
-        blocks = list(zip(state, jax.random.split(key, len(state)), variances, strict=True))
-        for name, key_block, variance in blocks[::-1]:  # from the readout down
-            state = state | {name: _draw_block(data, state, name, variance, key_block)}
+        data, network = setting.data, setting.target.network
+        blocks = {name: state[name].reshape(shape) for name, shape in block_shapes(network).items()}
+        inputs = block_inputs(data.xi, blocks)
+        keys = jax.random.split(key, len(blocks))
+        A = jnp.ones((1, 1), data.xi.dtype)
+        for name, z, variance, key_block in list(zip(blocks, inputs, network.variances, keys, strict=True))[::-1]:
+            V = draw_block(data, A, z, variance, key_block)
+            A = _through(A, V).reshape(-1, V.shape[2]) / math.sqrt(V.shape[2])
+            state = state | {name: V.reshape(state[name].shape)}
         return state, {"lp": setting.log_density(state)}, ()
 
     def position(self, state):
         return state
 
 
-def _draw_block(data, weights, name, variance, key):
-    """One exact draw of block ``name`` from its conditional."""
+def draw_block(data, A, z, variance, key):
+    """One exact draw of the block V [h, i, j] between A [q, i] and z [h, q, j, P]."""
     T, y = data.temperature, data.y
     key_prior, key_noise = jax.random.split(key)
-    prior = jnp.sqrt(variance) * jax.random.normal(key_prior, weights[name].shape, y.dtype)
+    shape = (z.shape[0], A.shape[1], z.shape[2])
+    prior = jnp.sqrt(variance) * jax.random.normal(key_prior, shape, y.dtype)
     noise = jnp.sqrt(T) * jax.random.normal(key_noise, y.shape, y.dtype)
-    f, transpose = jax.vjp(lambda block: forward(path_weights(weights | {name: block}), data.xi), prior)
-    covariance = variance * block_kernel(data, weights, name) + T * jnp.eye(len(y), dtype=y.dtype)
+    f = _through(A, prior).reshape(-1) @ z.reshape(-1, len(y))
+    covariance = variance * block_kernel(A, z) + T * jnp.eye(len(y), dtype=y.dtype)
     alpha = jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(covariance), True), y - f - noise)
-    return prior + variance * transpose(alpha)[0]
+    return prior + variance * _through(A.T, z @ alpha)
 
 
-def block_kernel(data, weights, name):
-    """Phi Phi^T [P, P] of one block: the Gram matrix of the examples' gradients of f in that block."""
-    effective = effective_weights(weights)  # W_1 .. W_{L+1}
-    if name == "V_0":
-        W = effective[0]
-        mixed = jnp.einsum("pnh,hg->png", data.xi, W @ W.T / W.shape[1])
-        return jnp.einsum("png,qng->pq", mixed, data.xi, optimize="optimal")
-    z = activations(data.xi, weights, upto=len(weights) - 1 if name == "a" else int(name[2:]))
-    if name == "a":
-        return z[:, 0] @ z[:, 0].T / z.shape[-1]
-    H, N_above, N = weights[name].shape
-    W = effective[int(name[2:])]  # W_{l+1} [q, N_{l+1}]
-    z = z.reshape(len(z), H, -1, N)
-    mixed = jnp.einsum("phqn,qr->phrn", z, W @ W.T / N_above)
-    return jnp.einsum("phqn,rhqn->pr", mixed, z, optimize="optimal") / N
+def block_kernel(A, z):
+    """Phi Phi^T [P, P] of the block between A [q, i] and z [h, q, j, P]: the Gram matrix of the examples' gradients."""
+    h, q, _, P = z.shape
+    mixed = _through(A @ A.T, z.reshape(h, q, -1))
+    return z.reshape(-1, P).T @ mixed.reshape(-1, P)
 
 
-def activations(xi, weights, upto: int):
-    """z_l [P, k_l, N_l], l = ``upto``: contracted activations entering layer l, heads below it summed over.
+def block_shapes(network):
+    """(h, i, j) of every block by name, from V_0 up; V_0 and a have one head, a one row."""
+    return {name: (1, *shape)[-3:] for name, shape in (network.weight_shapes | {"a": (1, network.widths[-1])}).items()}
 
-    z_1 = V_0 xi, and z_{l+1}^q = sum_h V_l^h z_l^{(h, q)} / sqrt(N_l).
+
+def block_inputs(xi, blocks):
+    """z [h, q, j, P] that enters every block, from V_0 up: activations contracted with the attention above them.
+
+    z is xi below V_0 and, above a block V, sum_h V^h z^h / sqrt(i), its paths q taken apart as the next block's (h, q).
     """
-    z = jnp.einsum("jn,pnh->phj", weights["V_0"], xi)
-    for l in range(1, upto):
-        V = weights[f"V_{l}"]
-        z = z.reshape(len(z), V.shape[0], -1, V.shape[2])
-        z = jnp.einsum("hij,phqj->pqi", V, z) / jnp.sqrt(V.shape[2]).astype(z.dtype)
-    return z
+    z = jnp.transpose(xi, (2, 1, 0))[None]
+    found = [z]
+    for V, above in itertools.pairwise(blocks.values()):
+        z = jnp.matmul(V[:, None], z).sum(0) / math.sqrt(V.shape[1])
+        z = z.reshape(len(above), -1, *z.shape[1:])
+        found.append(z)
+    return found
+
+
+def _through(A, V):
+    """A V^h of every head: [q, i], [h, i, j] -> [h, q, j]."""
+    return jnp.matmul(jnp.broadcast_to(A, (len(V), *A.shape)), V)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import gibbsformer as gf
-from gibbsformer.models.network import forward, path_weights
+from gibbsformer.models.network import effective_weights, forward, path_weights
 from gibbsformer.models.weight_space import log_density
 from gibbsformer.sampler import gibbs
 from gibbsformer.sampler.kernel import Setting
@@ -31,6 +31,15 @@ def jacobian(problem, data, name):
     return np.asarray(jax.jit(jax.jacobian(f))(problem.weights[name])).reshape(len(data.y), -1)
 
 
+def between(problem, data, name):
+    """(A [q, i], z [h, q, j, P]) of a block: the weights above it contracted, and what enters it."""
+    W = {"a": jnp.ones((1, 1))} | {
+        f"V_{l}": w / math.sqrt(w.shape[1]) for l, w in enumerate(effective_weights(problem.weights))
+    }
+    blocks = {n: problem.weights[n].reshape(shape) for n, shape in gibbs.block_shapes(problem.network).items()}
+    return W[name], dict(zip(blocks, gibbs.block_inputs(data.xi, blocks), strict=True))[name]
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_block_kernel_is_the_gram_matrix_of_gradients(make_small, shape):
     problem = make_small(**SHAPES[shape])
@@ -38,7 +47,7 @@ def test_block_kernel_is_the_gram_matrix_of_gradients(make_small, shape):
     for name in problem.network.weight_shapes:
         Phi = jacobian(problem, data, name)
         expected = Phi @ Phi.T
-        kernel = jax.jit(partial(gibbs.block_kernel, name=name))(data, problem.weights)
+        kernel = jax.jit(gibbs.block_kernel)(*between(problem, data, name))
         np.testing.assert_allclose(kernel, expected, rtol=RELATIVE, atol=RELATIVE * np.abs(expected).max())
 
 
@@ -48,7 +57,7 @@ def test_block_draws_have_the_conditional_mean_and_covariance(make_small, batche
     problem = make_small(heads=(2, 1), widths=(3, 2, 3), N_0=3, P=4, temperature=0.02)
     data, draws = problem.posterior.weight_data(jnp.float64), 20_000
     variance = dict(zip(problem.network.weight_shapes, problem.network.variances, strict=True))[name]
-    draw = partial(gibbs._draw_block, data, problem.weights, name, variance)
+    draw = partial(gibbs.draw_block, data, *between(problem, data, name), variance)
     found = np.asarray(batched(draw, jax.random.split(jax.random.key(0), draws))).reshape(draws, -1)
 
     Phi = jacobian(problem, data, name)
