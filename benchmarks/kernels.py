@@ -37,7 +37,7 @@ KERNELS = {
     "sghmc (biased)": (gf.SGHMC(step_size=1e-5), 16),
 }
 FOR_MANY_CHAINS = ("collapsed", "chees", "ghmc", "mclmc (biased)")
-PATIENCE = {"nuts, all weights": 10}  # times the budget: its warm-up alone takes longer than the other runs
+PATIENCE = {"nuts": 4, "nuts, all weights": 10}  # times the budget: a warm-up takes longer than the other runs
 QUICK = ("collapsed", "gibbs", "hmc", "mala", "mclmc (biased)")
 FEW = 16  # chains up to which every kernel runs
 WARMUP = 100
@@ -80,7 +80,7 @@ def one_run(posterior, name, chains, seconds, start) -> dict:
 
 def measure(options: Options) -> Measured:
     """Every kernel at each width and number of chains."""
-    widths, chain_counts, seconds = ((10,), (4,), 4.0) if options.quick else ((10, 100), (4, 64), 12.0)
+    widths, chain_counts, seconds = ((10,), (4,), 4.0) if options.quick else ((10, 100), (4, 64), 10.0)
     task = gf.tasks.hidden_markov_chain(key=jax.random.key(0))
     rows = []
     for N in widths:
@@ -88,7 +88,7 @@ def measure(options: Options) -> Measured:
         for chains in chain_counts:
             start = exact_start(posterior, chains)
             for name in QUICK if options.quick else KERNELS if chains <= FEW else FOR_MANY_CHAINS:
-                budget = seconds * PATIENCE.get(name, 1 if chains <= FEW else 4)
+                budget = seconds * PATIENCE.get(name, 1 if chains <= FEW else 3)
                 rows.append({"N": N, **one_run(posterior, name, chains, budget, start)})
     columns = {"N": "", "chains": "", "kernel": "", "draws": "", "ESS": ".0f", "ESS/s": ".3g",
                "ESS per 1000 gradients": ".3g", "gradients per draw": ".0f"}  # fmt: skip

@@ -1,10 +1,11 @@
-"""The machine's limits, and the share of them that gradients reach
+"""The machine's limits, and the share of them that gradients and exact draws of all weights reach
 
 Rate of matrix products (size 2048) and bandwidth of passes over 256 MiB, read and written in place, measured in the
 same run. The least time of an operation is the larger of its arithmetic at that rate and its traffic at that
 bandwidth; the share is that over the time measured. Weight gradient: all weights are read twice and their gradient is
 written once, arithmetic as XLA counts it. Collapsed gradient: P^3 for the Cholesky factor and the inverse of K + T I,
-and two passes over the packed path kernels with 2 operations per entry each.
+and two passes over the packed path kernels with 2 operations per entry each. A Gibbs sweep and a lift draw as many
+normal numbers as there are weights, so the time of drawing those is their limit (one chain, float64).
 """
 
 from __future__ import annotations
@@ -13,8 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import gibbsformer as gf
+
+from ..models import collapsed, lifting
+from ..models.network import draw_prior
 from ..models.numerics import numerics
 from ..models.path_kernel import block_bytes
+from ..sampler.kernel import Setting
 from . import harness
 from .harness import Measured, Options, Table
 from .scaling import Case, collapsed_gradient, weight_gradient
@@ -58,6 +64,26 @@ def collapsed_row(P: int, heads: tuple[int, int], limits: dict) -> dict:
         )
 
 
+def exact_draw_row(N: int) -> dict:
+    """A Gibbs sweep and a lift of one chain, beside the normal numbers that either needs."""
+    posterior = Case(N=N).posterior()
+    network, kernel, key = posterior.network, gf.Gibbs(), jax.random.key(0)
+    with numerics():
+        data, density = posterior.weight_data(jnp.float64), posterior.collapsed_data()
+        setting = Setting(kernel.target(network, True), data, warmup=0, chains=1)
+        shape = collapsed.layout(network)
+        calls = {
+            "normals": (lambda key, weights: draw_prior(network, key)),
+            "Gibbs sweep": (lambda key, weights: kernel.step(setting, key, jnp.int32(0), jnp.int32(0), weights, ())[0]),
+            "lift": (lambda key, weights: lifting.lift(network, shape, density, data.xi, key, jnp.zeros(shape.size))),
+        }
+        weights = draw_prior(network, key)
+        seconds = {name: harness.timed(jax.jit(call), key, weights)["median"] for name, call in calls.items()}
+    return {"N": N} | {f"{name} ms": 1e3 * found for name, found in seconds.items()} | {
+        f"normals / {name}": seconds["normals"] / seconds[name] for name in ("Gibbs sweep", "lift")
+    }  # fmt: skip
+
+
 def _row(name: str, call, operations: float, traffic: float, dtype: str, limits: dict, inner: int) -> dict:
     seconds = harness.timed(call, inner=inner)["median"]
     arithmetic, memory = operations / limits[dtype], traffic / limits["bytes"]
@@ -69,7 +95,7 @@ def _row(name: str, call, operations: float, traffic: float, dtype: str, limits:
 
 
 def measure(options: Options) -> Measured:
-    """Limits, then gradients beside them."""
+    """Limits, then gradients and exact draws beside them."""
     limits = machine_limits(options.quick)
     rates = [{"float32 Gflop/s": limits["float32"] / 1e9, "float64 Gflop/s": limits["float64"] / 1e9,
               "memory GB/s": limits["bytes"] / 1e9}]  # fmt: skip
@@ -78,8 +104,15 @@ def measure(options: Options) -> Measured:
     rows += [collapsed_row(P, heads, limits) for P, heads in sizes]
     columns = {"operation": "", "ms": ".3g", "least ms, arithmetic": ".3g", "least ms, memory": ".3g",
                "share of the limit": ".0%"}  # fmt: skip
-    return Measured(
-        [Table("Limits", rates, dict.fromkeys(rates[0], ".1f")), Table("Share reached", rows, columns, note=NOTE)],
-        {f"{r['operation']} / least": 1 / r["share of the limit"] for r in rows},
-        {},
-    )
+    draws = [exact_draw_row(N) for N in ((100,) if options.quick else (10, 100, 1000))]
+    ratios = {f"{r['operation']} / least": 1 / r["share of the limit"] for r in rows}
+    ratios |= {f"{name} / normals, N={r['N']}": 1 / r[f"normals / {name}"]
+               for r in draws for name in ("Gibbs sweep", "lift")}  # fmt: skip
+    tables = [
+        Table("Limits", rates, dict.fromkeys(rates[0], ".1f")),
+        Table("Share reached", rows, columns, note=NOTE),
+        Table("One exact draw of all weights", draws, {
+            "N": "", "normals ms": ".3g", "Gibbs sweep ms": ".3g", "lift ms": ".3g",
+            "normals / Gibbs sweep": ".0%", "normals / lift": ".0%"}),
+    ]  # fmt: skip
+    return Measured(tables, ratios, {})
