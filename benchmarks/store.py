@@ -80,12 +80,15 @@ VARIANTS = {
 }
 
 
-def overhead(folder: Path, repeats: int) -> list[dict]:
-    """Seconds of real sampling runs with a file and without, alternating: what the store costs a user."""
+def overhead(folder: Path, repeats: int, fewer: int) -> list[dict]:
+    """Seconds of real sampling runs with a file and without, alternating: what the store costs a user.
+
+    Draws are divided by ``fewer``.
+    """
     task = gf.tasks.hidden_markov_chain(key=jax.random.key(0))
     cases = {
-        "collapsed, N=100, order parameters": (100, "collapsed", {"draws": 1000}),
-        "hmc, N=100, all weights": (100, gf.HMC(integration_steps=16), {"draws": 250, "init": "collapsed"}),
+        "collapsed, N=100, order parameters": (100, "collapsed", {"draws": 1000 // fewer}),
+        "hmc, N=100, all weights": (100, gf.HMC(integration_steps=16), {"draws": 250 // fewer, "init": "collapsed"}),
     }
     rows = []
     for name, (N, kernel, options) in cases.items():
@@ -142,7 +145,7 @@ def measure(options: Options) -> Measured:
     repeats = 2 if options.quick else REPEATS
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        runs = overhead(folder, repeats)
+        runs = overhead(folder, repeats, 4 if options.quick else 1)
         rows = throughput(folder, TOTAL // 4 if options.quick else TOTAL, repeats, COMMITS)
         stat = subprocess.run(["stat", "-f", "-c", "%T", name], capture_output=True, text=True, check=False)
     formats = {"commit MB": ".1f", "commits": "d", **dict.fromkeys(VARIANTS, ".0f"), "atomic / plain": ".2f",

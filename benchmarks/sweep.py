@@ -26,9 +26,7 @@ CHAINS, WARMUP, DRAWS = 4, 100, 500
 
 def plan_text(quick: bool) -> str:
     """The plan as TOML."""
-    widths, temperatures, seeds = (
-        (WIDTHS[::3], TEMPERATURES[::4], SEEDS[:1]) if quick else (WIDTHS, TEMPERATURES, SEEDS)
-    )
+    widths, temperatures, seeds = (WIDTHS[::6], TEMPERATURES[:1], SEEDS[:1]) if quick else (WIDTHS, TEMPERATURES, SEEDS)
     return (
         f"[axes]\nwidths = {list(widths)}\ntemperatures = {list(temperatures)}\nseeds = {list(seeds)}\n"
         f"[compute]\ntheory = true\n[compute.collapsed]\nchains = {CHAINS}\nwarmup = {WARMUP}\ndraws = {DRAWS}\n"
