@@ -42,7 +42,7 @@ def timed_run(posterior, kernel, **options):
 
 
 def against_nuts(task, widths, fewer) -> list[dict]:
-    """ESS per second of each kernel at each width; draws at N=10 are divided by ``fewer``."""
+    """ESS per second of each kernel at each width; draws of collapsed, and NUTS at N=10, are divided by ``fewer``."""
     rows = []
     step_size = 0.1
     for N in widths:

@@ -10,7 +10,8 @@ Seconds per draw exclude warm-up and compilation; "in all" includes both. Every 
 - `NumPyro nuts, token level`: NumPyro's NUTS on the network as published, the approach of the paper's scripts. A
   transition takes too long for a warm-up and for many draws: step size and metric are those of the contracted run,
   and so is the number of effective draws per draw, density and kernel being the same; what is measured is the time of
-  a draw. Both have twelve times the budget, so that mixing is measured over draws enough.
+  a draw. In a full run both have twelve times the budget, so that mixing is measured over more
+  draws.
 - `BlackJAX nuts, bare`: BlackJAX's NUTS and window adaptation on our log-density, without our driver.
 - `Langevin, bare`: x + e grad + sqrt(2 e) noise on the contracted gradient, e half of 1 / (largest curvature), 256
   steps a draw: biased at any e.

@@ -127,11 +127,18 @@ def effective_weights(weights: Weights) -> tuple[Array, ...]:
     result = [W]
     for l in range(len(weights.keys() - {"V_0", "a"}), 0, -1):
         V = weights[f"V_{l}"]
-        # a batch of products over heads: as one product XLA would first copy V to [i, (h, j)] (docs/performance.md)
-        each = jnp.matmul(jnp.broadcast_to(W, (len(V), *W.shape)), V)  # [q, i], [h, i, j] -> [h, q, j]
-        W = each.reshape(-1, V.shape[2]) / math.sqrt(V.shape[1])
+        W = through_heads(W, V).reshape(-1, V.shape[2]) / math.sqrt(V.shape[1])
         result.append(W)
     return tuple(result[::-1])
+
+
+def through_heads(A: Float[Array, "q i"], V: Float[Array, "h i j"]) -> Float[Array, "h q j"]:
+    """A V^h of every head h.
+
+    As a batch of products over heads: of ``matmul(A, V)`` XLA makes one product, and for that copies V to [i, (h, j)]
+    (docs/performance.md).
+    """
+    return jnp.matmul(jnp.broadcast_to(A, (len(V), *A.shape)), V)
 
 
 def order_parameters(weights: Weights) -> OrderParameters:

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from ..models import Network
+from ..models.network import through_heads
 from . import targets
 from .kernel import Kernel, Target
 
@@ -52,7 +53,7 @@ class Gibbs(Kernel):
         A = jnp.ones((1, 1), data.xi.dtype)
         for name, z, variance, key_block in list(zip(blocks, inputs, network.variances, keys, strict=True))[::-1]:
             V = draw_block(data, A, z, variance, key_block)
-            A = _through(A, V).reshape(-1, V.shape[2]) / math.sqrt(V.shape[2])
+            A = through_heads(A, V).reshape(-1, V.shape[2]) / math.sqrt(V.shape[2])
             state = state | {name: V.reshape(state[name].shape)}
         return state, {"lp": setting.log_density(state)}, ()
 
@@ -67,16 +68,16 @@ def draw_block(data, A, z, variance, key):
     shape = (z.shape[0], A.shape[1], z.shape[2])
     prior = jnp.sqrt(variance) * jax.random.normal(key_prior, shape, y.dtype)
     noise = jnp.sqrt(T) * jax.random.normal(key_noise, y.shape, y.dtype)
-    f = _through(A, prior).reshape(-1) @ z.reshape(-1, len(y))
+    f = through_heads(A, prior).reshape(-1) @ z.reshape(-1, len(y))
     covariance = variance * block_kernel(A, z) + T * jnp.eye(len(y), dtype=y.dtype)
     alpha = jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(covariance), True), y - f - noise)
-    return prior + variance * _through(A.T, z @ alpha)
+    return prior + variance * through_heads(A.T, z @ alpha)
 
 
 def block_kernel(A, z):
     """Phi Phi^T [P, P] of the block between A [q, i] and z [h, q, j, P]: the Gram matrix of the examples' gradients."""
     h, q, _, P = z.shape
-    mixed = _through(A @ A.T, z.reshape(h, q, -1))
+    mixed = through_heads(A @ A.T, z.reshape(h, q, -1))
     return z.reshape(-1, P).T @ mixed.reshape(-1, P)
 
 
@@ -97,8 +98,3 @@ def block_inputs(xi, blocks):
         z = z.reshape(len(above), -1, *z.shape[1:])
         found.append(z)
     return found
-
-
-def _through(A, V):
-    """A V^h of every head: [q, i], [h, i, j] -> [h, q, j]."""
-    return jnp.matmul(jnp.broadcast_to(A, (len(V), *A.shape)), V)
