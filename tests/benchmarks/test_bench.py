@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from gibbsformer.__main__ import _parser
-from gibbsformer.benchmarks import SUITES, Measured, Options, Table, bench, harness, page, scaling, suite
+from gibbsformer.benchmarks import SUITES, Measured, Options, Table, bench, harness, limits, page, scaling, suite
 from gibbsformer.benchmarks import peers as peer_suite
+from gibbsformer.models.network import forward, path_weights
 
 TABLE = Table("Cost against N", [{"N": 10, "ms": 1.0}, {"N": 100, "ms": None}], {"N": "", "ms": ".2f"},
               {"x": "N", "y": ["ms"], "label": "ms"}, "A note.")  # fmt: skip
@@ -156,6 +157,52 @@ def test_token_level_row_takes_the_mixing_of_the_contracted_one():
     assert (found["U /s"], found["f /s"]) == (0.2, 0.4)
     assert found["U per 1000 gradients"] == pytest.approx(2.0 / (5 * peer_suite.CHAINS))
     assert found["U /s in all"] is None
+
+
+def test_numpyro_rows_have_their_patience(monkeypatch):
+    """The ratio at stake rests on the mixing of the contracted run: it gets as much time as the token-level one."""
+    budgets = []
+    adapted = SimpleNamespace(step_size=jnp.ones(2), inverse_mass_matrix={"a": jnp.ones((2, 3))})
+
+    def numpyro_nuts(setting, model, **tuned):
+        budgets.append((model, setting.seconds))
+        return None, SimpleNamespace(adapt_state=adapted)
+
+    monkeypatch.setattr(peer_suite, "exact_start", lambda posterior, chains: {})
+    monkeypatch.setattr(peer_suite, "token_level_model", lambda setting: "token level")
+    monkeypatch.setattr(peer_suite, "numpyro_nuts", numpyro_nuts)
+    monkeypatch.setattr(peer_suite, "as_contracted", lambda slow, contracted: slow)
+    for name in ("ours", "blackjax_nuts", "langevin"):
+        monkeypatch.setattr(peer_suite, name, lambda setting, *_, **options: budgets.append(("other", setting.seconds)))
+    monkeypatch.setattr(peer_suite, "row", lambda N, name, found: {"sampler": name})
+    task = SimpleNamespace(posterior=lambda N: SimpleNamespace(model="contracted"))
+    rows = peer_suite.at_width(task, 10, 2.0, 12.0)
+    assert len(rows) == len({r["sampler"] for r in rows}) == len(budgets) == 8
+    assert set(budgets) == {("other", 2.0), ("contracted", 24.0), ("token level", 24.0)}
+
+
+@pytest.mark.slow
+def test_exact_draws_of_all_weights_are_timed_beside_their_normal_numbers(monkeypatch):
+    """Every timed call returns all weights, new ones; shares are those of the times."""
+    drawn, times = [], iter((1.0, 4.0, 2.0))
+
+    def timed(call, key, weights):
+        drawn.append(call(key, weights))
+        assert {n: w.shape for n, w in drawn[-1].items()} == {n: w.shape for n, w in weights.items()}
+        return {"median": next(times)}
+
+    monkeypatch.setattr(limits.harness, "timed", timed)
+    row = limits.exact_draw_row(10)
+    assert row == {"N": 10, "normals ms": 1e3, "Gibbs sweep ms": 4e3, "lift ms": 2e3,
+                   "normals / Gibbs sweep": 0.25, "normals / lift": 0.5}  # fmt: skip
+    normals, sweep, lift = drawn
+    assert float(jnp.std(normals["V_1"])) == pytest.approx(1.0, abs=0.25)  # 5 standard errors at 200 normal numbers
+    posterior = limits.Case(N=10).posterior()
+    # draws of the posterior fit the labels to sqrt(T) = 0.32, the prior's do not
+    with jax.enable_x64(True):
+        misfit = [float(jnp.std(forward(path_weights(w), posterior.data.flat) - posterior.y)) for w in drawn]
+    assert max(misfit[1:]) < 0.5 < misfit[0]
+    assert np.all(np.asarray(sweep["V_1"]) != np.asarray(lift["V_1"]))
 
 
 def test_suites_run_apart_tell_what_they_found(tmp_path, monkeypatch):
