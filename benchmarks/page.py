@@ -57,21 +57,23 @@ def draw(table: harness.Table):
         rows = [row for row in rows if row[table.plot["y"][0]] is not None]
     figure, (axes,) = drawing.new_figure(size=(6.4, 1.2 + 0.3 * len(rows)) if names else (4.6, 3.4))
     with rc_context(drawing.STYLE):
-        for i, column in enumerate(table.plot["y"]):
+        shown = [column for column in table.plot["y"] if any(row[column] is not None for row in rows)]
+        for i, column in enumerate(shown):
             values = [np.nan if row[column] is None else row[column] for row in rows]
             if names:
-                height = 0.8 / len(table.plot["y"])
+                height = 0.8 / len(shown)
                 axes.barh(np.arange(len(rows)) + i * height, values, height, label=column)
             else:
                 axes.plot([row[x] for row in rows], values, marker=_MARKERS[i], label=column)
         if names:
-            axes.set_yticks(np.arange(len(rows)) + 0.4 - 0.4 / len(table.plot["y"]), [row[x] for row in rows])
+            axes.set_yticks(np.arange(len(rows)) + 0.4 - 0.4 / len(shown), [row[x] for row in rows])
             axes.invert_yaxis()
             axes.set_xscale("log")
             axes.set_xlabel(table.plot["label"])
         else:
             axes.set(xscale="log", yscale="log", xlabel=x, ylabel=table.plot["label"])
-        axes.set_title(", ".join([table.title, *(f"{key}={value}" for key, value in where.items())]))
+        conditions = ", ".join(f"{key}={value}" for key, value in where.items())
+        axes.set_title("\n".join(filter(None, [table.title, conditions])))
         axes.legend()
     return figure
 

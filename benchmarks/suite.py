@@ -44,9 +44,12 @@ def bench(
         ``compared``), problem (None, or why there is no record).
 
     Raises:
-        ValueError: an unknown suite, minutes out of range, or a file in place of the folder.
+        ValueError: an unknown suite, minutes out of range, a file in place of the folder, or data or a network that
+            suite oneshot cannot read.
     """
     names = [checks.nearest("suite", name, SUITES) for name in suites] or list(SUITES)
+    if "oneshot" in names:  # its turn may be half an hour away
+        _check_images(options)
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise checks.InputError(f"out={str(folder)!r} is a file: give a folder, made if need be")
@@ -54,6 +57,15 @@ def bench(
         return [_here(names[0], folder, options)]
     end = None if minutes is None else time.monotonic() + 60 * checks.positive("minutes", minutes)
     return [_apart(name, folder, options, end) for name in names]
+
+
+def _check_images(options: Options) -> None:
+    import gibbsformer as gf
+
+    if options.data != DEFAULT.data:
+        gf.tasks.characters_by_name(options.data)
+    if options.network is not None:
+        gf.training.load(options.network, "network")
 
 
 def _here(name: str, folder: Path, options: Options) -> dict:

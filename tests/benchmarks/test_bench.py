@@ -72,6 +72,8 @@ def test_out_of_time(tmp_path, capfd):
     (["gradiant"], "'gradient'"),
     (["gradient", "--minutes", "-1"], "minutes"),
     (["gradient", "--out", __file__], "is a file"),
+    (["gradient", "oneshot", "--data", "omniglot=/nowhere"], "path='/nowhere'"),
+    (["gradient", "oneshot", "--network", "nowhere.npz"], "network='nowhere.npz'"),
 ])  # fmt: skip
 def test_bad_input(arguments, message):
     found = subprocess.run(
