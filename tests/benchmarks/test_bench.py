@@ -105,6 +105,9 @@ def test_picture_of_lines_and_bars():
     bars = page.draw(Table("t", [{"who": "a", "k": 1, "n": 2.0}, {"who": "b", "k": 2, "n": 9.0}], {},
                            {"x": "who", "y": ["n"], "where": {"k": 1}, "label": ""}))  # fmt: skip
     assert [bar.get_width() for bar in bars.axes[0].patches] == [2.0]
+    assert bars.axes[0].get_title() == "t\nk=1"
+    gap = Table("t", [{"who": "a", "n": 2.0, "m": None}], {}, {"x": "who", "y": ["n", "m"], "label": ""})
+    assert [text.get_text() for text in page.draw(gap).axes[0].get_legend().get_texts()] == ["n"]
     assert page.draw(TABLE._replace(plot=None)) is None
 
 
