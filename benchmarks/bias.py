@@ -16,7 +16,7 @@ import numpy as np
 
 import gibbsformer as gf
 
-from ..models.numerics import numerics
+from ..core.numerics import numerics
 from .harness import Measured, Options, Table
 
 CHAINS, SPREAD = 512, 48

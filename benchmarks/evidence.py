@@ -17,7 +17,7 @@ import numpy as np
 
 import gibbsformer as gf
 
-from ..diagnostics.selection import theory_accuracy
+from ..evidence.selection import theory_accuracy
 from . import harness
 from .harness import Measured, Options, Table
 

@@ -16,8 +16,8 @@ import numpy as np
 
 import gibbsformer as gf
 
+from ..core.numerics import numerics
 from ..models import collapsed
-from ..models.numerics import numerics
 from . import harness
 from .harness import Measured, Options, Table
 

@@ -16,11 +16,11 @@ import numpy as np
 
 import gibbsformer as gf
 
+from ..core.numerics import numerics
 from ..models import collapsed, lifting
 from ..models.network import draw_prior
-from ..models.numerics import numerics
 from ..models.path_kernel import block_bytes
-from ..sampler.kernel import Setting
+from ..sampler.kernels.kernel import Setting
 from . import harness
 from .harness import Measured, Options, Table
 from .scaling import Case, collapsed_gradient, weight_gradient

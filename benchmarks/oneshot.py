@@ -17,9 +17,9 @@ import optax
 
 import gibbsformer as gf
 
+from ..core.numerics import numerics
 from ..figures.one_shot import EXAMPLES, TEMPERATURES, WIDTHS
 from ..models.network import draw_prior, forward, path_weights
-from ..models.numerics import numerics
 from ..theory import saddle
 from . import harness
 from .harness import Measured, Options, Table

@@ -20,9 +20,10 @@ import numpy as np
 
 import gibbsformer as gf
 
-from ..models import checks, collapsed
+from ..core import checks
+from ..core.numerics import numerics
+from ..models import collapsed
 from ..models.network import draw_prior
-from ..models.numerics import numerics
 from . import harness
 from .harness import Measured, Options, Table
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from ..models import checks
+from ..core import checks, files
 from . import harness
 from .harness import RESULTS, Options
 
@@ -50,9 +50,7 @@ def bench(
     names = [checks.nearest("suite", name, SUITES) for name in suites] or list(SUITES)
     if "oneshot" in names:  # its turn may be half an hour away
         _check_images(options)
-    folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise checks.InputError(f"out={str(folder)!r} is a file: give a folder, made if need be")
+    folder = files.output_folder("out", out)
     if len(names) == 1 and minutes is None:
         return [_here(names[0], folder, options)]
     end = None if minutes is None else time.monotonic() + 60 * checks.positive("minutes", minutes)

@@ -1,13 +1,12 @@
 """What the samples say, beside what the theory says. Never samples."""
 
+from ..sampler.convergence import Convergence, ConvergenceWarning, convergence, moments
+from ..sampler.monitor import Until, until
 from .compare import compare
-from .convergence import Convergence, ConvergenceWarning, convergence, moments
 from .finite_width import FiniteWidth, finite_width
 from .heads import head_drops, head_scores, prune, pruning_curve, pruning_order
 from .kernels import Alignment, alignment, path_kernels, renormalized_kernel
-from .monitor import Until, until
 from .predictor import GeneralizationError, Prediction, accuracy, accuracy_error, generalization_error, predict
-from .selection import select
 
 __all__ = [
     "Alignment",
@@ -33,6 +32,5 @@ __all__ = [
     "pruning_curve",
     "pruning_order",
     "renormalized_kernel",
-    "select",
     "until",
 ]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ..models import checks
+from ..core import checks
 from ..sampler import Run, schema
+from ..sampler.convergence import moments, warn_of_bad_chains
 from ..theory import Theory
-from .convergence import moments, warn_of_bad_chains
 
 
 def compare(run: Run, theory: Theory) -> pd.DataFrame:

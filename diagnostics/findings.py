@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..sampler import Run
+from ..sampler.convergence import MIN_DRAWS, convergence
 from ..theory import Theory
 from .compare import compare
-from .convergence import convergence
 from .predictor import accuracy, accuracy_error, predict
-
-MIN_DRAWS = 8  # split R-hat and rank-normalised ESS need at least this many draws per chain
 
 
 def theory_findings(theory: Theory, gp: Theory, test=None) -> dict[str, Any]:

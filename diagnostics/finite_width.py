@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..models import checks
+from ..core import checks
 from ..sampler import Run
+from ..sampler.convergence import moments, warn_of_bad_chains
 from ..theory import Theory
-from .convergence import moments, warn_of_bad_chains
 
 
 class FiniteWidth(NamedTuple):

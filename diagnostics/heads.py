@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from ..models import PathInputs, Weights, checks
+from ..core import checks
+from ..core.numerics import numerics
+from ..models import PathInputs, Weights
 from ..models.network import forward, path_weights
-from ..models.numerics import numerics
 from ..sampler import Run
 from ..theory import Theory
 from .kernels import mean_order_parameter, weights_by_name

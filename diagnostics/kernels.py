@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from ..models import PathInputs, Weights, checks, order_parameters
-from ..models.numerics import numerics
+from ..core import checks
+from ..core.numerics import numerics
+from ..models import PathInputs, Weights, order_parameters
 from ..sampler import Run
 from ..theory import Theory
 

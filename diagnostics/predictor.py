@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..models import PathInputs, checks
+from ..core import checks
+from ..models import PathInputs
 from ..sampler import Run
+from ..sampler.convergence import warn_of_bad_chains
 from ..theory import Theory, conditional_mean, conditional_predictor
-from .convergence import warn_of_bad_chains
 
 _VARIANCE_DRAWS = 64  # draws that the mean conditional variance is averaged over: it varies little between draws
 _RESAMPLES = 400  # bootstrap resamples: the standard error itself is then known to 4 %

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..models import checks
+from ..core import checks, files
 from . import hidden_markov, one_shot
 from .options import Options
 
@@ -64,30 +64,8 @@ def figure(
         progress=progress,
         quick=quick,
     )
-    folder = made_folder(out)
+    folder = files.output_folder("out", out)
     return FIGURES[name](folder, options)
 
 
-def made_folder(out: str | os.PathLike) -> Path:
-    """A folder to write to, made if missing.
-
-    Args:
-        out: its path; folders above it are made too.
-
-    Returns:
-        The path, of a folder that exists.
-
-    Raises:
-        ValueError: there is a file in the way, or no permission.
-    """
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise checks.InputError(
-            f"out={str(out)!r} cannot be a folder ({error.strerror}): choose another folder"
-        ) from None
-    return folder
-
-
-__all__ = ["FIGURES", "figure", "made_folder"]
+__all__ = ["FIGURES", "figure"]

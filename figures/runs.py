@@ -7,10 +7,9 @@ import sys
 import warnings
 from pathlib import Path
 
-from .._sampling import open as open_run
-from .._sampling import sample
-from ..diagnostics import ConvergenceWarning
-from ..models import checks
+from ..core import checks
+from ..sampler import ConvergenceWarning, sample
+from ..sampler import open as open_run
 
 
 def finished_or_new(path: Path, posterior, kernel, key, **options):

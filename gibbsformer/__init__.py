@@ -8,9 +8,7 @@ See docs/ for the model, its notation and guides.
 
 from importlib.metadata import version as _version
 
-from . import diagnostics, figures, models, reports, sampler, store, sweeps, tasks, theory, training
-from ._lifting import lift
-from ._sampling import open, resume, sample
+from . import core, diagnostics, figures, models, reports, sampler, store, sweeps, tasks, theory, training
 from .diagnostics import (
     ConvergenceWarning,
     accuracy,
@@ -27,9 +25,9 @@ from .diagnostics import (
     pruning_curve,
     pruning_order,
     renormalized_kernel,
-    select,
     until,
 )
+from .evidence import Evidence, EvidenceWarning, evidence, select
 from .models import Attention, Network, OrderParameters, PathInputs, Posterior, contract
 from .reports import report
 from .sampler import (
@@ -44,11 +42,12 @@ from .sampler import (
     AdjustedMCLMC,
     ChEES,
     Collapsed,
-    Evidence,
-    EvidenceWarning,
     Gibbs,
     Run,
-    evidence,
+    lift,
+    open,
+    resume,
+    sample,
 )
 from .sweeps import open_sweep, sweep
 
@@ -81,6 +80,7 @@ __all__ = [
     "alignment",
     "compare",
     "contract",
+    "core",
     "diagnostics",
     "evidence",
     "figures",

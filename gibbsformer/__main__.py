@@ -29,13 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     import jax
 
     from .diagnostics import ConvergenceWarning
-    from .sampler import EvidenceWarning
+    from .evidence import EvidenceWarning
 
     # One XLA device per core lets chains run side by side on a CPU; draws do not depend on it. A sweep keeps to one,
     # as its workers have, so that its numbers are the same to the last bit.
     if options.verb != "sweep" and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
-    from .models.checks import InputError
+    from .core.checks import InputError
     from .sweeps import SchedulerLost
 
     for category in (ConvergenceWarning, EvidenceWarning):

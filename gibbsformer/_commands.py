@@ -26,7 +26,7 @@ def _option_values(pairs) -> dict:
     """NAME=VALUE as Python values; a word that is none stays text."""
     import ast
 
-    from .models.checks import InputError
+    from .core.checks import InputError
 
     found = {}
     for pair in pairs:
@@ -62,11 +62,12 @@ def _problem(options):
 def sample(options) -> int:
     import jax
 
-    from . import sample, store
+    from . import sample
+    from .core import files
     from .sampler import resolve_kernel
 
     kernel = resolve_kernel(options.kernel, _option_values(options.option))
-    store.checked_path(options.out, options.overwrite or options.distributed, "out")
+    files.output_file("out", options.out, options.overwrite or options.distributed)
     _join(options)
     task, posterior = _problem(options)
     run = sample(
@@ -94,8 +95,8 @@ def sample(options) -> int:
 
 def _join(options) -> None:
     """Become one of several processes, if asked to, before anything starts XLA."""
-    from ._distributed import join
-    from .models.checks import InputError
+    from .core.checks import InputError
+    from .sampler.processes import join
 
     if options.distributed:
         join(options.coordinator, options.process, options.processes)
@@ -158,7 +159,7 @@ def evidence(options) -> int:
     import jax
 
     from . import evidence
-    from .diagnostics.selection import evidence_findings, render_evidence
+    from .evidence.selection import evidence_findings, render_evidence
 
     task, posterior = _problem(options)
     key = jax.random.fold_in(jax.random.key(options.seed), 1)
@@ -200,14 +201,14 @@ def bench(options) -> int:
 
 
 def compare(options) -> int:
-    from ._sampling import open as open_run
+    from .sampler import open as open_run
 
     _print_run(open_run(options.file), options)
     return 0
 
 
 def resume(options) -> int:
-    from ._sampling import resume
+    from .sampler import resume
 
     run = resume(options.file, options.draws, until=_until(options), progress=_progress(options))
     return _sampled(run, options)
@@ -221,8 +222,8 @@ def report(options) -> int:
 
 
 def inspect(options) -> int:
-    from ._sampling import open as open_run
     from .diagnostics.findings import inspection, render_inspection
+    from .sampler import open as open_run
     from .store import verify
 
     found = inspection(open_run(options.file))
@@ -258,7 +259,7 @@ def train(options) -> int:
     import jax
 
     from . import tasks, training
-    from .models import checks
+    from .core import checks
 
     trained = training.train(
         tasks.characters_by_name(options.data),

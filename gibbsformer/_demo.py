@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from . import tasks, theory
+from .core import files
 from .diagnostics import accuracy, accuracy_error, compare, convergence, predict
-from .figures import drawing, made_folder
+from .figures import drawing
 from .figures.hidden_markov import GP_LINES, WIDTHS
 from .figures.runs import finished_or_new
 from .sampler import NUTS, Collapsed
@@ -34,7 +35,7 @@ def demo(out: str | Path, seed: int = 0, chains: int = 2, warmup: int = 300, dra
     Returns:
         (findings: plain values, files written).
     """
-    folder = made_folder(out)
+    folder = files.output_folder("out", out)
     key = jax.random.key(seed)
     task = tasks.hidden_markov_chain(key=key)
     test, labels = task.test_inputs, task.test_set[1]  # type: ignore[index]  # this task always has a test set

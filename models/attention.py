@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from . import checks, stored
+from ..core import checks
+from . import stored
 
 COLUMN_SUM_TOLERANCE = 1e-4  # patterns stored in float32 sum to 1 within about S * 1e-7
 

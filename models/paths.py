@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from . import checks
+from ..core import checks
+from ..core.numerics import numerics
 from .attention import Attention
-from .numerics import numerics
 
 READOUTS = ("last", "first", "mean")
 _BATCH = 128  # examples contracted at a time: bounds the attention patterns held in memory

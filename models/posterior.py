@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import checks, collapsed, marginal, weight_space
+from ..core import checks
+from . import collapsed, marginal, weight_space
 from .network import Network, Weights
 from .path_kernel import combine, path_kernel
 from .paths import PathInputs

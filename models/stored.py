@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 
-from . import checks
+from ..core import checks
 
 LAYOUT = "per layer l = 1.. either W_l [H, N_0, N_0] or Q_l and K_l [H, G, N_0]"
 

@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from .._sampling import open as open_run
-from ..models import checks
+from ..core import checks, files
 from ..sampler import Run
+from ..sampler import open as open_run
 from . import sweep
 from .content import sections
 from .page import render
@@ -36,13 +36,9 @@ def report(runs: Run | str | os.PathLike | Sequence[Run | str | os.PathLike], ou
     given = [runs] if isinstance(runs, Run | str | os.PathLike) else list(runs)
     if not given:
         raise checks.InputError("runs=[] is empty: give a run, a sample file or the folder of a sweep, or several")
-    path = Path(out)
+    path = files.output_file("out", out, overwrite=True, example="such as report.html")
     if path.suffix.lower() not in (".html", ".htm"):
         raise checks.InputError(f"out={str(out)!r} must end in .html: use a name such as report.html")
-    if not path.parent.is_dir():
-        raise checks.InputError(
-            f"out={str(out)!r} is in folder {str(path.parent)!r}, which does not exist: create it first"
-        )
     folders = [source for source in given if isinstance(source, str | os.PathLike) and Path(source).is_dir()]
     opened = [
         source if isinstance(source, Run) else open_run(source)
@@ -50,12 +46,8 @@ def report(runs: Run | str | os.PathLike | Sequence[Run | str | os.PathLike], ou
         if not any(source is folder for folder in folders)
     ]
     page = render(sections(opened), [sweep.section(folder, i) for i, folder in enumerate(folders, start=1)])
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise checks.InputError(
-            f"out={str(out)!r} cannot be written ({error.strerror}): choose a folder you can write to"
-        ) from None
+    with files.whole(path) as building:
+        building.write_text(page, encoding="utf-8")
     return path
 
 

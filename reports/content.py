@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from .. import store
+from ..core import checks
 from ..diagnostics import alignment, head_scores
-from ..diagnostics.convergence import ESS_LIMIT, RHAT_LIMIT
-from ..diagnostics.findings import MIN_DRAWS, run_findings
-from ..models import checks
+from ..diagnostics.findings import run_findings
 from ..sampler import Run, schema
+from ..sampler.convergence import ESS_LIMIT, MIN_DRAWS, RHAT_LIMIT
 from ..theory import Theory, gp, solve
 from . import chains, drawing
 

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from markupsafe import Markup
 
-from ..models import checks
+from ..core import checks
 from ..sweeps import failures, open_sweep, stored_plan
 
 _SOURCES = {"theory": "theory", "exact": "exact posterior", "weights": "weight samples", "gp": "GP limit"}

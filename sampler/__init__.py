@@ -1,57 +1,29 @@
-"""Samplers: kernels by name, the one driver loop that runs them, and the evidence."""
+"""The engine: `sample`, `resume`, `lift` and `open`, the kernels by name, and the one driver loop that runs them."""
 
 from __future__ import annotations
 
-import dataclasses
-
-from ..models import checks
-from .adjusted_mclmc import AdjustedMCLMC
-from .chees import ChEES
-from .collapsed import Collapsed
-from .ghmc import GHMC
-from .gibbs import Gibbs
-from .hmc import HMC
-from .kernel import Kernel, Target
-from .mala import MALA
-from .mclmc import MCLMC
-from .nuts import NUTS
+from .convergence import Convergence, ConvergenceWarning, convergence, moments
+from .kernels import (
+    GHMC,
+    HMC,
+    KERNELS,
+    MALA,
+    MCLMC,
+    NUTS,
+    SGHMC,
+    SGLD,
+    AdjustedMCLMC,
+    ChEES,
+    Collapsed,
+    Gibbs,
+    Kernel,
+    Target,
+    resolve_kernel,
+)
+from .lifting import lift
+from .monitor import Until, until
 from .run import Run
-from .stochastic import SGHMC, SGLD
-from .tempering import Evidence, EvidenceWarning, evidence
-
-KERNELS = {
-    kernel.name: kernel
-    for kernel in (Collapsed, Gibbs, NUTS, HMC, ChEES, MALA, GHMC, MCLMC, AdjustedMCLMC, SGLD, SGHMC)
-}
-
-
-def resolve_kernel(kernel, options=None) -> Kernel:
-    """A kernel object from its name.
-
-    Args:
-        kernel: a name in ``KERNELS``, or a kernel object, which is returned as it is.
-        options: options by name, for a kernel by name.
-
-    Returns:
-        Kernel.
-
-    Raises:
-        ValueError: an unknown name or option (the nearest is offered), or an object that is no kernel.
-    """
-    if isinstance(kernel, str):
-        kind = KERNELS[checks.nearest("kernel", kernel, KERNELS)]
-        known = [field.name for field in dataclasses.fields(kind)]
-        for option in options or {}:
-            if not known:
-                raise checks.InputError(f"option={option!r}: kernel {kernel!r} has none, leave it out")
-            checks.nearest("option", option, known)
-        return kind(**options or {})
-    if not isinstance(kernel, Kernel):
-        raise checks.InputError(
-            f"kernel={kernel!r} is no kernel: give a name ({', '.join(KERNELS)}) or a kernel object"
-        )
-    return kernel
-
+from .sampling import open, resume, sample
 
 __all__ = [
     "GHMC",
@@ -65,12 +37,19 @@ __all__ = [
     "AdjustedMCLMC",
     "ChEES",
     "Collapsed",
-    "Evidence",
-    "EvidenceWarning",
+    "Convergence",
+    "ConvergenceWarning",
     "Gibbs",
     "Kernel",
     "Run",
     "Target",
-    "evidence",
+    "Until",
+    "convergence",
+    "lift",
+    "moments",
+    "open",
     "resolve_kernel",
+    "resume",
+    "sample",
+    "until",
 ]

@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from ..models import checks
-from .kernel import Kernel, Setting, Target
+from ..core import checks
+from .kernels.kernel import Kernel, Setting, Target
 
 _SECONDS_PER_CHUNK = 1.0  # aim of the chunk length: how often progress shows and the store is written
 _SINK_SHARE = 1 / 20  # a sink slower than this share of the time gets longer chunks

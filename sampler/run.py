@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..models import OrderParameters, PathInputs, Posterior, checks
+from ..core import checks
+from ..models import OrderParameters, PathInputs, Posterior
 from . import schema
 
 

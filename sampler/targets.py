@@ -6,9 +6,10 @@ from functools import lru_cache
 
 import jax
 
-from ..models import Network, checks, marginal, weight_space
+from ..core import checks
+from ..models import Network, marginal, weight_space
 from ..models.network import draw_prior, forward, summarise
-from .kernel import Target
+from .kernels.kernel import Target
 
 SPACES = ("marginal", "weights")
 

@@ -3,7 +3,7 @@
 from .copies import export, merge
 from .layout import Column
 from .reading import Contents, LazyArray, Verified, read, verify
-from .sample_file import SampleFile, checked_path
+from .sample_file import SampleFile
 
 __all__ = [
     "Column",
@@ -11,7 +11,6 @@ __all__ = [
     "LazyArray",
     "SampleFile",
     "Verified",
-    "checked_path",
     "export",
     "merge",
     "read",

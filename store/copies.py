@@ -17,10 +17,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ..models import checks
-from . import journal, layout, lock
+from ..core import checks, files, lock
+from . import layout
 from .reading import check_draws, checksums, explained, reading
-from .sample_file import checked_path, writing
+from .sample_file import writing
 
 _BLOCK_BYTES = 16 * 2**20
 _MAY_DIFFER = ("chains", "created", "device", "draws", "key_data")
@@ -135,7 +135,7 @@ def export(
 
 
 def _target(out, sources: list[Path], overwrite: bool) -> Path:
-    target = checked_path(out, overwrite, "out")
+    target = files.output_file("out", out, overwrite)
     if target in [source.resolve() for source in sources]:
         raise checks.InputError(f"out={str(out)!r} is one of the files to read: choose another name")
     return target
@@ -251,11 +251,6 @@ def _rounded(values: np.ndarray, bits: int) -> np.ndarray:
 @contextlib.contextmanager
 def _created(path: Path) -> Iterator[h5py.File]:
     """A new HDF5 file that takes its name once it is whole and on disk."""
-    building = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with writing(path), lock.held(path):
-        try:
-            with h5py.File(building, "x", libver=layout.VERSIONS) as file:
-                yield file
-            journal.replace(building, path)
-        finally:
-            building.unlink(missing_ok=True)
+    with writing(path), lock.held(path), files.whole(path) as building:
+        with h5py.File(building, "x", libver=layout.VERSIONS) as file:
+            yield file

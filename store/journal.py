@@ -26,8 +26,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import lock
-from .lock import Busy
+from ..core import files, lock
+from ..core.lock import Busy
 
 PAGE = 4096
 _SEND_BYTES = 4 * 2**20
@@ -259,7 +259,7 @@ class JournaledFile:
     def _publish(self, building: Path) -> None:
         os.rename(building, self._path)
         self._building, self._floor = None, self._size
-        _sync_folder(self._path)
+        files.sync_folder(self._path)
         _remove(self._journal)  # of a file that was here before: after the rename, it fits nothing
 
     def _write_journal(self) -> None:
@@ -278,7 +278,7 @@ class JournaledFile:
         finally:
             os.close(fd)
         os.rename(temporary, self._journal)
-        _sync_folder(self._path)
+        files.sync_folder(self._path)
 
     def _load_journal(self) -> bool:
         """Take over the pages of the journal on disk; True if they can be applied."""
@@ -305,17 +305,6 @@ class JournaledFile:
         os.fsync(self._fd)
         _remove(self._journal)
         self._pages, self._floor = {}, self._size
-
-
-def replace(building: Path, path: Path) -> None:
-    """Give a whole file its name, durably."""
-    fd = os.open(building, os.O_RDWR)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.rename(building, path)
-    _sync_folder(path)
 
 
 def has_journal(path: Path) -> bool:
@@ -369,11 +358,3 @@ def _write_all(fd: int, data, offset: int) -> None:
 def _remove(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-
-
-def _sync_folder(path: Path) -> None:
-    fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from ..models import checks
+from ..core import checks
 from . import journal, layout, sampler_state
 
 _REQUIRED = (

@@ -20,7 +20,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ..models import checks
+from ..core import checks, files
 from . import journal, layout, sampler_state
 from .layout import Column
 from .reading import check_contents, explained, present
@@ -73,7 +73,7 @@ class SampleFile:
             ValueError: the file exists and overwrite is False, another process writes it, or its folder is missing
                 or cannot be written.
         """
-        path = checked_path(path, overwrite)
+        path = files.output_file("store", path, overwrite)
         identity = str(uuid.uuid4())
         with _uninterrupted(), writing(path):
             backing = journal.JournaledFile.create(path)
@@ -207,45 +207,6 @@ class SampleFile:
             except Exception as error:
                 self._backing.error = self._backing.error or error
         self._backing.commit()
-
-
-def checked_path(path: str | os.PathLike, overwrite: bool, argument: str = "store") -> Path:
-    """A file name that can be written, checked before anything is computed.
-
-    Args:
-        path: file to be created; nothing is left there.
-        overwrite: an existing file is no error.
-        argument: what the user called it, for messages.
-
-    Returns:
-        The absolute path.
-
-    Raises:
-        ValueError: it is no path or a folder, exists, or its folder is missing or cannot be written.
-    """
-    try:
-        path = Path(path)
-    except TypeError:
-        raise checks.InputError(
-            f"{argument}={checks.brief(path)} is no path: give a file name, such as run.h5"
-        ) from None
-    shown = f"{argument}={str(path)!r}"
-    if path.is_dir():
-        raise checks.InputError(f"{shown} is a folder: give the name of a file, such as run.h5")
-    if path.exists() and not overwrite:
-        raise checks.InputError(f"{shown} exists: choose another name, or overwrite it (overwrite=True, --overwrite)")
-    folder = path.parent
-    if not folder.is_dir():
-        raise checks.InputError(f"{shown} is in folder {str(folder)!r}, which does not exist: create it first")
-    probe = folder / f".{path.name}.{uuid.uuid4().hex}"
-    try:
-        probe.touch(exist_ok=False)
-        probe.unlink()
-    except OSError as error:
-        raise checks.InputError(
-            f"{shown} cannot be written ({error.strerror}): choose a folder you can write to"
-        ) from None
-    return path.resolve()
 
 
 def _close(backing: journal.JournaledFile, file: h5py.File, owner: int) -> None:

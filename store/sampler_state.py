@@ -12,7 +12,7 @@ import zlib
 import h5py
 import numpy as np
 
-from ..models import checks
+from ..core import checks
 
 _PLACES = ("leaves_0", "leaves_1")
 _AXIS = "byte"

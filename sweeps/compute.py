@@ -17,11 +17,11 @@ import jax
 import numpy as np
 
 from .. import tasks, theory
-from .._sampling import open as open_run
-from .._sampling import resume, sample
+from ..core import checks
 from ..diagnostics import ConvergenceWarning, accuracy, accuracy_error, convergence, moments, predict
-from ..models import checks
-from ..sampler import EvidenceWarning, evidence, resolve_kernel
+from ..evidence import EvidenceWarning, evidence
+from ..sampler import open as open_run
+from ..sampler import resolve_kernel, resume, sample
 from ..theory import TheoryWarning
 from . import result
 from .plan import Point, canonical

@@ -11,7 +11,7 @@ import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ..models import checks
+from ..core import checks
 from .compute import Outcome, compute
 from .plan import Point
 

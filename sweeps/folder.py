@@ -10,13 +10,11 @@ import contextlib
 import json
 import os
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..models import checks
-from ..store import lock
+from ..core import checks, files, lock
 from . import plan as plans
 from .compute import Outcome
 from .plan import Point
@@ -77,14 +75,7 @@ def held(out: str | os.PathLike, normal: Mapping[str, Any], points: Sequence[Poi
         ValueError: it cannot be a folder, another process sweeps in it, or it holds the sweep of another plan, one
             that shares no point with this one.
     """
-    path = Path(out).absolute()
-    try:
-        for part in ("points", "samples"):
-            (path / part).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise checks.InputError(
-            f"out={str(out)!r} cannot be a folder ({error.strerror}): choose another folder"
-        ) from None
+    path = files.output_folder("out", out, "points", "samples")
     try:
         descriptor = lock.take(path / PLAN)
     except lock.Busy as holder:
@@ -158,6 +149,5 @@ def _index(path: Path) -> list[dict[str, Any]]:
 
 
 def _replace(path: Path, text: str) -> None:
-    building = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    building.write_text(text, encoding="utf-8")
-    os.replace(building, path)
+    with files.whole(path) as building:
+        building.write_text(text, encoding="utf-8")

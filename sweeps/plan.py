@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..models import checks
+from ..core import checks
 from ..sampler import resolve_kernel, schema
 from ..tasks import BUILT_IN
 

@@ -11,8 +11,8 @@ from matplotlib import rc_context
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from ..core import checks
 from ..figures import drawing
-from ..models import checks
 
 _LOOKS: dict[str, dict[str, Any]] = {  # of a quantity, by the suffix of its variables
     "theory": {"linestyle": "-"},

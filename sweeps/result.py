@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ..models import checks
-from ..store import journal
+from ..core import checks, files
 
 SCHEMA, SCHEMA_VERSION = "gibbsformer-point", 1
 
@@ -26,17 +24,12 @@ def write(path: Path, settings: Mapping[str, Any], about: Mapping[str, Any], val
         about: where, when and with what it was computed.
         values: numbers and arrays by name; "paths" holds the names along the axes of U_1.
     """
-    building = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with h5py.File(building, "x") as file:
-            file.attrs["schema"], file.attrs["schema_version"] = SCHEMA, SCHEMA_VERSION
-            file.attrs["settings"], file.attrs["about"] = json.dumps(settings), json.dumps(about)
-            for name, value in values.items():
-                texts = name == "paths"
-                file.create_dataset(name, data=value, dtype=h5py.string_dtype() if texts else np.asarray(value).dtype)
-        journal.replace(building, path)
-    finally:
-        building.unlink(missing_ok=True)
+    with files.whole(path) as building, h5py.File(building, "x") as file:
+        file.attrs["schema"], file.attrs["schema_version"] = SCHEMA, SCHEMA_VERSION
+        file.attrs["settings"], file.attrs["about"] = json.dumps(settings), json.dumps(about)
+        for name, value in values.items():
+            texts = name == "paths"
+            file.create_dataset(name, data=value, dtype=h5py.string_dtype() if texts else np.asarray(value).dtype)
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from ..models import checks
+from ..core import checks
 from . import executors, folder
 from . import plan as plans
 from .compute import Outcome

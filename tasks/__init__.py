@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 
-from ..models import checks
+from ..core import checks
 from .arrays import arrays, load
 from .characters import Characters
 from .glyphs import glyphs

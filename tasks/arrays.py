@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..models import Attention, checks, stored
+from ..core import checks
+from ..models import Attention, stored
 from .task import Examples, Task
 
 FILE_LAYOUT = "x, y, x_test, y_test, and per layer l = 1.. either W_l or Q_l and K_l"

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..models import checks
+from ..core import checks
 
 SIZE = 32  # pixels, both ways
 SEED_OF_SPLIT = 0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..models import checks
+from ..core import checks
 from .characters import SIZE, Characters
 
 _LETTERS = ("Lu", "Ll", "Lt", "Lo")  # Unicode categories

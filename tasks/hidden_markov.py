@@ -10,7 +10,8 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from ..models import Attention, checks
+from ..core import checks
+from ..models import Attention
 from .task import Examples, Task
 
 VARIANTS = ("2c", "2e")

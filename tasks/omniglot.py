@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..models import checks
+from ..core import checks
 from .characters import SIZE, Characters
 
 VARIABLE = "GIBBSFORMER_OMNIGLOT"

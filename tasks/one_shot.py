@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..models import Attention, checks
+from ..core import checks
+from ..models import Attention
 from .characters import SIZE, Characters, training_and_held_out
 from .task import Examples, Task
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..models import Attention, Network, PathInputs, Posterior, checks, contract
+from ..core import checks
+from ..models import Attention, Network, PathInputs, Posterior, contract
 
 
 class Examples(NamedTuple):

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import gibbsformer as gf
-from gibbsformer import _distributed
 from gibbsformer.__main__ import main
+from gibbsformer.sampler import processes
 from gibbsformer.sampler.progress import Progress
 from gibbsformer.store.reading import reading
 
@@ -155,17 +155,17 @@ def test_bad_input_is_one_line(small, as_process, monkeypatch, tmp_path, process
 
 
 def test_what_each_process_may_judge_alone():
-    share = _distributed.Share(4, 1, 2)
+    share = processes.Share(4, 1, 2)
     share.check(gf.Gibbs(), gf.until(seconds=1))
     share.check(gf.Gibbs(), None)
-    _distributed.Share(4).check(gf.ChEES(), gf.until(ess=10))  # one process sees all chains
+    processes.Share(4).check(gf.ChEES(), gf.until(ess=10))  # one process sees all chains
 
 
 def test_part_names_sort(tmp_path):
-    names = [_distributed.Share(24, i, 12).path(tmp_path / "x.y.h5", False).name for i in range(12)]
+    names = [processes.Share(24, i, 12).path(tmp_path / "x.y.h5", False).name for i in range(12)]
     assert names[:2] == ["x.y.00of12.h5", "x.y.01of12.h5"]
     assert names == sorted(names)
-    assert [list(_distributed.Share(6, i, 3).own) for i in range(3)] == [[0, 1], [2, 3], [4, 5]]
+    assert [list(processes.Share(6, i, 3).own) for i in range(3)] == [[0, 1], [2, 3], [4, 5]]
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def free_port():
 
 
 def test_a_process_without_the_others_gives_up():
-    script = f"from gibbsformer import _distributed as d; d._WAIT = 1; d.join('localhost:{free_port()}', 1, 2)"
+    script = f"from gibbsformer.sampler import processes as d; d._WAIT = 1; d.join('localhost:{free_port()}', 1, 2)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "did not find each other within 1 s: check that all run" in done.stderr.splitlines()[-1]
@@ -209,13 +209,13 @@ def test_processes_are_on_their_own_once_they_know_who_they_are():
     """One that is killed takes no other with it, and SIGTERM still ends the other: JAX would change both."""
     script = """
 import os, signal, sys, time
-from gibbsformer import _distributed
+from gibbsformer.sampler import processes
 process = int(sys.argv[2])
-_distributed.join(sys.argv[1], process, 2)
+processes.join(sys.argv[1], process, 2)
 if process == 0:
     os.kill(os.getpid(), signal.SIGKILL)
 time.sleep(3)
-print(_distributed.share(4, True).own, flush=True)
+print(processes.share(4, True).own, flush=True)
 os.kill(os.getpid(), signal.SIGTERM)
 time.sleep(3)
 """

@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 import gibbsformer as gf
+from gibbsformer.core import checks
 from gibbsformer.figures import drawing
-from gibbsformer.models import checks, stored
-from gibbsformer.sampler import window
+from gibbsformer.models import stored
+from gibbsformer.sampler.kernels import window
 
 # arguments that are arrays wherever they occur, so that their shape is said
 ARRAYS = {"x", "y", "xi", "x_test", "y_test", "U", "U_a", "patterns", "images", "labels"}

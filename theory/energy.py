@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..models import checks
+from ..core import checks
 from ..models.collapsed import CollapsedData, Layout, order_parameters
 from ..models.path_kernel import block_bytes, combine, log_likelihood, symmetric_blocks
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ..models.numerics import numerics
+from ..core.numerics import numerics
 from ..models.path_kernel import combine, mean_path_weights, path_kernel
 from ..models.paths import PathInputs
 

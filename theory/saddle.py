@@ -25,9 +25,10 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 
-from ..models import Posterior, checks
+from ..core import checks
+from ..core.numerics import numerics
+from ..models import Posterior
 from ..models.collapsed import CollapsedData, Layout, bartlett_factors, layout, order_parameters
-from ..models.numerics import numerics
 from ..models.paths import PathInputs
 from .energy import derivative_data, energy, hessian
 

@@ -19,9 +19,9 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from ..models import checks, stored
+from ..core import checks, files
+from ..models import stored
 from ..models.network import Weights
-from ..store import journal
 
 _FORMAT = "gibbsformer network 1"
 _PACKAGES = ("gibbsformer", "jax", "optax", "numpy")
@@ -46,12 +46,8 @@ def write(path: Path, state: State, about: dict[str, Any]) -> None:
     arrays = {name: np.array(value, order="C") for name, value in _named(state).items()}
     about = about | {"versions": {name: version(name) for name in _PACKAGES}}
     content = save(arrays, {"format": _FORMAT} | {name: json.dumps(value) for name, value in about.items()})
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_bytes(content)
-        journal.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with files.whole(path) as building:
+        building.write_bytes(content)
 
 
 def read(path: Path, argument: str = "path") -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..models import Network, checks
+from ..core import checks
+from ..models import Network
 from ..tasks.one_shot import PATCH
 
 READOUT = "mean"

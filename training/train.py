@@ -20,7 +20,8 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from ..models import Attention, checks
+from ..core import checks, files
+from ..models import Attention
 from ..models.network import Weights
 from ..tasks.characters import Characters, training_and_held_out
 from . import checkpoint
@@ -265,17 +266,13 @@ def _checked_path(out, resume: bool) -> Path | None:
         if resume:
             raise checks.InputError("out=None has nothing to resume: give the file of a network")
         return None
-    path = Path(out)
+    path = files.absolute("out", out, "such as net.safetensors")
     if path.suffix != ".safetensors":
-        raise checks.InputError(f"out={str(path)!r} must end in .safetensors: use a name such as net.safetensors")
-    if not path.parent.is_dir():
-        raise checks.InputError(
-            f"out={str(path)!r} is in folder {str(path.parent)!r}, which does not exist: create it first"
-        )
+        raise checks.InputError(f"out={str(out)!r} must end in .safetensors: use a name such as net.safetensors")
     if path.exists() and not resume:
-        raise checks.InputError(f"out={str(path)!r} exists: resume it (resume=True, --resume), or choose another name")
+        raise checks.InputError(f"out={str(out)!r} exists: resume it (resume=True, --resume), or choose another name")
     if resume and not path.is_file():
         raise checks.InputError(
-            f"out={str(path)!r} is no file to resume: give the file of a network, or leave resume out"
+            f"out={str(out)!r} does not exist, so it cannot be resumed: give the file of a network, or leave resume out"
         )
-    return path
+    return files.output_file("out", out, overwrite=resume, example="such as net.safetensors")

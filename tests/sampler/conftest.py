@@ -20,8 +20,8 @@ import pytest
 import gibbsformer as gf
 from gibbsformer.models import collapsed, lifting
 from gibbsformer.models.network import forward, order_parameters, path_weights
-from gibbsformer.sampler.collapsed import CollapsedProblem
-from gibbsformer.sampler.kernel import Setting
+from gibbsformer.sampler.kernels.collapsed import CollapsedProblem
+from gibbsformer.sampler.kernels.kernel import Setting
 
 STANDARD_ERRORS = 4  # of a Monte Carlo mean: 6e-5 of normal draws are farther out; seeds are fixed
 VARIANCES = (0.7, 1.3, 0.9, 1.1)

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import gibbsformer as gf
-from gibbsformer.sampler import driver, window
-from gibbsformer.sampler.kernel import Kernel, Target
+from gibbsformer.sampler import driver
+from gibbsformer.sampler.kernels import window
+from gibbsformer.sampler.kernels.kernel import Kernel, Target
 
 KEY = jax.random.key(7)
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import gibbsformer as gf
+from gibbsformer.models import blocks
 from gibbsformer.models.network import effective_weights, forward, path_weights
 from gibbsformer.models.weight_space import log_density
-from gibbsformer.sampler import gibbs
-from gibbsformer.sampler.kernel import Setting
+from gibbsformer.sampler.kernels.kernel import Setting
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -36,8 +36,8 @@ def between(problem, data, name):
     W = {"a": jnp.ones((1, 1))} | {
         f"V_{l}": w / math.sqrt(w.shape[1]) for l, w in enumerate(effective_weights(problem.weights))
     }
-    blocks = {n: problem.weights[n].reshape(shape) for n, shape in gibbs.block_shapes(problem.network).items()}
-    return W[name], dict(zip(blocks, gibbs.block_inputs(data.xi, blocks), strict=True))[name]
+    shaped = {n: problem.weights[n].reshape(shape) for n, shape in blocks.block_shapes(problem.network).items()}
+    return W[name], dict(zip(shaped, blocks.block_inputs(data.xi, shaped), strict=True))[name]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -47,7 +47,7 @@ def test_block_kernel_is_the_gram_matrix_of_gradients(make_small, shape):
     for name in problem.network.weight_shapes:
         Phi = jacobian(problem, data, name)
         expected = Phi @ Phi.T
-        kernel = jax.jit(gibbs.block_kernel)(*between(problem, data, name))
+        kernel = jax.jit(blocks.block_kernel)(*between(problem, data, name))
         np.testing.assert_allclose(kernel, expected, rtol=RELATIVE, atol=RELATIVE * np.abs(expected).max())
 
 
@@ -57,7 +57,7 @@ def test_block_draws_have_the_conditional_mean_and_covariance(make_small, batche
     problem = make_small(heads=(2, 1), widths=(3, 2, 3), N_0=3, P=4, temperature=0.02)
     data, draws = problem.posterior.weight_data(jnp.float64), 20_000
     variance = dict(zip(problem.network.weight_shapes, problem.network.variances, strict=True))[name]
-    draw = partial(gibbs.draw_block, data, *between(problem, data, name), variance)
+    draw = partial(blocks.draw_block, data, *between(problem, data, name), variance)
     found = np.asarray(batched(draw, jax.random.split(jax.random.key(0), draws))).reshape(draws, -1)
 
     Phi = jacobian(problem, data, name)

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 import gibbsformer as gf
-from gibbsformer.models import collapsed, lifting
-from gibbsformer.sampler import gibbs
+from gibbsformer.models import blocks, collapsed, lifting
 
 CAUGHT = 6  # standard errors: the joint-distribution tests fail at 4 and 5, so the margin is not a matter of the seed
 
@@ -19,25 +18,25 @@ CAUGHT = 6  # standard errors: the joint-distribution tests fail at 4 and 5, so 
 # the blocks of "two layers" by their heads and the paths above: V_0 (1, 6), V_1 (2, 3), V_2 (3, 1), a (1, 1)
 
 
-def without_one_over_N(A, z, original=gibbs.block_kernel):
+def without_one_over_N(A, z, original=blocks.block_kernel):
     return original(A, z) * (z.shape[2] if z.shape[0] > 1 else 1)  # V_1, V_2
 
 
-def without_one_over_N_of_a(A, z, original=gibbs.block_kernel):
+def without_one_over_N_of_a(A, z, original=blocks.block_kernel):
     return original(A, z) * (z.shape[2] if z.shape[:2] == (1, 1) else 1)
 
 
-def without_off_diagonal(A, z, original=gibbs.block_kernel):
+def without_off_diagonal(A, z, original=blocks.block_kernel):
     kernel = original(A, z)
     return jnp.diag(jnp.diag(kernel)) if z.shape[:2] == (2, 3) else kernel
 
 
-def draw_block_without_noise(data, A, z, variance, key, original=gibbs.draw_block):
+def draw_block_without_noise(data, A, z, variance, key, original=blocks.draw_block):
     noise = jnp.sqrt(data.temperature) * jax.random.normal(jax.random.split(key)[1], data.y.shape, data.y.dtype)
     return original(data._replace(y=data.y + noise), A, z, variance, key)  # the two cancel
 
 
-def draw_block_with_swapped_variance(data, A, z, variance, key, original=gibbs.draw_block):
+def draw_block_with_swapped_variance(data, A, z, variance, key, original=blocks.draw_block):
     return original(data, A, z, 0.7 if z.shape[:2] == (2, 3) else variance, key)  # that of V_0
 
 
@@ -53,7 +52,7 @@ def draw_block_with_swapped_variance(data, A, z, variance, key, original=gibbs.d
     ids=lambda value: getattr(value, "__name__", value),
 )
 def test_gibbs(geweke, monkeypatch, function, fault):
-    monkeypatch.setattr(gibbs, function, fault)
+    monkeypatch.setattr(blocks, function, fault)
     z = geweke.weight_space_z(geweke.problem("two layers"), gf.Gibbs(), chains=1000, rounds=20)
     assert np.max(np.abs(z)) > CAUGHT
 

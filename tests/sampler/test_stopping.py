@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import gibbsformer as gf
-from gibbsformer.diagnostics.monitor import Monitor
 from gibbsformer.sampler import driver
+from gibbsformer.sampler.monitor import Monitor
 
 KEY = jax.random.key(5)
 

@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from gibbsformer.store import SampleFile, export, journal, lock, merge, read, verify
+from gibbsformer.core import lock
+from gibbsformer.store import SampleFile, export, journal, merge, read, verify
 
 READERS = (read, verify, SampleFile.resume, lambda path: export(path, path.with_name("out.nc")))
 

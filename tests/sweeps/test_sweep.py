@@ -145,7 +145,7 @@ def test_refusals(swept, make_plan, tmp_path, monkeypatch):
     assert not (tmp_path / "a").exists()
     (tmp_path / "file").touch()
     refused("cannot be a folder", make_plan(), tmp_path / "file")
-    with gf.store.lock.held(swept.folder / "plan.json"):
+    with gf.core.lock.held(swept.folder / "plan.json"):
         refused(f"in use by process {os.getpid()}", make_plan(), swept.folder)
     with pytest.raises(ValueError, match="holds no sweep"):
         gf.open_sweep(tmp_path)

@@ -7,7 +7,7 @@ import pytest
 
 from gibbsformer.models import collapsed
 from gibbsformer.models.path_kernel import symmetric_blocks
-from gibbsformer.sampler import collapsed as collapsed_kernel
+from gibbsformer.sampler.kernels import collapsed as collapsed_kernel
 from gibbsformer.theory import energy
 
 

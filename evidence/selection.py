@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 
 from .. import theory
-from ..models import PathInputs, Posterior, checks
-from ..sampler import Evidence
-from .predictor import accuracy, predict
+from ..core import checks
+from ..diagnostics import accuracy, predict
+from ..models import PathInputs, Posterior
+from .tempering import Evidence
 
 
 def select(evidences: Mapping[Hashable, Evidence], test: tuple[PathInputs, Any] | None = None) -> pd.DataFrame:

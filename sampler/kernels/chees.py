@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from ..models import checks
+from ...core import checks
 from . import window
 
 _HALTON_BITS = 16  # the quasi-random sequence of lengths repeats after 2^16 transitions

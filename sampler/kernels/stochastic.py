@@ -16,8 +16,9 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..models import checks
-from . import targets, window
+from ...core import checks
+from .. import targets
+from . import window
 from .kernel import Kernel
 
 

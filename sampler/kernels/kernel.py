@@ -13,8 +13,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 
-from ..models import Network, Posterior
-from . import schema
+from ...models import Network, Posterior
+from .. import schema
 
 
 class Target(NamedTuple):

@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from .models import checks
-from .store import checked_path
+from ..core import checks, files
 
 _WAIT = 300  # seconds until all processes must be there
 _SETTING = "distributed"  # name in a file's settings, which ``store.merge`` reads
@@ -49,10 +48,10 @@ class Share(NamedTuple):
     def path(self, store: str | os.PathLike, overwrite: bool) -> Path:
         """The file of this process, checked: run.h5, or run.0of2.h5, run.1of2.h5."""
         if self.processes == 1:
-            return checked_path(store, overwrite)
-        whole = checked_path(store, overwrite=True)
+            return files.output_file("store", store, overwrite)
+        whole = files.output_file("store", store, overwrite=True)
         number = f"{self.process:0{len(str(self.processes - 1))}}of{self.processes}"
-        return checked_path(whole.with_name(f"{whole.stem}.{number}{whole.suffix}"), overwrite)
+        return files.output_file("store", whole.with_name(f"{whole.stem}.{number}{whole.suffix}"), overwrite)
 
     def check(self, kernel, until) -> None:
         """Refuse what needs all chains in one place, by ``checks.InputError``."""

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import gibbsformer as gf
-from gibbsformer.diagnostics.selection import evidence_findings, render_evidence
+from gibbsformer.evidence.selection import evidence_findings, render_evidence
 
 KEY = jax.random.key(0)
 

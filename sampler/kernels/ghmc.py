@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from ..models import checks
+from ...core import checks
 from . import window
 
 _FOLDS = 4  # as in Hoffman and Sountsov 2022

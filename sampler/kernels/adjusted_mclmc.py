@@ -12,7 +12,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from ..models import checks
+from ...core import checks
 from . import window
 
 

@@ -30,9 +30,10 @@ import scipy.optimize
 import scipy.stats
 from scipy.special import logsumexp, softmax
 
-from ..models import Posterior, checks, collapsed
+from ..core import checks
+from ..core.numerics import numerics
+from ..models import Posterior, collapsed
 from ..models.collapsed import CollapsedData, Layout
-from ..models.numerics import numerics
 from ..models.path_kernel import log_likelihood
 
 _LEAST_PARTICLES = 32  # fewer say nothing of their covariance, nor of families

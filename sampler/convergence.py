@@ -11,12 +11,13 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from ..sampler import Run
+from .run import Run
 
 RHAT_LIMIT = 1.01  # Vehtari et al. 2021
 ESS_LIMIT = 400  # Vehtari et al. 2021: least bulk-ESS for stable R-hat and MCSE over 4 chains
 _ROUNDING = 0.85  # the running ESS that ``until`` looks at is an estimate with an error of several per cent
 EBFMI_LIMIT = 0.3  # Betancourt 2016
+MIN_DRAWS = 8  # per chain: split R-hat and rank-normalised ESS need them
 
 
 class ConvergenceWarning(UserWarning):

@@ -8,12 +8,13 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from . import _records as records
-from ._sampling import opened
-from .models import checks
-from .models.numerics import numerics
-from .sampler import Collapsed, Run, driver, schema
-from .store import checked_path
+from ..core import checks, files
+from ..core.numerics import numerics
+from . import driver, schema
+from . import sink as records
+from .kernels import Collapsed
+from .run import Run
+from .sampling import opened
 
 
 def lift(
@@ -53,7 +54,7 @@ def lift(
         raise checks.InputError(
             f"draws={draws} is more than the {run.draws} that the run has per chain: give {run.draws} or fewer"
         )
-    path = None if store is None else checked_path(store, overwrite)
+    path = None if store is None else files.output_file("store", store, overwrite)
     picked = np.linspace(0, run.draws - 1, draws).round().astype(int)
     settings = run.settings | {"keep": schema.WEIGHTS, "draws": draws, "lifted_from_draws": run.draws}
     posterior = run.posterior

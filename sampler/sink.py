@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .models import checks
-from .sampler import schema
-from .store import Column, SampleFile
+from ..core import checks
+from ..store import Column, SampleFile
+from . import schema
 
 _LARGE, _NEARLY_ALL = 2**30, 0.9  # a file of this many bytes, this share of it weights, is worth a warning
 

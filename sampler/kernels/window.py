@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from ..models import checks
-from . import targets
+from ...core import checks
+from .. import targets
 from .kernel import Kernel
 
 

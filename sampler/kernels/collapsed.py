@@ -15,17 +15,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import theory
-from ..models import Network, Posterior, checks, collapsed
-from ..models.collapsed import CollapsedData, Layout
-from ..models.lifting import lift
-from ..models.network import forward, path_weights
-from ..models.path_kernel import mean_path_weights
-from ..theory.energy import derivative_data, hessian
-from . import schema, window
+from ... import theory
+from ...core import checks
+from ...models import Network, Posterior, collapsed
+from ...models.collapsed import CollapsedData, Layout
+from ...models.lifting import lift
+from ...models.network import forward, path_weights
+from ...models.path_kernel import mean_path_weights
+from ...theory.energy import derivative_data, hessian
+from .. import schema
+from ..targets import record_of_order_parameters
+from . import window
 from .kernel import Kernel, Target
 from .nuts import transition
-from .targets import record_of_order_parameters
 
 
 class CollapsedProblem(NamedTuple):

@@ -1,4 +1,4 @@
-r"""Exact blocked Gibbs sweeps in weight space (docs/model.md, section 5).
+r"""Blocks of weights whose conditional law is Gaussian, and one exact sweep over them (docs/model.md, section 5).
 
 f is linear in each block theta of weights (V_0, V_1, .., V_L, a) with the others fixed, f = Phi theta, so the
 block's conditional is Gaussian and is drawn by conditioning a draw from the prior:
@@ -7,58 +7,39 @@ block's conditional is Gaussian and is drawn by conditioning a draw from the pri
 
 Every block V [h, i, j] acts as f(x) = sum_{h, q} A^q V^h z^{(h, q)}(x), A the weights above it contracted and z what
 comes from below. A sweep is one pass up with the old weights, for all z, and one pass down that draws block after
-block and contracts the new one. No step size, no rejection, no warm-up beyond forgetting the start.
+block and contracts the new one.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from ..models import Network
-from ..models.network import through_heads
-from . import targets
-from .kernel import Kernel, Target
+from .network import Network, Weights, through_heads
+from .weight_space import WeightData
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gibbs(Kernel):
-    """The blocked Gibbs kernel; it has no options.
+def redraw(network: Network, data: WeightData, key: jax.Array, weights: Weights) -> Weights:
+    """One sweep: every block redrawn from its exact conditional, from the readout down to V_0.
 
-    Choose it to check another sampler by independent means, or where exact weights are wanted at small width with
-    many paths. It mixes slowly at small width and low temperature: ``collapsed`` is faster there.
-
-    Source: docs/model.md, section 5.
+    Args:
+        network: shapes and prior.
+        data: of the weight-space density, in float64.
+        key: typed random key.
+        weights: all weights by name.
     """
-
-    name: ClassVar[str] = "gibbs"
-    float64_only: ClassVar[bool] = True
-
-    def target(self, network: Network, weights: bool) -> Target:
-        return targets.weights(network)._replace(lapack=True)
-
-    def init(self, setting, key, position):
-        return position
-
-    def step(self, setting, key, index, number, state, shared):
-        data, network = setting.data, setting.target.network
-        blocks = {name: state[name].reshape(shape) for name, shape in block_shapes(network).items()}
-        inputs = block_inputs(data.xi, blocks)
-        keys = jax.random.split(key, len(blocks))
-        A = jnp.ones((1, 1), data.xi.dtype)
-        for name, z, variance, key_block in list(zip(blocks, inputs, network.variances, keys, strict=True))[::-1]:
-            V = draw_block(data, A, z, variance, key_block)
-            A = through_heads(A, V).reshape(-1, V.shape[2]) / math.sqrt(V.shape[2])
-            state = state | {name: V.reshape(state[name].shape)}
-        return state, {"lp": setting.log_density(state)}, ()
-
-    def position(self, state):
-        return state
+    blocks = {name: weights[name].reshape(shape) for name, shape in block_shapes(network).items()}
+    inputs = block_inputs(data.xi, blocks)
+    keys = jax.random.split(key, len(blocks))
+    A = jnp.ones((1, 1), data.xi.dtype)
+    for name, z, variance, key_block in list(zip(blocks, inputs, network.variances, keys, strict=True))[::-1]:
+        V = draw_block(data, A, z, variance, key_block)
+        A = through_heads(A, V).reshape(-1, V.shape[2]) / math.sqrt(V.shape[2])
+        weights = weights | {name: V.reshape(weights[name].shape)}
+    return weights
 
 
 def draw_block(data, A, z, variance, key):

@@ -9,8 +9,8 @@ import pytest
 import scipy.stats
 
 import gibbsformer as gf
-from gibbsformer.models.numerics import numerics
-from gibbsformer.sampler import tempering
+from gibbsformer.core.numerics import numerics
+from gibbsformer.evidence import tempering
 
 STANDARD_ERRORS = 4  # of a Monte Carlo mean: 6e-5 of normal draws are farther out; seeds are fixed
 KEY = jax.random.key(0)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from ..models import checks
+from ...core import checks
 from . import window
 
 _TRUST = 1.5  # width, in logarithms of step^6, over which an energy error says something about the best step

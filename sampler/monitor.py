@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..models import checks
+from ..core import checks
 
 _SERIES = 2048  # batches per chain at most: half as many leave R-hat and ESS accurate to a few per cent
 _LEAST = 8  # draws per chain that ArviZ needs

@@ -15,16 +15,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from . import _distributed, _interrupt
-from . import _records as records
-from . import store as _store
-from .diagnostics import ConvergenceWarning, Until, convergence
-from .diagnostics.findings import MIN_DRAWS
-from .diagnostics.monitor import Monitor
-from .models import Network, PathInputs, Posterior, checks
-from .models.numerics import numerics
-from .sampler import Run, driver, resolve_kernel, schema
-from .sampler.progress import STYLES, Progress
+from .. import store as _store
+from ..core import checks
+from ..core.numerics import numerics
+from ..models import Network, PathInputs, Posterior
+from . import driver, interrupt, processes, schema
+from . import sink as records
+from .convergence import MIN_DRAWS, ConvergenceWarning, convergence
+from .kernels import resolve_kernel
+from .monitor import Monitor, Until
+from .progress import STYLES, Progress
+from .run import Run
 
 _PRECISIONS = ("auto", "float32", "float64")
 _RECORDED = ("draws", "until", "report", "ended")  # attributes that commits write: they replace what settings say
@@ -113,7 +114,7 @@ def sample(
     keep = checks.nearest("keep", keep or kernel.keep, (schema.WEIGHTS, schema.ORDER_PARAMETERS_ONLY))
     checks.nearest("precision", precision, _PRECISIONS)
     _check_until(until)
-    share = _distributed.share(chains, distributed)
+    share = processes.share(chains, distributed)
     share.check(kernel, until)
     chains = len(share.own)
     _check_progress(progress)
@@ -199,7 +200,7 @@ def resume(
     if draws < run.draws:
         raise checks.InputError(f"draws={draws} is less than the {run.draws} that {path} holds already: ask for more")
     kernel = resolve_kernel(settings["kernel"], settings["options"])
-    share = _distributed.Share.of_settings(settings)
+    share = processes.Share.of_settings(settings)
     share.check(kernel, until)
     key = jax.random.wrap_key_data(jax.numpy.asarray(settings["key_data"], "uint32"), impl=settings["key_impl"])
     with numerics():
@@ -238,7 +239,7 @@ def _prepare(posterior, kernel, settings, test, key) -> _Job:
     target = kernel.target(posterior.network, settings["keep"] == schema.WEIGHTS)
     dtype = settings["precision"]
     names = ("warmup", "chains", "thin", "chains_at_once")
-    own = _distributed.Share.of_settings(settings).own
+    own = processes.Share.of_settings(settings).own
     problem = driver.Problem(
         plan=driver.Plan(kernel, target, **{name: settings[name] for name in names}, first_chain=own.start),
         data=target.data(posterior, dtype),
@@ -255,7 +256,7 @@ def _drive(job: _Job, out, state, monitor: Monitor, start: int, stop: int, chunk
     """Run the chains from record ``start`` to ``stop``, or as far as the monitor and the user let them."""
     warmup = job.settings["warmup"]
     asked = monitor.until and monitor.until._asdict()
-    with Progress(warmup, stop - warmup, progress, start) as bar, _interrupt.deferred() as interrupted:
+    with Progress(warmup, stop - warmup, progress, start) as bar, interrupt.deferred() as interrupted:
         for part in driver.run_chains(job.problem, state, start, stop, chunk):
             first = min(max(0, warmup - part.start), part.length)
             draws, stats = ({n: v[:, first:] for n, v in each.items()} for each in (part.draws, part.stats))

@@ -1,0 +1,5 @@
+"""What every folder may use: checks of input, precision and threads, paths and files replaced atomically, locks."""
+
+from . import checks, files, lock, numerics
+
+__all__ = ["checks", "files", "lock", "numerics"]

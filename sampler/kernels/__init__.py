@@ -1,0 +1,70 @@
+"""MCMC kernels by name, one a file."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ...core import checks
+from .adjusted_mclmc import AdjustedMCLMC
+from .chees import ChEES
+from .collapsed import Collapsed
+from .ghmc import GHMC
+from .gibbs import Gibbs
+from .hmc import HMC
+from .kernel import Kernel, Target
+from .mala import MALA
+from .mclmc import MCLMC
+from .nuts import NUTS
+from .stochastic import SGHMC, SGLD
+
+KERNELS = {
+    kernel.name: kernel
+    for kernel in (Collapsed, Gibbs, NUTS, HMC, ChEES, MALA, GHMC, MCLMC, AdjustedMCLMC, SGLD, SGHMC)
+}
+
+
+def resolve_kernel(kernel, options=None) -> Kernel:
+    """A kernel object from its name.
+
+    Args:
+        kernel: a name in ``KERNELS``, or a kernel object, which is returned as it is.
+        options: options by name, for a kernel by name.
+
+    Returns:
+        Kernel.
+
+    Raises:
+        ValueError: an unknown name or option (the nearest is offered), or an object that is no kernel.
+    """
+    if isinstance(kernel, str):
+        kind = KERNELS[checks.nearest("kernel", kernel, KERNELS)]
+        known = [field.name for field in dataclasses.fields(kind)]
+        for option in options or {}:
+            if not known:
+                raise checks.InputError(f"option={option!r}: kernel {kernel!r} has none, leave it out")
+            checks.nearest("option", option, known)
+        return kind(**options or {})
+    if not isinstance(kernel, Kernel):
+        raise checks.InputError(
+            f"kernel={kernel!r} is no kernel: give a name ({', '.join(KERNELS)}) or a kernel object"
+        )
+    return kernel
+
+
+__all__ = [
+    "GHMC",
+    "HMC",
+    "KERNELS",
+    "MALA",
+    "MCLMC",
+    "NUTS",
+    "SGHMC",
+    "SGLD",
+    "AdjustedMCLMC",
+    "ChEES",
+    "Collapsed",
+    "Gibbs",
+    "Kernel",
+    "Target",
+    "resolve_kernel",
+]
