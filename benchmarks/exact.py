@@ -55,22 +55,23 @@ def against_nuts(task, widths, fewer) -> list[dict]:
             run, seconds = timed_run(posterior, kernel, **options)
             rows.append({"N": N, "kernel": name, "ESS": effective(run), "seconds": seconds, "note": ""})
         if N == 10:
-            nuts, options, note = gf.NUTS(space="weights"), {"warmup": 200 // fewer, "draws": 250 // fewer}, ""
+            nuts, options, note = gf.NUTS(), {"warmup": 200 // fewer, "draws": 250 // fewer}, ""
         elif N <= 100:
             nuts, options, note = (
-                gf.NUTS(space="weights", initial_step_size=step_size),
+                gf.NUTS(initial_step_size=step_size),
                 {"warmup": 20, "draws": 5},
                 "upper bound",
             )
         else:
             nuts, options, note = (
-                gf.NUTS(space="weights", initial_step_size=step_size),
+                gf.NUTS(initial_step_size=step_size),
                 {"warmup": 0, "draws": 1},
                 "upper bound",
             )
         start = time.perf_counter()
         run = gf.sample(
-            posterior, nuts, key=jax.random.key(1), chains=CHAINS, keep="order_parameters", progress=False,
+            posterior, nuts, key=jax.random.key(1), target="weights", chains=CHAINS, keep="order_parameters",
+            progress=False,
             precision="float32", init=None if N == 10 else "collapsed", chunk=1 if N > 10 else None, **options,
         )  # fmt: skip
         seconds = time.perf_counter() - start

@@ -70,11 +70,11 @@ def exact_draw_row(N: int) -> dict:
     network, kernel, key = posterior.network, gf.Gibbs(), jax.random.key(0)
     with numerics():
         data, density = posterior.weight_data(jnp.float64), posterior.collapsed_data()
-        setting = Setting(kernel.target(network, True), data, warmup=0, chains=1)
+        setting = Setting(posterior.target("weights"), data, warmup=0, chains=1)
         shape = collapsed.layout(network)
         calls = {
             "normals": (lambda key, weights: draw_prior(network, key)),
-            "Gibbs sweep": (lambda key, weights: kernel.step(setting, key, jnp.int32(0), jnp.int32(0), weights, ())[0]),
+            "Gibbs sweep": (lambda key, weights: kernel.step(setting, key, jnp.int32(0), weights)[0]),
             "lift": (lambda key, weights: lifting.lift(network, shape, density, data.xi, key, jnp.zeros(shape.size))),
         }
         weights = draw_prior(network, key)

@@ -1,5 +1,5 @@
 """What every folder may use: checks of input, precision and threads, paths and files replaced atomically, locks."""
 
-from . import checks, files, lock, numerics
+from . import checks, classes, files, lock, numerics
 
-__all__ = ["checks", "files", "lock", "numerics"]
+__all__ = ["checks", "classes", "files", "lock", "numerics"]

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from ..core import checks
-from ..sampler import Run, schema
+from ..models.records import path_labels
+from ..sampler import Run
 from ..sampler.convergence import moments, warn_of_bad_chains
 from ..theory import Theory
 
@@ -34,7 +35,7 @@ def compare(run: Run, theory: Theory) -> pd.DataFrame:
             f"{list(run.posterior.network.path_counts)}: solve the theory for run.posterior with all paths"
         )
     warn_of_bad_chains(run)
-    labels = schema.coordinates(run.posterior.network, run.posterior.data.path_names, 0)
+    labels = path_labels(run.posterior.network, run.posterior.data.path_names)
     rows = []
     U_a, U = run.order_parameters
     pairs = [("U_a", U_a, np.asarray(theory.U_a))]
@@ -42,7 +43,7 @@ def compare(run: Run, theory: Theory) -> pd.DataFrame:
     for name, sampled, expected in pairs:
         found = moments(sampled)
         for index in zip(*np.triu_indices(len(expected)), strict=True) if expected.ndim else [()]:
-            paths = [labels[f"path_{name[2:]}"][i] for i in index]
+            paths = [labels[int(name[2:]) - 1][i] for i in index]
             mean, mcse, value = found["mean"][index], found["mcse"][index], expected[index]
             rows.append(
                 {

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..core import checks
 from ..models import PathInputs
+from ..models.target import STATE
 from ..sampler import Run
 from ..sampler.convergence import warn_of_bad_chains
 from ..theory import Theory, conditional_mean, conditional_predictor
@@ -76,7 +77,7 @@ def predict(source: Theory | Run, data_test: PathInputs) -> Prediction:
         )
         return Prediction(mean[0], variance[0])
     warn_of_bad_chains(source)
-    return (_from_order_parameters if "theta" in source.variables else _from_path_weights)(source, data_test)
+    return (_from_order_parameters if source.names(STATE) else _from_path_weights)(source, data_test)
 
 
 def _from_order_parameters(run: Run, data_test: PathInputs) -> Prediction:

@@ -20,10 +20,12 @@ def finished_or_new(path: Path, posterior, kernel, key, **options):
     """
     wanted = {name: options[name] for name in ("chains", "warmup", "draws", "about")}
     wanted |= {"kernel": kernel.name, "options": dataclasses.asdict(kernel)}
+    target = options.get("target")
     if path.exists():
         try:
             run = open_run(path)
             same = all(run.settings.get(name) == value for name, value in wanted.items())
+            same = same and target in (None, run.made.target)
             if same and run.draws == options["draws"]:
                 if options["progress"]:
                     print(f"gibbsformer: using the finished run in {path}", file=sys.stderr)

@@ -50,7 +50,7 @@ def demo(out: str | Path, seed: int = 0, chains: int = 2, warmup: int = 300, dra
         path = folder / f"exact_N{N}.h5"
         exact[N] = finished_or_new(path, posterior, Collapsed(), jax.random.fold_in(key, i), **_EXACT, **options)
     nuts = finished_or_new(
-        folder / "run.h5", posteriors[10], NUTS(space="weights"), jax.random.fold_in(key, len(WIDTHS)),
+        folder / "run.h5", posteriors[10], NUTS(), jax.random.fold_in(key, len(WIDTHS)), target="weights",
         chains=chains, warmup=warmup, draws=draws, test=(test, labels), precision="float32", **options,
     )  # fmt: skip
 

@@ -6,18 +6,20 @@ p(Theta | data) ~ exp(-1/(2T) sum_mu (f(x_mu) - y_mu)^2) x prior(Theta)      (do
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ..core import checks
-from . import collapsed, marginal, weight_space
+from . import collapsed, marginal, targets, weight_space
 from .network import Network, Weights
 from .path_kernel import combine, path_kernel
 from .paths import PathInputs
+from .target import KEEP, WEIGHTS, Target
 
 _ROUNDING = 100  # rounding errors of K in units of epsilon times its trace, with room for U above its prior mean
 
@@ -44,6 +46,8 @@ class Posterior:
     y: np.ndarray
     temperature: float
 
+    targets: ClassVar[tuple[str, ...]] = ("marginal", "weights", "collapsed")
+
     def __post_init__(self):
         if not isinstance(self.network, Network):
             raise checks.InputError(f"network is a {type(self.network).__name__}: give gf.Network(..)")
@@ -68,6 +72,81 @@ class Posterior:
             )
         object.__setattr__(self, "y", y)
         object.__setattr__(self, "temperature", checks.positive("temperature", self.temperature))
+
+    def target(self, name: str = "collapsed", keep: str | None = None) -> Target:
+        """A space of positions to sample in (``models.targets``).
+
+        Args:
+            name: ``"collapsed"``: the order parameters, all weights integrated out; ``"marginal"``: all weights but
+                V_0, which is integrated out; ``"weights"``: all weights.
+            keep: ``"weights"`` or ``"order_parameters"``: whether records hold all weights; default the target's own.
+
+        Returns:
+            Target, the same object for equal shapes: compiled programs are shared by it.
+
+        Raises:
+            ValueError: an unknown name or ``keep`` (the nearest is offered).
+        """
+        checks.nearest("target", name, self.targets)
+        if keep is not None:
+            checks.nearest("keep", keep, KEEP)
+        if name == "collapsed":
+            if keep == WEIGHTS:
+                return targets.lifted(self.network)
+            return targets.order_parameters(collapsed.layout(self.network))
+        return targets.weights(self.network) if name == "weights" else targets.without_first_layer(self.network)
+
+    def checked_test(self, test: Any) -> tuple[PathInputs, np.ndarray]:
+        """Test examples as given to ``gf.sample``, checked.
+
+        Args:
+            test: (inputs, labels [Q]), inputs from ``gf.contract``.
+
+        Returns:
+            (inputs, labels [Q]).
+
+        Raises:
+            ValueError: not such a pair, or shapes that disagree with the training inputs.
+        """
+        if not (isinstance(test, tuple) and len(test) == 2 and isinstance(test[0], PathInputs)):
+            raise checks.InputError(f"test is a {type(test).__name__}: give (inputs, labels), inputs from gf.contract")
+        inputs, labels = test[0], checks.array("test labels", test[1], "Q")
+        if inputs.xi.shape[1:] != self.data.xi.shape[1:]:
+            raise checks.InputError(
+                f"test inputs have shape {inputs.xi.shape} and the training inputs {self.data.xi.shape}: "
+                "make all axes but the first the same"
+            )
+        if len(labels) != len(inputs):
+            raise checks.InputError(f"test has {len(labels)} labels and {len(inputs)} inputs: give one label each")
+        return inputs, labels
+
+    def test_array(self, inputs: PathInputs, dtype) -> jax.Array:
+        """Test inputs [Q, N_0, H] on the device."""
+        return jnp.asarray(inputs.flat, dtype)
+
+    def stored(self, test: tuple[PathInputs, np.ndarray] | None) -> tuple[dict[str, Any], dict[str, dict]]:
+        """What a sample file holds of this posterior and its test examples; ``restored`` rebuilds both."""
+        axes = ("example", "input", *(f"head_{l}" for l in range(1, self.network.depth + 1)))
+        arrays: dict[str, dict] = {
+            "constant_data": {"xi": (axes, self.data.xi)},
+            "observed_data": {"y": (("example",), self.y)},
+        }
+        if test is not None:
+            arrays["constant_data"]["xi_test"] = (("test_example", *axes[1:]), test[0].xi)
+            arrays["observed_data"]["y_test"] = (("test_example",), test[1])
+        return {"network": asdict(self.network), "temperature": self.temperature}, arrays
+
+    @classmethod
+    def restored(
+        cls, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]
+    ) -> tuple[Posterior, tuple[PathInputs, np.ndarray] | None]:
+        """(posterior, test examples or None) from a sample file's settings, constant arrays and axis labels."""
+        shape, names = settings["network"], tuple(labels["path_1"])
+        network = Network(shape["input_width"], *(tuple(shape[name]) for name in ("heads", "widths", "variances")))
+        posterior = cls(network, PathInputs(arrays["xi"], names), arrays["y"], settings["temperature"])
+        if "xi_test" not in arrays:
+            return posterior, None
+        return posterior, (PathInputs(arrays["xi_test"], names), arrays["y_test"])
 
     def log_density(self, weights: Weights) -> jax.Array:
         """log p(weights, y), natural logarithm, constants included, in the precision of ``weights``.

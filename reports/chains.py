@@ -12,7 +12,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from ..diagnostics import moments
-from ..sampler import Run, schema
+from ..models.records import path_labels
+from ..sampler import Run
 
 SHOWN_U, SHOWN_F = 4, 2
 
@@ -51,13 +52,13 @@ def worst(run: Run) -> xr.Dataset:
     import arviz
 
     U_a, U = run.order_parameters
-    labels = schema.coordinates(run.posterior.network, run.posterior.data.path_names, 0)
+    labels = path_labels(run.posterior.network, run.posterior.data.path_names)
     entries = {"U_a": U_a}
     found: dict[str, tuple[float, np.ndarray]] = {}
     for l, draws in enumerate(U, start=1):
         ess = moments(draws)["ess_bulk"]
         for i, j in zip(*np.triu_indices(draws.shape[-1]), strict=True):
-            name = f"U_{l}[{labels[f'path_{l}'][i]}, {labels[f'path_{l}'][j]}]"
+            name = f"U_{l}[{labels[l - 1][i]}, {labels[l - 1][j]}]"
             found[name] = (float(ess[i, j]), draws[:, :, i, j])
     entries |= {name: found[name][1] for name in sorted(found, key=lambda name: found[name][0])[:SHOWN_U]}
     for name in ("f", "f_mean"):

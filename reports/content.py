@@ -12,7 +12,8 @@ from .. import store
 from ..core import checks
 from ..diagnostics import alignment, head_scores
 from ..diagnostics.findings import run_findings
-from ..sampler import Run, schema
+from ..models.records import path_labels
+from ..sampler import Run
 from ..sampler.convergence import ESS_LIMIT, MIN_DRAWS, RHAT_LIMIT
 from ..theory import Theory, gp, solve
 from . import chains, drawing
@@ -126,14 +127,14 @@ def _size(run: Run, entry: str) -> int:
 
 
 def _maps(run: Run, theory: Theory, number: int) -> list[dict[str, Any]]:
-    labels = schema.coordinates(run.posterior.network, run.posterior.data.path_names, 0)
+    labels = path_labels(run.posterior.network, run.posterior.data.path_names)
     found = []
     for l, (expected, draws) in enumerate(zip(theory.U, run.order_parameters.U, strict=True), start=1):
         if len(expected) > MOST_PATHS:
             continue
         pair = {"sampled": draws.mean((0, 1)), "theory": np.asarray(expected)}
         largest = max(float(np.abs(np.nan_to_num(u)).max()) for u in pair.values())
-        names = [str(name) for name in labels[f"path_{l}"]]
+        names = list(labels[l - 1])
         found.append(
             {
                 "layer": l,

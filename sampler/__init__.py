@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..models.target import Target
 from .convergence import Convergence, ConvergenceWarning, convergence, moments
 from .kernels import (
     GHMC,
@@ -15,9 +16,9 @@ from .kernels import (
     AdjustedMCLMC,
     ChEES,
     Collapsed,
+    EnsembleKernel,
     Gibbs,
     Kernel,
-    Target,
     resolve_kernel,
 )
 from .lifting import lift
@@ -39,6 +40,7 @@ __all__ = [
     "Collapsed",
     "Convergence",
     "ConvergenceWarning",
+    "EnsembleKernel",
     "Gibbs",
     "Kernel",
     "Run",

@@ -5,6 +5,7 @@ Raw weights are not looked at: the posterior is symmetric under rotations of eac
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import NamedTuple
 
@@ -85,8 +86,8 @@ def convergence(run: Run) -> Convergence:
 
     Source: Vehtari et al. 2021 (limits of R-hat and ESS), Betancourt 2016 (E-BFMI).
     """
-    U_a, U = run.order_parameters
-    parts = [moments(samples) for samples in (U_a, *U)]
+    monitored = [np.asarray(run.variables[name], np.float64) for name in run.monitored]
+    parts = [moments(samples) for samples in monitored]
     worst = lambda name, reduce: float(reduce([reduce(p[name]) for p in parts]))  # noqa: E731
     rhat = worst("rhat", np.max)
     ess_bulk, ess_tail = worst("ess_bulk", np.min), worst("ess_tail", np.min)
@@ -96,7 +97,7 @@ def convergence(run: Run) -> Convergence:
     divergences = 0 if diverging is None else int(np.sum(diverging[...]))
 
     problems = []
-    if not all(np.isfinite(part).all() for part in (U_a, *U)):
+    if not all(np.isfinite(samples).all() for samples in monitored):
         problems.append("a chain holds NaN or infinity: raise the temperature or use float64")
     frozen = frozen_chains(run)
     if frozen:
@@ -110,13 +111,13 @@ def convergence(run: Run) -> Convergence:
             f"{len(stuck)} of {run.chains} chains accept less than a third of what was aimed at ({_listed(stuck)}): "
             "the warm-up ended without adapting, lengthen it"
         )
-    asked = run.settings.get("until") or {}
-    rhat_limit = asked.get("rhat") or RHAT_LIMIT
-    ess_limit = _ROUNDING * asked["ess"] if asked.get("ess") else ESS_LIMIT
+    asked = run.made.until
+    rhat_limit = asked.rhat if asked and asked.rhat else RHAT_LIMIT
+    ess_limit = _ROUNDING * asked.ess if asked and asked.ess else ESS_LIMIT
     if not rhat <= rhat_limit:
         problems.append(f"R-hat reaches {rhat:.3f} (limit {rhat_limit:g}): chains disagree, draw more")
     if not ess_bulk >= ess_limit:
-        other = "" if run.settings["kernel"] == "collapsed" else ", or use kernel 'collapsed'"
+        other = "" if run.made.kernel == "collapsed" else ", or use kernel 'collapsed'"
         problems.append(f"ESS falls to {ess_bulk:.0f} (limit {ess_limit:g}): draw more{other}")
     if divergences:
         problems.append(f"{divergences} divergent transitions: raise target_acceptance or lengthen the warm-up")
@@ -127,14 +128,13 @@ def convergence(run: Run) -> Convergence:
 
 def frozen_chains(run: Run) -> tuple[int, ...]:
     """Chains whose draws are all equal."""
-    U_a = run.order_parameters.U_a
-    return tuple(np.flatnonzero(np.ptp(U_a, axis=1) == 0).tolist()) if U_a.shape[1] > 1 else ()
+    first = _first(run)
+    return tuple(np.flatnonzero(np.ptp(first, axis=1) == 0).tolist()) if first.shape[1] > 1 else ()
 
 
 def warn_of_bad_chains(run: Run) -> None:
     """Warn if an average over the chains of a run would take in chains that hold no samples."""
-    U_a = run.order_parameters.U_a
-    broken = np.flatnonzero(~np.isfinite(U_a).all(1)).tolist()
+    broken = np.flatnonzero(~np.isfinite(_first(run)).all(1)).tolist()
     for chains, state in ((broken, "hold NaN or infinity"), (frozen_chains(run), "never moved")):
         if chains:
             warnings.warn(
@@ -146,11 +146,18 @@ def warn_of_bad_chains(run: Run) -> None:
 
 def _unadapted_chains(run: Run) -> tuple[int, ...]:
     """Chains whose mean acceptance after the warm-up is below a third of the target."""
-    target = run.settings["options"].get("target_acceptance")
+    target = run.made.options.get("target_acceptance")
     if target is None or "acceptance_rate" not in run.stats:
         return ()
     acceptance = np.nan_to_num(np.asarray(run.stats["acceptance_rate"])).mean(1)
     return tuple(np.flatnonzero(acceptance < target / 3).tolist())
+
+
+def _first(run: Run) -> np.ndarray:
+    """One monitored number [chain, draw]: enough to see that a chain moves."""
+    smallest = min(run.monitored, key=lambda name: math.prod(run.variables[name].shape[2:]))
+    values = np.asarray(run.variables[smallest], np.float64)
+    return values.reshape(*values.shape[:2], -1)[..., 0]
 
 
 def _listed(chains) -> str:

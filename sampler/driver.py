@@ -3,10 +3,9 @@
 A chunk is a compiled scan over up to ``capacity`` records, of which the first ``count`` are taken: one compilation
 serves warm-up, draws and the last short chunk. Record r is one transition during the warm-up and ``thin`` of them
 afterwards. Chain c has the key fold_in(key, c), and folds in 2 i for transition i and 2 i + 1 for the record after it,
-so draws do not depend on the chunks, the devices, or how many chains run beside. Chains are split over the devices
-of the host; each device takes its own without waiting, but for what ensemble kernels learn together in their
-warm-up. While a chunk runs on the device the previous one is handed to the sink; neither device nor driver holds
-more than two.
+so draws depend neither on the chunks nor on the devices nor on how many other chains run. Chains are split over the
+devices of the host; each device advances its own without waiting, except for what ensemble kernels learn together in
+their warm-up. Chunks are double-buffered: while one runs on the device, the previous one is handed to the sink.
 """
 
 from __future__ import annotations
@@ -23,7 +22,8 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from ..core import checks
-from .kernels.kernel import Kernel, Setting, Target
+from ..models.target import Target
+from .kernels.kernel import ANY, LAST, MAXIMUM, STATISTICS, SUM, EnsembleKernel, Kernel, Setting
 
 _SECONDS_PER_CHUNK = 1.0  # aim of the chunk length: how often progress shows and the store is written
 _SINK_SHARE = 1 / 20  # a sink slower than this share of the time gets longer chunks
@@ -150,16 +150,16 @@ def capacity_of(bytes_each: int) -> int:
     return int(np.clip(_CHUNK_BYTES // max(1, bytes_each), 1, _MAX_CAPACITY))
 
 
-def _mesh(target: Target, chains: int) -> Mesh:
+def _mesh(plan: Plan) -> Mesh:
     """As many of the host's devices as divide the chains evenly.
 
-    One only for factorising targets on a CPU: LAPACK calls of several CPU devices wait for each other's threads
+    Only one where matrices are factorised on a CPU: LAPACK calls of several CPU devices wait for each other's threads
     and can hang (seen with jaxlib 0.10; each call uses all cores anyway).
     """
     devices = jax.local_devices()
-    if target.lapack and devices[0].platform == "cpu":
+    if (plan.target.lapack or plan.kernel.lapack) and devices[0].platform == "cpu":
         devices = devices[:1]
-    used = max(n for n in range(1, len(devices) + 1) if chains % n == 0)
+    used = max(n for n in range(1, len(devices) + 1) if plan.chains % n == 0)
     return Mesh(np.array(devices[:used]), ("chains",))
 
 
@@ -189,7 +189,7 @@ def _abstract(shapes: _Shapes):
 def _program(function, plan: Plan, capacity: int, shapes: _Shapes):
     """``function`` compiled for a plan, its chains split over the devices."""
     local, in_specs, out_specs = function(plan, capacity)
-    mesh = _mesh(plan.target, plan.chains)
+    mesh = _mesh(plan)
     sharded = jax.shard_map(local, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
     place = lambda specs: jax.tree.map(  # noqa: E731
         lambda spec: jax.sharding.NamedSharding(mesh, spec), specs, is_leaf=lambda x: isinstance(x, PartitionSpec)
@@ -205,11 +205,18 @@ def _record_shapes(plan: Plan, shapes: _Shapes):
     def record(data, test, key):
         setting = _setting(plan, data)
         state = plan.kernel.init(setting, key, plan.target.initial(data, key))
-        shared = plan.kernel.share(setting, jax.tree.map(lambda x: jnp.stack([x] * plan.chains), state))
-        state, stats, _ = plan.kernel.step(setting, key, jnp.int32(0), jnp.int32(0), state, shared)
+        shared = _share(plan.kernel, setting, jax.tree.map(lambda x: jnp.stack([x] * plan.chains), state))
+        state, stats, _ = _step(plan.kernel, setting, key, jnp.int32(0), jnp.int32(0), state, shared)
         return plan.target.observe(data, test, plan.kernel.position(state), key), stats
 
-    return jax.eval_shape(record, data, test, jax.random.key(0))
+    draws, stats = jax.eval_shape(record, data, test, jax.random.key(0))
+    undeclared = sorted(stats.keys() - STATISTICS.keys() - plan.kernel.statistics.keys())
+    if undeclared:
+        raise checks.InputError(
+            f"kernel {plan.kernel.name!r} returns the statistic {undeclared[0]!r}, which it does not declare: add "
+            f"{undeclared[0]!r}: 'last', 'sum', 'any' or 'maximum' to its class attribute `statistics`"
+        )
+    return draws, stats
 
 
 def _check_memory(plan: Plan, program) -> None:
@@ -238,6 +245,18 @@ def _setting(plan: Plan, data) -> Setting:
     return Setting(plan.target, data, plan.warmup, plan.chains)
 
 
+def _share(kernel: Kernel, setting: Setting, states):
+    """What the chains share: nothing, unless they are an ensemble."""
+    return kernel.share(setting, states) if isinstance(kernel, EnsembleKernel) else ()
+
+
+def _step(kernel: Kernel, setting: Setting, key, index, number, state, shared):
+    """(state, statistics, news) of one transition of one chain."""
+    if isinstance(kernel, EnsembleKernel):
+        return kernel.step(setting, key, index, state, number, shared)
+    return *kernel.step(setting, key, index, state), ()
+
+
 def _each(plan: Plan, function, *chains):
     """``function`` of every chain: all side by side, or some at a time."""
     if plan.chains_at_once is None:
@@ -263,7 +282,7 @@ def _start(plan: Plan, capacity: int):
             return kernel.init(setting, key_state, position)
 
         states = _each(plan, start, keys, positions)
-        return states, kernel.share(setting, _gather(states) if kernel.pools else states)
+        return states, _share(kernel, setting, _gather(states) if isinstance(kernel, EnsembleKernel) else states)
 
     return local, (_ALL, _SPLIT, _SPLIT), (_SPLIT, _ALL)
 
@@ -278,10 +297,10 @@ def _advance(plan: Plan, capacity: int):
 
         def transition(states, shared, index):
             def one(key, number, state):
-                return kernel.step(setting, jax.random.fold_in(key, 2 * index), index, number, state, shared)
+                return _step(kernel, setting, jax.random.fold_in(key, 2 * index), index, number, state, shared)
 
             states, stats, news = _each(plan, one, keys, numbers, states)
-            if kernel.pools and plan.warmup:
+            if isinstance(kernel, EnsembleKernel) and plan.warmup:
                 shared = jax.lax.cond(
                     index < plan.warmup, lambda: kernel.pool(setting, index, shared, _gather(news)), lambda: shared
                 )
@@ -303,7 +322,7 @@ def _advance(plan: Plan, capacity: int):
                 states, shared, stats = jax.lax.fori_loop(
                     1,
                     jnp.where(drawing, plan.thin, 1),
-                    lambda j, s: _accumulate(s[2], transition(s[0], s[1], index + j)),
+                    lambda j, s: _accumulate(kernel, s[2], transition(s[0], s[1], index + j)),
                     (states, shared, stats),
                 )
             index = index + jnp.where(drawing, plan.thin - 1, 0)
@@ -329,13 +348,8 @@ def _zeros(function, *arguments, part=None):
     return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes if part is None else shapes[part])
 
 
-def _accumulate(before, after):
-    """A transition's (states, shared, statistics), statistics joined to earlier ones: counts add up, flags hold if
-    they ever did, other numbers are the last."""
-
-    def both(old, new):
-        if new.dtype == bool:
-            return old | new
-        return old + new if jnp.issubdtype(new.dtype, jnp.integer) else new
-
-    return (*after[:2], jax.tree.map(both, before, after[2]))
+def _accumulate(kernel: Kernel, before, after):
+    """A transition's (states, shared, statistics), its statistics accumulated with those of earlier transitions."""
+    rules = STATISTICS | dict(kernel.statistics)
+    combine = {LAST: lambda old, new: new, SUM: jnp.add, ANY: jnp.logical_or, MAXIMUM: jnp.maximum}
+    return *after[:2], {name: combine[rules[name]](before[name], new) for name, new in after[2].items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import jax
@@ -10,11 +11,10 @@ from tqdm import tqdm
 
 from ..core import checks, files
 from ..core.numerics import numerics
-from . import driver, schema
-from . import sink as records
-from .kernels import Collapsed
+from ..models.target import STATE, WEIGHTS
+from . import driver, sink
+from .opening import in_memory, open
 from .run import Run
-from .sampling import opened
 
 
 def lift(
@@ -37,7 +37,7 @@ def lift(
         progress: a live line on stderr.
 
     Returns:
-        Run with weights, path weights and (where the run had test inputs) f, beside the draws they came from.
+        Run with weights, path weights and (where the run had test inputs) f, with the draws they came from.
 
     Raises:
         ValueError: the run is not collapsed, more draws are asked for than it has, or the weights would not fit.
@@ -45,9 +45,10 @@ def lift(
     Source: docs/model.md, section 4, "lifting".
     """
     checks.random_key("key", key)
-    if "theta" not in run.variables:
+    state = run.names(STATE)
+    if not state or run.made.target != "collapsed":
         raise checks.InputError(
-            f"run has kernel {run.settings['kernel']!r}: only a collapsed run can be lifted, use one"
+            f"run has kernel {run.made.kernel!r}: only a collapsed run can be lifted, sample with kernel 'collapsed'"
         )
     draws = run.draws if draws is None else checks.count("draws", draws)
     if draws > run.draws:
@@ -56,36 +57,37 @@ def lift(
         )
     path = None if store is None else files.output_file("store", store, overwrite)
     picked = np.linspace(0, run.draws - 1, draws).round().astype(int)
-    settings = run.settings | {"keep": schema.WEIGHTS, "draws": draws, "lifted_from_draws": run.draws}
     posterior = run.posterior
-    theta = np.asarray(run.variables["theta"])[:, picked]
+    settings = dataclasses.replace(run.made, keep=WEIGHTS, draws=draws, lifted_from_draws=run.draws)
+    theta = np.asarray(run.variables[state[0]])[:, picked]
     stats = {name: np.asarray(values)[:, picked] for name, values in run.stats.items()}
     with numerics():
-        target = Collapsed().target(posterior.network, weights=True)
+        target = posterior.target("collapsed", WEIGHTS)
         data = target.data(posterior, "float64")
-        test_xi = None if run.test is None else jax.numpy.asarray(run.test[0].flat)
+        test = None if run.test is None else posterior.test_array(run.test[0], "float64")
         keys = jax.random.split(key, theta.shape[:2])
         observe = _observer(target)
-        shapes = jax.eval_shape(target.observe, data, test_xi, theta[0, 0], keys[0, 0])
-        columns = records.columns(posterior.network, shapes, {n: s[0, 0] for n, s in stats.items()})
+        shapes = jax.eval_shape(target.observe, data, test, theta[0, 0], keys[0, 0])
+        records = target.describe(posterior, 0 if run.test is None else len(run.test[1]))
+        columns = sink.columns(records, shapes, {n: s[0, 0] for n, s in stats.items()})
         batch = driver.capacity_of(posterior.network.weight_count * 8 * run.chains)
-        records.check_room(columns, run.chains, draws, path, told=progress)
-        sink = records.open_sink(path, columns, posterior, run.test, settings, range(run.chains), draws, overwrite)
-        with sink as out, tqdm(total=draws, disable=not progress, unit="draw", desc="lift") as bar:
+        sink.check_room(columns, run.chains, draws, path, report=progress)
+        made = sink.open_sink(path, columns, posterior, run.test, records, settings, overwrite)
+        with made as out, tqdm(total=draws, disable=not progress, unit="draw", desc="lift") as bar:
             for start in range(0, draws, batch):
                 part = slice(start, start + batch)
-                lifted = observe(data, test_xi, theta[:, part], keys[:, part])
+                lifted = observe(data, test, theta[:, part], keys[:, part])
                 values = {n: np.asarray(v) for n, v in lifted.items()} | {n: s[:, part] for n, s in stats.items()}
                 out.append(values, [], min(part.stop, draws), {})
                 bar.update(min(batch, draws - start))
-    return opened(sink, path, posterior, settings, run.test)
+    return open(path) if path is not None else in_memory(out, posterior, run.test, records, settings)
 
 
 def _observer(target):
-    """``target.observe`` over [chain, draw]: all at once on an accelerator, one after the other on a CPU.
+    """``target.observe`` over [chain, draw]: vectorised on an accelerator, one draw after the other on a CPU.
 
-    On a CPU the factorisations of a large batch that do not depend on each other can wait for each other's threads
-    for ever (seen with jaxlib 0.10 on two cores).
+    On a CPU, independent factorisations of a large batch can deadlock on each other's threads (seen with jaxlib 0.10
+    on two cores).
     """
 
     @jax.jit

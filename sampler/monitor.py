@@ -75,7 +75,7 @@ class Report(NamedTuple):
 
 
 class Monitor:
-    """Watches the order parameters of a run, chunk by chunk."""
+    """Watches the monitored variables of a run, the order parameters, chunk by chunk."""
 
     def __init__(self, chains: int, until: Until | None = None):
         self.until = until
@@ -93,12 +93,13 @@ class Monitor:
         self._judged_at, self._cost, self._judged_draws = 0.0, 0.0, 0
 
     def add(self, draws: Mapping[str, np.ndarray], stats: Mapping[str, np.ndarray], last: bool = False) -> Report:
-        """Take the draws [chain, n, ..] of a chunk, warm-up left out, and report; R-hat and ESS may be a little old,
-        but not after the last chunk."""
-        if not draws["U_a"].shape[1]:
+        """Take the monitored draws [chain, n, ..] of a chunk, warm-up excluded, and report.
+
+        R-hat and ESS may be a little out of date, except after the last chunk.
+        """
+        if not next(iter(draws.values())).shape[1]:
             return self._report
-        U = [np.asarray(v, np.float64).reshape(*v.shape[:2], -1) for k, v in draws.items() if k.startswith("U_")]
-        values = np.concatenate(U, axis=2)
+        values = np.concatenate([np.asarray(v, np.float64).reshape(*v.shape[:2], -1) for v in draws.values()], axis=2)
         if "diverging" in stats:
             self._divergences += int(np.sum(stats["diverging"]))
         self._broken |= ~np.isfinite(values).all((1, 2))

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 
 from ..core import checks, files
+from .kernels import EnsembleKernel
 
 _WAIT = 300  # seconds until all processes must be there
 _SETTING = "distributed"  # name in a file's settings, which ``store.merge`` reads
@@ -57,7 +58,7 @@ class Share(NamedTuple):
         """Refuse what needs all chains in one place, by ``checks.InputError``."""
         if self.processes == 1:
             return
-        if kernel.pools:
+        if isinstance(kernel, EnsembleKernel):
             raise checks.InputError(
                 f"kernel {kernel.name!r} learns from all chains together, which distributed=True keeps apart: choose "
                 "'collapsed', 'nuts' or another kernel whose chains are independent"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..core import checks
-from ..models import OrderParameters, PathInputs, Posterior
-from . import schema
+from ..models import OrderParameters
+from ..models.target import MONITORED, WEIGHT, Records
+from .settings import RunSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,43 +27,80 @@ class Run:
         settings: how it was made: kernel and options, chains, warmup, precision, device, versions.
         test: (inputs, labels [Q]) given for test predictions, or None.
         path: the sample file, or None.
+        described: description of the variables; default that of the target.
     """
 
-    posterior: Posterior
+    posterior: Any
     variables: Mapping[str, Any]
     stats: Mapping[str, Any]
     settings: dict[str, Any]
-    test: tuple[PathInputs, np.ndarray] | None = None
+    test: tuple[Any, np.ndarray] | None = None
     path: str | None = None
+    described: Records | None = None
+
+    @cached_property
+    def made(self) -> RunSettings:
+        """``settings``, by attribute."""
+        return RunSettings.from_stored(self.settings)
+
+    @cached_property
+    def records(self) -> Records:
+        """Group, axes, role and labels of every variable."""
+        if self.described is not None:
+            return self.described
+        target = self.posterior.target(self.made.target, self.made.keep)
+        return target.describe(self.posterior, 0 if self.test is None else len(self.test[1]))
+
+    @property
+    def file(self) -> Path:
+        """The sample file as a path, of a stored run."""
+        return Path(str(self.path))
 
     @property
     def chains(self) -> int:
         """Number of chains."""
-        return self.variables["U_a"].shape[0]
+        return next(iter(self.variables.values())).shape[0]
 
     @property
     def draws(self) -> int:
         """Draws per chain after warm-up."""
-        return self.variables["U_a"].shape[1]
+        return next(iter(self.variables.values())).shape[1]
+
+    def names(self, role: str) -> tuple[str, ...]:
+        """Recorded variables of a role: ``"monitored"``, ``"weight"``, ``"prediction"`` or ``"state"``."""
+        return tuple(name for name in self.variables if self.records.variables[name].role == role)
+
+    @property
+    def monitored(self) -> tuple[str, ...]:
+        """Variables on which convergence is judged."""
+        return self.names(MONITORED)
 
     @property
     def order_parameters(self) -> OrderParameters:
-        """U_a [chain, draw] and U = (U_1, .., U_L), U_l [chain, draw, k_l, k_l], as float64 arrays."""
+        """U_a [chain, draw] and U = (U_1, .., U_L), U_l [chain, draw, k_l, k_l], as float64 arrays.
+
+        Raises:
+            ValueError: the posterior is of a network without order parameters.
+        """
+        if "U_a" not in self.variables:
+            raise checks.InputError(
+                f"run recorded {', '.join(self.variables)} and no order parameters: use run.variables[name]"
+            )
         L = self.posterior.network.depth
         read = lambda name: np.asarray(self.variables[name], dtype=np.float64)  # noqa: E731
         return OrderParameters(read("U_a"), tuple(read(f"U_{l}") for l in range(1, L + 1)))
 
     @property
     def weights(self) -> dict[str, Any]:
-        """Weights by name, "V_0", "V_1", .., "a", each [chain, draw, ..]; from disk when indexed if stored.
+        """Weights by name, "V_0", "V_1", .., "a", each [chain, draw, ..]; read from disk when indexed if stored.
 
         Raises:
             ValueError: the run kept no weights.
         """
-        names = self.posterior.network.weight_shapes
-        if "V_0" not in self.variables:
+        kept = self.names(WEIGHT)
+        if not kept:
             raise checks.InputError("this run kept no weights: sample again with keep='weights'")
-        return {name: self.variables[name] for name in names}
+        return {name: self.variables[name] for name in self.posterior.network.weight_shapes if name in kept}
 
     def datasets(self, weights: bool = False) -> dict[str, Any]:
         """The draws in memory as xarray Datasets, with named axes.
@@ -73,20 +113,15 @@ class Run:
         """
         import xarray as xr
 
-        table = schema.variables(self.posterior.network)
-        labels = schema.coordinates(
-            self.posterior.network, self.posterior.data.path_names, 0 if self.test is None else len(self.test[1])
-        )
-        names = schema.kept(
-            self.posterior.network, self.variables, schema.WEIGHTS if weights else schema.ORDER_PARAMETERS_ONLY
-        )
+        described, labels = self.records
         arrays: dict[str, dict] = {"posterior": {}, "sample_stats": {}}
-        for name in names:
-            group, dims = table[name]
-            arrays.setdefault(group, {})[name] = (("chain", "draw", *dims), np.asarray(self.variables[name]))
+        for name, values in self.variables.items():
+            group, dims, role = described[name]
+            if weights or role != WEIGHT:
+                arrays.setdefault(group, {})[name] = (("chain", "draw", *dims), np.asarray(values))
         for name, values in self.stats.items():
             arrays["sample_stats"][name] = (("chain", "draw"), np.asarray(values))
-        first = self.chains * self.settings.get("distributed", {}).get("process", 0)
+        first = self.made.share.own.start
         index = {"chain": np.arange(first, first + self.chains), "draw": np.arange(self.draws)}
         return {
             group: xr.Dataset(content, coords=index | {d: labels[d] for d in _dims(content) if d in labels})
@@ -94,15 +129,14 @@ class Run:
         }
 
     def summary(self):
-        """Mean, sd, quantiles, MCSE, ESS and R-hat of U_a and every entry of U_l.
+        """Mean, sd, quantiles, MCSE, ESS and R-hat of every entry of the monitored variables, U_a and U_l.
 
         Returns:
             DataFrame of ``arviz.summary``, a row per entry, named by its paths.
         """
         import arviz
 
-        data = self.datasets()["posterior"]
-        return arviz.summary(data[[name for name in data if str(name).startswith("U_")]])
+        return arviz.summary(self.datasets()["posterior"][list(self.monitored)])
 
     def to_arviz(self):
         """The run for ArviZ, weights included where they were kept; a stored run is opened lazily from its file.

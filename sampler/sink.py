@@ -4,35 +4,46 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ..core import checks
+from ..core import checks, classes
+from ..models import Posterior
+from ..models.target import WEIGHT, Records
 from ..store import Column, SampleFile
-from . import schema
+from .settings import RunSettings
 
 _LARGE, _NEARLY_ALL = 2**30, 0.9  # a file of this many bytes, this share of it weights, is worth a warning
+_SMALLER = "keep='order_parameters' or fewer draws"
 
 
-def columns(network, draws: Mapping, stats: Mapping) -> dict[str, Column]:
+def columns(records: Records, draws: Mapping, statistics: Mapping) -> dict[str, Column]:
     """Columns of recorded draws and statistics, given as name -> anything with shape and dtype (per draw)."""
-    table = schema.variables(network)
-    result = {name: Column(table[name].group, table[name].dims, d.shape, d.dtype) for name, d in draws.items()}
-    return result | {name: Column("sample_stats", (), (), s.dtype) for name, s in stats.items()}
+    undescribed = sorted(draws.keys() - records.variables.keys())
+    if undescribed:
+        raise checks.InputError(
+            f"the target records {undescribed[0]!r}, which it does not describe: add it to the Records of `describe`"
+        )
+    found = {}
+    for name, shape in draws.items():
+        variable = records.variables[name]
+        found[name] = Column(variable.group, variable.dims, shape.shape, shape.dtype, variable.role)
+    return found | {name: Column("sample_stats", (), (), s.dtype) for name, s in statistics.items()}
 
 
-def check_room(columns: Mapping[str, Column], chains: int, draws: int, path: Path | None, told: bool = False) -> None:
+def check_room(columns: Mapping[str, Column], chains: int, draws: int, path: Path | None, report: bool = False) -> None:
     """Refuse before the start what would not fit at the end.
 
     Args:
         columns, chains, draws: what a run is to record.
         path: sample file, or None for memory.
-        told: say on stderr how much a file needs and how much there is, and warn where it is nearly all weights.
+        report: print on stderr how much a file needs and how much is free, and warn if it is nearly all weights.
 
     Raises:
-        ValueError: says how much is needed, how much is free, and which options shrink it.
+        ValueError: says how much is needed, how much is free, and which options need less.
     """
     sizes = {name: int(np.prod(c.shape)) * np.dtype(c.dtype).itemsize * chains * draws for name, c in columns.items()}
     needed = sum(sizes.values())
@@ -42,11 +53,11 @@ def check_room(columns: Mapping[str, Column], chains: int, draws: int, path: Pat
         return
     usage = os.statvfs(path.parent)
     available = usage.f_bavail * usage.f_frsize
-    checks.room(argument, needed, available, f"disk in {str(path.parent)!r}", "keep='order_parameters' or fewer draws")
-    if told:
+    checks.room(argument, needed, available, f"disk in {str(path.parent)!r}", _SMALLER)
+    if report:
         free = f"{available / 2**30:.3g} GiB free"
         print(f"gibbsformer: {path.name} needs {needed / 2**20:.3g} MiB, {free}", file=sys.stderr)
-        weights = sum(n for name, n in sizes.items() if any(d.startswith("width_") for d in columns[name].dims))
+        weights = sum(size for name, size in sizes.items() if columns[name].role == WEIGHT)
         if needed > _LARGE and weights > _NEARLY_ALL * needed:
             print(
                 f"gibbsformer: {100 * weights // needed} % of it are weights: keep='order_parameters' (--keep) leaves "
@@ -55,25 +66,16 @@ def check_room(columns: Mapping[str, Column], chains: int, draws: int, path: Pat
             )
 
 
-def open_sink(
-    path: Path | None, columns, posterior, test, settings, chains: Sequence[int], draws: int, overwrite: bool
-):
-    """A context manager with ``append(values, state, step)``: a sample file, or arrays in memory without a path.
-
-    ``chains`` are the chains' numbers.
-    """
+def open_sink(path: Path | None, columns, posterior, test, records: Records, settings: RunSettings, overwrite: bool):
+    """A context manager with ``append(values, state, step)``: a sample file, or arrays in memory without a path."""
     if path is None:
-        return Memory(columns, len(chains), draws)
-    path_axes = ("example", "input", *(f"head_{l}" for l in range(1, posterior.network.depth + 1)))
-    constants: dict[str, dict] = {
-        "constant_data": {"xi": (path_axes, posterior.data.xi)},
-        "observed_data": {"y": (("example",), posterior.y)},
-    }
-    if test is not None:
-        constants["constant_data"]["xi_test"] = (("test_example", *path_axes[1:]), test[0].xi)
-        constants["observed_data"]["y_test"] = (("test_example",), test[1])
-    labels = schema.coordinates(posterior.network, posterior.data.path_names, 0 if test is None else len(test[1]))
-    return SampleFile.create(path, columns, labels, constants, settings, chains, overwrite)
+        return Memory(columns, settings.chains, settings.draws)
+    described, constants = posterior.stored(test)
+    if type(posterior) is not Posterior:
+        described = {"posterior": classes.name_of(type(posterior))} | described
+    return SampleFile.create(
+        path, columns, records.labels, constants, settings.stored() | described, settings.share.own, overwrite
+    )
 
 
 class Memory:
@@ -81,6 +83,8 @@ class Memory:
 
     def __init__(self, columns: Mapping[str, Column], chains: int, draws: int):
         self.arrays = {name: np.empty((chains, draws, *c.shape), c.dtype) for name, c in columns.items()}
+        self.attributes: dict[str, Any] = {}
+        self.step = 0
         self._statistics = {name for name, c in columns.items() if c.group == "sample_stats"}
         self._length = 0
 
@@ -90,6 +94,7 @@ class Memory:
         for name, array in self.arrays.items():
             array[:, self._length : self._length + count] = values[name]
         self._length += count
+        self.step, self.attributes = step, self.attributes | dict(attributes or {})
 
     def split(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """(draws, statistics), as far as they were appended."""

@@ -66,7 +66,7 @@ def merge(paths: Sequence[str | os.PathLike], out: str | os.PathLike, overwrite:
         draws = min(len(file["posterior/draw"]) for file in files)
         columns = layout.columns(files[0])
         with _created(target) as made:
-            made.attrs["schema"], made.attrs["schema_version"] = layout.SCHEMA, layout.SCHEMA_VERSION
+            made.attrs["schema"], made.attrs["schema_version"] = layout.SCHEMA, files[0].attrs["schema_version"]
             made.attrs["uuid"] = str(uuid.uuid4())
             parts = [{"file": path.name, "uuid": str(f.attrs["uuid"])} for path, f in zip(sources, files, strict=True)]
             joined = settings[0] | {"chains": len(chains), "draws": draws, "merged_from": parts}

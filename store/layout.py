@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 SCHEMA = "gibbsformer-samples"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: variables carry their role, settings the target; files of 1 are read, resumed and merged
 DRAW_GROUPS = ("posterior", "posterior_predictive", "sample_stats")
 CHECKSUMS = "checksums"
 CONSTANT_GROUPS = ("constant_data", "observed_data")
@@ -35,12 +35,14 @@ class Column(NamedTuple):
         dims: names of its axes after chain and draw.
         shape: their lengths.
         dtype: of its draws, anything that ``np.dtype`` takes.
+        role: what it is to those who read the file, such as "monitored"; empty if the file does not say.
     """
 
     group: str
     dims: tuple[str, ...]
     shape: tuple[int, ...]
     dtype: Any
+    role: str = ""
 
 
 def create_draws(
@@ -69,6 +71,8 @@ def create_draws(
         )
         if boolean:
             dataset.attrs["dtype"] = "bool"  # xarray's convention
+        if column.role:
+            dataset.attrs["role"] = column.role
         _attach(file[column.group], dataset, ("chain", "draw", *column.dims), labels)
         if name in large:
             sums = file[CHECKSUMS].create_dataset(
@@ -90,7 +94,7 @@ def columns(file: h5py.File) -> dict[str, Column]:
         for name, item in file.get(group, {}).items():
             if item.ndim >= 2 and item.dims[0].label == "chain":
                 dims = tuple(dim.label for dim in item.dims)
-                found[name] = Column(group, dims[2:], item.shape[2:], dtype(item))
+                found[name] = Column(group, dims[2:], item.shape[2:], dtype(item), plain(item.attrs.get("role", "")))
     return found
 
 

@@ -21,14 +21,7 @@ import numpy as np
 from ..core import checks
 from . import journal, layout, sampler_state
 
-_REQUIRED = (
-    "posterior/path_1",
-    "posterior/draw",
-    "sample_stats",
-    "constant_data/xi",
-    "observed_data/y",
-    "sampler_state",
-)
+_REQUIRED = ("posterior/chain", "posterior/draw", "sample_stats", "sampler_state")
 _DRAWS = tuple(f"{group}/" for group in layout.DRAW_GROUPS)
 _OWN_ATTRIBUTES = ("schema", "schema_version", "uuid")
 
@@ -68,9 +61,11 @@ class Contents(NamedTuple):
         attributes: schema, schema_version, uuid, and by name what commits recorded later.
         draws: name -> lazy array [chain, draw, ..].
         stats: name -> lazy array [chain, draw].
-        constants: name -> array: xi [P, N_0, H_1, .., H_L], y [P], and xi_test, y_test where there is a test set.
-        path_names: names of the attention paths, C order.
+        constants: name -> array, written once: the data and labels of training and test examples.
+        columns: name -> Column of every draw and statistic.
+        labels: labels of every axis by name, chain and draw aside.
         step: transitions taken, warm-up included.
+        path: of the file, absolute.
     """
 
     settings: dict[str, Any]
@@ -78,8 +73,10 @@ class Contents(NamedTuple):
     draws: dict[str, LazyArray]
     stats: dict[str, LazyArray]
     constants: dict[str, np.ndarray]
-    path_names: tuple[str, ...]
+    columns: dict[str, layout.Column]
+    labels: dict[str, np.ndarray]
     step: int
+    path: str
 
 
 class Verified(NamedTuple):
@@ -110,11 +107,12 @@ def read(path: str | os.PathLike) -> Contents:
         ValueError: the file is missing, not HDF5, truncated, damaged, not a sample file, of a newer schema, or
             locked by another program.
     """
-    path = str(path)
+    path = str(present(path))
     with reading(path) as file:
+        columns = layout.columns(file)
         draws: dict[str, LazyArray] = {}
         stats: dict[str, LazyArray] = {}
-        for name, column in layout.columns(file).items():
+        for name, column in columns.items():
             (stats if column.group == "sample_stats" else draws)[name] = LazyArray(path, f"{column.group}/{name}")
         known = (*_OWN_ATTRIBUTES, "settings")
         recorded = {k: json.loads(v) for k, v in file.attrs.items() if k not in known and not k.startswith("_")}
@@ -124,8 +122,10 @@ def read(path: str | os.PathLike) -> Contents:
             draws,
             stats,
             {name: item[()] for _, name, item in layout.constants(file)},
-            tuple(file["posterior/path_1"].asstr()[()]),
+            columns,
+            layout.labels(file),
             int(file["sampler_state"].attrs.get("step", 0)),
+            path,
         )
 
 

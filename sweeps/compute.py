@@ -178,6 +178,6 @@ def _run(posterior, key, settings, samples: Path):
     options = settings["options"]
     return sample(
         posterior, resolve_kernel(kernel["name"], kernel["options"]), key=key, store=samples, overwrite=True,
-        progress=False, init="collapsed" if options.get("init") == "collapsed" else None,
+        progress=False, init="collapsed" if options.get("init") == "collapsed" else None, target=kernel.get("target"),
         about={"point": settings}, **{name: options[name] for name in _RUN_OPTIONS if name in options},
     )  # fmt: skip

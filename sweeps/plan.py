@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core import checks
-from ..sampler import resolve_kernel, schema
+from ..models.target import KEEP, ORDER_PARAMETERS
+from ..sampler import resolve_kernel
 from ..tasks import BUILT_IN
 
 AXES = {"tasks": "task", "seeds": "seed", "paths": "paths", "widths": "width", "temperatures": "temperature",
@@ -28,11 +29,11 @@ _CHAINS = {"chains": 4, "warmup": 100, "draws": 500, "thin": 1}
 OPTIONS: dict[str, dict[str, Any]] = {
     "theory": {},
     "collapsed": _CHAINS,
-    "weights": _CHAINS | {"keep": schema.ORDER_PARAMETERS_ONLY, "precision": "auto", "init": "prior"},
+    "weights": _CHAINS | {"keep": ORDER_PARAMETERS, "precision": "auto", "init": "prior"},
     "evidence": {"particles": 256, "repeats": 4},
 }
 _WORDS = {
-    "keep": (schema.WEIGHTS, schema.ORDER_PARAMETERS_ONLY),
+    "keep": KEEP,
     "precision": ("auto", "float32", "float64"),
     "init": ("prior", "collapsed"),
 }
@@ -204,8 +205,9 @@ def _kernel(argument: str, value) -> dict[str, Any]:
     name, options = _named(argument, value)
     if name == "collapsed":
         raise checks.InputError(f"{argument}='collapsed' has its own place: give compute.collapsed = true")
+    target = {"target": options.pop("target")} if "target" in options else {}
     resolve_kernel(name, options)
-    return {"name": name, "options": options}
+    return {"name": name, "options": options} | target
 
 
 def _named(argument: str, value) -> tuple[str, dict[str, Any]]:

@@ -11,7 +11,7 @@ from .collapsed import Collapsed
 from .ghmc import GHMC
 from .gibbs import Gibbs
 from .hmc import HMC
-from .kernel import Kernel, Target
+from .kernel import EnsembleKernel, Kernel
 from .mala import MALA
 from .mclmc import MCLMC
 from .nuts import NUTS
@@ -34,19 +34,24 @@ def resolve_kernel(kernel, options=None) -> Kernel:
         Kernel.
 
     Raises:
-        ValueError: an unknown name or option (the nearest is offered), or an object that is no kernel.
+        ValueError: an unknown name or option (the nearest is offered), or an object that is not a kernel.
     """
     if isinstance(kernel, str):
         kind = KERNELS[checks.nearest("kernel", kernel, KERNELS)]
         known = [field.name for field in dataclasses.fields(kind)]
         for option in options or {}:
+            if option == "space":
+                raise checks.InputError(
+                    f"option='space' is not an option of kernel {kernel!r}: give target='weights' or target='marginal' "
+                    "(--target) instead"
+                )
             if not known:
                 raise checks.InputError(f"option={option!r}: kernel {kernel!r} has none, leave it out")
             checks.nearest("option", option, known)
         return kind(**options or {})
     if not isinstance(kernel, Kernel):
         raise checks.InputError(
-            f"kernel={kernel!r} is no kernel: give a name ({', '.join(KERNELS)}) or a kernel object"
+            f"kernel={kernel!r} is not a kernel: give a name ({', '.join(KERNELS)}) or a kernel object"
         )
     return kernel
 
@@ -63,8 +68,8 @@ __all__ = [
     "AdjustedMCLMC",
     "ChEES",
     "Collapsed",
+    "EnsembleKernel",
     "Gibbs",
     "Kernel",
-    "Target",
     "resolve_kernel",
 ]

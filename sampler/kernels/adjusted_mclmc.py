@@ -13,23 +13,21 @@ import jax
 import jax.numpy as jnp
 
 from ...core import checks
-from . import window
+from .adaptation import AdaptedKernel
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdjustedMCLMC(window.AdaptedKernel):
+class AdjustedMCLMC(AdaptedKernel):
     """Options of the adjusted microcanonical kernel.
 
     Args:
         length: mean trajectory length L in units of sqrt(D), D the number of coordinates.
         max_integration_steps: bound on the steps of one trajectory.
-        space: ``"marginal"`` integrates V_0 out of the density and draws it exactly for each record (better conditioned
-            at low temperature, a P x P factorisation a gradient); ``"weights"`` keeps all weights.
         target_acceptance: mean acceptance that the warm-up tunes the step size to, in (0, 1).
         initial_step_size: step size at the first transition of the warm-up, in units of sqrt(D) too.
 
     Raises:
-        ValueError: an option out of range, or an unknown space.
+        ValueError: an option out of range.
 
     Source: Robnik, Cohn-Gordon and Seljak 2025, arXiv:2503.01707; BlackJAX ``adjusted_mclmc``.
     """
@@ -44,25 +42,18 @@ class AdjustedMCLMC(window.AdaptedKernel):
         checks.positive("length", self.length)
         checks.count("max_integration_steps", self.max_integration_steps)
 
-    def init(self, setting, key, position):
-        return window.start(self, setting, position)
-
-    def step(self, setting, key, index, number, state, shared):
+    def move(self, setting, key, chain, step_size, inverse_mass_matrix):
         import blackjax  # not above: its import starts XLA, after which devices cannot be chosen
 
         key_length, key_move = jax.random.split(key)
-        mean = self.length / state.step_size
+        mean = self.length / step_size
         steps = jnp.ceil(2 * mean * jax.random.uniform(key_length, dtype=mean.dtype)).astype(jnp.int32)
-        root = state.inverse_mass_matrix.size**0.5
         chain, info = blackjax.adjusted_mclmc.build_kernel()(
             key_move,
-            state.chain,
+            chain,
             setting.log_density,
-            state.step_size * root,
+            step_size * inverse_mass_matrix.size**0.5,
             (jnp.clip(steps, 1, self.max_integration_steps),),
-            state.inverse_mass_matrix,
+            inverse_mass_matrix,
         )
-        chain = window.like(state.chain, chain)
-        stats = window.statistics(chain, info, state)
-        stats = stats | {"n_steps": 2 * stats["n_steps"]}  # gradients: the integrator takes two a step
-        return window.update(self, setting, state, chain, info.acceptance_rate, index, dense=False), stats, ()
+        return chain, info, {"n_steps": 2 * info.num_integration_steps}  # gradients: two for each step

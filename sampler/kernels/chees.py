@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from ...core import checks
-from . import window
+from .adaptation import AcceptanceOptions, like, metric, statistics
+from .kernel import EnsembleKernel
 
 _HALTON_BITS = 16  # the quasi-random sequence of lengths repeats after 2^16 transitions
 _LEARNING_RATE = 0.025  # of Adam on log length, as in Hoffman et al. 2021
@@ -26,18 +27,16 @@ class ChEESState(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChEES(window.AdaptedKernel):
+class ChEES(AcceptanceOptions, EnsembleKernel):
     """Options of the ChEES-HMC kernel.
 
     Args:
         max_leapfrog_steps: bound on the tuned trajectory length.
-        space: ``"marginal"`` integrates V_0 out of the density and draws it exactly for each record (better conditioned
-            at low temperature, a P x P factorisation a gradient); ``"weights"`` keeps all weights.
         target_acceptance: harmonic mean over chains of the acceptance that the step size is tuned to, in (0, 1).
         initial_step_size: step size at the first transition of the warm-up.
 
     Raises:
-        ValueError: an option out of range, or an unknown space.
+        ValueError: an option out of range.
 
     Source: Hoffman, Radul and Sountsov 2021; BlackJAX ``chees_adaptation``.
     """
@@ -45,8 +44,6 @@ class ChEES(window.AdaptedKernel):
     target_acceptance: float = 0.651
     max_leapfrog_steps: int = 1000
     name: ClassVar[str] = "chees"
-    least_chains: ClassVar[int] = 2
-    pools: ClassVar[bool] = True
 
     def __post_init__(self):
         super().__post_init__()
@@ -60,7 +57,7 @@ class ChEES(window.AdaptedKernel):
     def share(self, setting, states):
         return self._adaptation()[0](0, jnp.asarray(self.initial_step_size))
 
-    def step(self, setting, key, index, number, state, shared):
+    def step(self, setting, key, index, state, number, shared):
         import blackjax  # not above: its import starts XLA, after which devices cannot be chosen
 
         dtype, size = _kind(state.chain.position)
@@ -76,16 +73,16 @@ class ChEES(window.AdaptedKernel):
             state.chain,
             setting.log_density,
             step_size.astype(dtype),
-            window.metric(jnp.ones(size, dtype)),
+            metric(jnp.ones(size, dtype)),
             jnp.ceil(_jitter(index) * length / step_size).astype(jnp.int32),
         )
-        stats = window.statistics(chain, info, shared._replace(step_size=step_size))
+        stats = statistics(chain, info, step_size)
         flat = [ravel_pytree(x)[0] for x in (info.proposal.position, info.proposal.momentum, state.chain.position)]
         news = (*flat, info.acceptance_rate, info.is_divergent)
         return ChEESState(chain), stats, news
 
     def pool(self, setting, index, shared, news):
-        return window.like(shared, self._adaptation()[1](shared, *news, jnp.ones(news[0].shape[1])))
+        return like(shared, self._adaptation()[1](shared, *news, jnp.ones(news[0].shape[1])))
 
     def _adaptation(self):
         """BlackJAX's (init, update) of step size and trajectory length."""

@@ -14,11 +14,12 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from ...core import checks
-from . import window
+from .adaptation import like, metric
+from .kernel import EnsembleKernel
 
 _FOLDS = 4  # as in Hoffman and Sountsov 2022
-_LEAST_CHAINS_PER_FOLD = 4
-_LEAST_SCALE = 1e-6  # of a coordinate, relative to the mean: chains that start together have no spread
+_MIN_CHAINS_PER_FOLD = 4
+_MIN_SCALE = 1e-6  # of a coordinate, relative to the mean: chains that start together have no spread
 
 
 class GHMCState(NamedTuple):
@@ -28,17 +29,15 @@ class GHMCState(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GHMC(window.GradientKernel):
+class GHMC(EnsembleKernel):
     """Options of the underdamped Langevin kernel.
 
     Args:
         step_size_multiplier: share of the largest stable step, in (0, 1]: smaller is accepted more often.
         damping_slowdown: larger damps more strongly early in the warm-up.
-        space: ``"marginal"`` integrates V_0 out of the density and draws it exactly for each record (better conditioned
-            at low temperature, a P x P factorisation a gradient); ``"weights"`` keeps all weights.
 
     Raises:
-        ValueError: an option out of range, or an unknown space.
+        ValueError: an option out of range.
 
     Source: Hoffman and Sountsov 2022 (MEADS); BlackJAX ``ghmc``, ``meads_adaptation``.
     """
@@ -46,11 +45,9 @@ class GHMC(window.GradientKernel):
     step_size_multiplier: float = 0.5
     damping_slowdown: float = 1.0
     name: ClassVar[str] = "ghmc"
-    least_chains: ClassVar[int] = 4
-    pools: ClassVar[bool] = True
+    minimum_chains: ClassVar[int] = 4
 
     def __post_init__(self):
-        super().__post_init__()
         checks.positive("step_size_multiplier", self.step_size_multiplier)
         checks.positive("damping_slowdown", self.damping_slowdown)
 
@@ -58,13 +55,13 @@ class GHMC(window.GradientKernel):
         import blackjax  # not above: its import starts XLA, after which devices cannot be chosen
 
         chain = blackjax.ghmc.init(position, setting.log_density, key)
-        return GHMCState(chain._replace(momentum=window.like(position, chain.momentum)))
+        return GHMCState(chain._replace(momentum=like(position, chain.momentum)))
 
     def share(self, setting, states):
         state = self._adaptation(setting)[0](*_spread(states.chain.position, states.chain.logdensity_grad))
         return _of_one_type(state, states.chain.position)
 
-    def step(self, setting, key, index, number, state, shared):
+    def step(self, setting, key, index, state, number, shared):
         import blackjax  # not above: its import starts XLA, after which devices cannot be chosen
 
         folds = _folds(setting.chains)
@@ -78,11 +75,11 @@ class GHMC(window.GradientKernel):
             state.chain,
             setting.log_density,
             pick(shared.step_size),
-            window.metric(scale**2),
+            metric(scale**2),
             pick(shared.alpha),
             pick(shared.delta),
         )
-        chain = window.like(state.chain, chain)
+        chain = like(state.chain, chain)
         stats = {
             "lp": chain.logdensity,
             "acceptance_rate": (chain.logdensity != before).astype(jnp.float64),  # moved or not: no rate is known
@@ -105,14 +102,14 @@ class GHMC(window.GradientKernel):
 
 
 def _folds(chains):
-    return _FOLDS if chains % _FOLDS == 0 and chains >= _FOLDS * _LEAST_CHAINS_PER_FOLD else 1
+    return _FOLDS if chains % _FOLDS == 0 and chains >= _FOLDS * _MIN_CHAINS_PER_FOLD else 1
 
 
 def _spread(positions, gradients):
     """Positions with a little spread added to coordinates that have none, so that no scale is zero."""
 
     def spread(x):
-        missing = _LEAST_SCALE * (1 + jnp.abs(x.mean(0))) * (x.std(0) == 0)
+        missing = _MIN_SCALE * (1 + jnp.abs(x.mean(0))) * (x.std(0) == 0)
         sign = (-1.0) ** jnp.arange(len(x)).reshape(-1, *[1] * (x.ndim - 1))
         return (x + missing * sign).astype(x.dtype)
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ...models import Network, blocks
-from .. import targets
-from .kernel import Kernel, Target
+from .kernel import Kernel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,17 +22,16 @@ class Gibbs(Kernel):
     """
 
     name: ClassVar[str] = "gibbs"
+    needs: ClassVar[tuple[str, ...]] = ("redraw_blocks",)
     float64_only: ClassVar[bool] = True
-
-    def target(self, network: Network, weights: bool) -> Target:
-        return targets.weights(network)._replace(lapack=True)
+    lapack: ClassVar[bool] = True
 
     def init(self, setting, key, position):
         return position
 
-    def step(self, setting, key, index, number, state, shared):
-        state = blocks.redraw(setting.target.network, setting.data, key, state)
-        return state, {"lp": setting.log_density(state)}, ()
+    def step(self, setting, key, index, state):
+        state = setting.target.redraw_blocks(setting.data, key, state)
+        return state, {"lp": setting.log_density(state)}
 
     def position(self, state):
         return state

@@ -1,52 +1,36 @@
-"""What a kernel is, and what it explores: the two contracts that the one driver loop is written against.
+"""What a kernel is: the contract that the one driver loop is written against.
 
-A kernel is a frozen dataclass of plain options (so it is hashable, and recorded with the draws) derived from
-``Kernel``. Adding one is a file like mala.py and a line in ``KERNELS`` of the package.
+A kernel is a frozen dataclass of plain options, so it is hashable and is recorded with the draws. It states what it
+needs of a target and never chooses one. A new kernel is a file like mala.py and a line in ``KERNELS`` of the package.
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 
-from ...models import Network, Posterior
-from .. import schema
+from ...models.target import Target
 
-
-class Target(NamedTuple):
-    """A space of positions with a density; compared by identity, so build it through a cached function.
-
-    Attributes:
-        name: ``"weights"``, ``"marginal"`` or ``"order_parameters"``.
-        network: the network, or None where one target serves several widths.
-        data: (posterior, dtype) -> pytree of device arrays the functions below take first.
-        initial: (data, key) -> position of a new chain, a pytree of arrays such as weights by name or theta [D].
-        log_density: (data, position) -> scalar, natural logarithm.
-        observe: (data, test xi [Q, N_0, H] or None, position, key) -> named arrays, the record of one draw.
-        from_weights: weights -> position, or None where weights do not say the position.
-        minibatch_gradient: (data, position, indices [B]) -> unbiased estimate of the density's gradient, or None.
-        lapack: the density factorises matrices, so it is not to be split over CPU devices, see ``driver``.
-        metric_known: ``data.covariance`` is a good inverse mass matrix, nothing is gained by adapting it.
-    """
-
-    name: str
-    network: Network | None
-    data: Callable[[Posterior, Any], Any]
-    initial: Callable[[Any, jax.Array], Any]
-    log_density: Callable[[Any, Any], jax.Array]
-    observe: Callable[[Any, jax.Array | None, Any, jax.Array], dict[str, jax.Array]]
-    from_weights: Callable[[dict], Any] | None = None
-    minibatch_gradient: Callable[[Any, Any, jax.Array], Any] | None = None
-    lapack: bool = False
-    metric_known: bool = False
+# How a statistic of several transitions per draw (thin > 1) becomes one number.
+LAST, SUM, ANY, MAXIMUM = "last", "sum", "any", "maximum"
+STATISTICS = {
+    "lp": LAST,
+    "energy": LAST,
+    "energy_error": LAST,
+    "acceptance_rate": LAST,
+    "n_steps": SUM,
+    "tree_depth": MAXIMUM,
+    "diverging": ANY,
+    "step_size": LAST,
+}
 
 
 class Setting(NamedTuple):
-    """Where a kernel works: a target and its data, the transitions it may adapt in, and how many chains there are."""
+    """Where a kernel works: a target and its data, the number of warm-up transitions, and the number of chains."""
 
     target: Target
     data: Any
@@ -54,48 +38,36 @@ class Setting(NamedTuple):
     chains: int
 
     def log_density(self, position) -> jax.Array:
-        """Log-density of a position, data bound."""
+        """Log-density of a position, with the data bound."""
         return self.target.log_density(self.data, position)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kernel(abc.ABC):
-    """A Markov kernel: transitions of single chains, and for ensemble kernels what the chains share.
+    """A Markov kernel that moves single chains.
 
-    The first ``setting.warmup`` transitions may adapt; later ones leave the target's law alone (the unadjusted
-    kernels say by how much not). Everything that a later transition depends on is in the state and in what is shared.
+    The first ``setting.warmup`` transitions may adapt; later ones leave the target distribution invariant (unadjusted
+    kernels only approximately). Everything that a later transition depends on is in the state.
 
     Attributes:
         name: as in ``KERNELS`` and on the command line.
-        keep: what is recorded by default, ``"weights"`` or ``"order_parameters"``.
+        needs: fields of ``Target`` that must be set, such as ``"minibatch_gradient"``.
+        statistics: how statistics of its own accumulate over the transitions of a draw, by name: ``"last"``, ``"sum"``,
+            ``"any"`` or ``"maximum"``; those of ``STATISTICS`` need no entry.
         float64_only: refuses float32.
-        least_chains: fewest chains it runs with.
-        pools: the warm-up learns from all chains together, through ``pool``.
+        lapack: factorises matrices, so chains are not split over several CPU devices.
+        minimum_chains: fewest chains it runs with.
     """
 
     name: ClassVar[str]
-    keep: ClassVar[str] = schema.WEIGHTS
+    needs: ClassVar[tuple[str, ...]] = ("differentiable",)
+    statistics: ClassVar[Mapping[str, str]] = {}
     float64_only: ClassVar[bool] = False
-    least_chains: ClassVar[int] = 1
-    pools: ClassVar[bool] = False
+    lapack: ClassVar[bool] = False
+    minimum_chains: ClassVar[int] = 1
 
-    @abc.abstractmethod
-    def target(self, network: Network, weights: bool) -> Target:
-        """The space this kernel explores.
-
-        Args:
-            network: shapes and prior.
-            weights: whether a record must offer all weights (``keep="weights"``).
-
-        Returns:
-            Target, equal for equal arguments (build it through a cached function): compilations are shared by it.
-        """
-
-    def check(self, posterior: Posterior, chains: int, warmup: int) -> None:  # noqa: B027 - most kernels fit any problem
-        """Refuse options that do not fit the problem, before anything is computed; most kernels fit any.
-
-        Args:
-            posterior, chains, warmup: what is about to be sampled, and how.
+    def check(self, posterior) -> None:  # noqa: B027 - most kernels fit any problem
+        """Refuse options that do not fit the posterior, before anything is computed.
 
         Raises:
             ValueError: an option that does not fit.
@@ -114,47 +86,19 @@ class Kernel(abc.ABC):
             A pytree of arrays; the driver keeps its shapes and dtypes, so ``step`` must too.
         """
 
-    def share(self, setting: Setting, states):
-        """What all chains share at the start; nothing for kernels of single chains.
-
-        Args:
-            setting: as for ``init``.
-            states: of all chains, each leaf [chains, ..] (of one device's chains where ``pools`` is False).
-
-        Returns:
-            A pytree of arrays.
-        """
-        return ()
-
     @abc.abstractmethod
-    def step(self, setting: Setting, key: jax.Array, index: jax.Array, number: jax.Array, state, shared):
+    def step(self, setting: Setting, key: jax.Array, index: jax.Array, state):
         """One transition of one chain; it runs compiled, for many chains at once.
 
         Args:
             setting: as for ``init``.
             key: typed random key of this transition.
             index: number of the transition (scalar), from 0, warm-up first: it may adapt where index < setting.warmup.
-            number: of the chain (scalar), from 0.
             state: of the chain.
-            shared: what all chains share.
 
         Returns:
-            (state, statistics by ArviZ's names, news: a pytree for ``pool``).
+            (state, statistics by ArviZ's names).
         """
-
-    def pool(self, setting: Setting, index: jax.Array, shared, news):
-        """What the chains share after a warm-up transition; called where ``pools`` is True.
-
-        Args:
-            setting: as for ``init``.
-            index: number of the transition (scalar), from 0.
-            shared: what they shared before it.
-            news: of all chains from ``step``, each leaf [chains, ..].
-
-        Returns:
-            A pytree like ``shared``.
-        """
-        return shared
 
     def position(self, state):
         """Where a chain is; by default BlackJAX's place for it.
@@ -166,3 +110,49 @@ class Kernel(abc.ABC):
             Position in the target's space.
         """
         return state.chain.position
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleKernel(Kernel):
+    """A kernel whose chains share their tuning and learn it together during the warm-up."""
+
+    minimum_chains: ClassVar[int] = 2
+
+    @abc.abstractmethod
+    def share(self, setting: Setting, states):
+        """What all chains share at the start.
+
+        Args:
+            setting: as for ``init``.
+            states: of all chains, each leaf [chains, ..].
+
+        Returns:
+            A pytree of arrays.
+        """
+
+    @abc.abstractmethod
+    def step(self, setting: Setting, key: jax.Array, index: jax.Array, state, number: jax.Array, shared):  # type: ignore[override]
+        """One transition of one chain of the ensemble.
+
+        Args:
+            setting, key, index, state: as for ``Kernel.step``.
+            number: of the chain (scalar), from 0.
+            shared: what all chains share.
+
+        Returns:
+            (state, statistics by ArviZ's names, news: a pytree for ``pool``).
+        """
+
+    @abc.abstractmethod
+    def pool(self, setting: Setting, index: jax.Array, shared, news):
+        """What the chains share after a warm-up transition.
+
+        Args:
+            setting: as for ``init``.
+            index: number of the transition (scalar), from 0.
+            shared: what they shared before it.
+            news: of all chains from ``step``, each leaf [chains, ..].
+
+        Returns:
+            A pytree like ``shared``.
+        """

@@ -12,21 +12,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from . import window
+from .adaptation import AdaptedKernel, metric
 
 
 @dataclass(frozen=True, kw_only=True)
-class MALA(window.AdaptedKernel):
+class MALA(AdaptedKernel):
     """Options of the Langevin kernel.
 
     Args:
-        space: ``"marginal"`` integrates V_0 out of the density and draws it exactly for each record (better conditioned
-            at low temperature, a P x P factorisation a gradient); ``"weights"`` keeps all weights.
         target_acceptance: mean acceptance that the warm-up tunes the step size to, in (0, 1).
         initial_step_size: leapfrog step e at the first transition of the warm-up.
 
     Raises:
-        ValueError: an option out of range, or an unknown space.
+        ValueError: an option out of range.
 
     Source: Roberts and Rosenthal 1998 (acceptance 0.574); Neal 2011, section 5.5.2 (one leapfrog step).
     """
@@ -34,14 +32,8 @@ class MALA(window.AdaptedKernel):
     target_acceptance: float = 0.574
     name: ClassVar[str] = "mala"
 
-    def init(self, setting, key, position):
-        return window.start(self, setting, position)
-
-    def step(self, setting, key, index, number, state, shared):
+    def move(self, setting, key, chain, step_size, inverse_mass_matrix):
         import blackjax  # not above: its import starts XLA, after which devices cannot be chosen
 
-        chain, info = blackjax.hmc.build_kernel()(
-            key, state.chain, setting.log_density, state.step_size, window.metric(state.inverse_mass_matrix), 1
-        )
-        stats = window.statistics(chain, info, state)
-        return window.update(self, setting, state, chain, info.acceptance_rate, index, dense=False), stats, ()
+        kernel = blackjax.hmc.build_kernel()
+        return *kernel(key, chain, setting.log_density, step_size, metric(inverse_mass_matrix), 1), {}

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from ...core import checks
-from . import window
+from .adaptation import as_type, like
+from .kernel import Kernel
 
 _TRUST = 1.5  # width, in logarithms of step^6, over which an energy error says something about the best step
 _MEMORY = 149 / 151  # decay of that average: about 150 effective samples
@@ -38,18 +39,16 @@ class MCLMCState(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MCLMC(window.GradientKernel):
+class MCLMC(Kernel):
     """Options of the microcanonical Langevin kernel.
 
     Args:
         energy_variance: variance of the energy error per dimension that the warm-up tunes the step size to;
             smaller is less biased and slower.
         step_size: fixed step size instead of a tuned one, in units of the warm-up's scales.
-        space: ``"marginal"`` integrates V_0 out of the density and draws it exactly for each record (better conditioned
-            at low temperature, a P x P factorisation a gradient); ``"weights"`` keeps all weights.
 
     Raises:
-        ValueError: an option out of range, or an unknown space.
+        ValueError: an option out of range.
 
     Source: Robnik, De Luca, Silverstein and Seljak 2023, arXiv:2212.08549; BlackJAX ``mclmc``.
     """
@@ -59,7 +58,6 @@ class MCLMC(window.GradientKernel):
     name: ClassVar[str] = "mclmc"
 
     def __post_init__(self):
-        super().__post_init__()
         checks.positive("energy_variance", self.energy_variance)
         if self.step_size is not None:
             checks.positive("step_size", self.step_size)
@@ -73,16 +71,16 @@ class MCLMC(window.GradientKernel):
         number = lambda x: jnp.asarray(x, flat.dtype)  # noqa: E731
         root = number(flat.size**0.5)
         step = root / 4 if self.step_size is None else number(self.step_size)
-        moments = jax.tree.map(lambda x: window.as_type(flat.dtype, x), welford_algorithm(True)[0](flat.size))
+        moments = jax.tree.map(lambda x: as_type(flat.dtype, x), welford_algorithm(True)[0](flat.size))
         return MCLMCState(chain, step, root, jnp.ones_like(flat), number(0), number(0), number(jnp.inf), moments)
 
-    def step(self, setting, key, index, number, state, shared):
+    def step(self, setting, key, index, state):
         import blackjax  # not above: its import starts XLA, after which devices cannot be chosen
 
         chain, info = blackjax.mclmc.build_kernel()(
             key, state.chain, setting.log_density, state.inverse_mass_matrix, state.length, state.step_size
         )
-        chain = window.like(state.chain, chain)
+        chain = like(state.chain, chain)
         stats = {
             "lp": chain.logdensity,
             "energy_error": info.energy_change,
@@ -93,7 +91,7 @@ class MCLMC(window.GradientKernel):
         adapted = jax.lax.cond(
             index < setting.warmup, lambda: self._adapt(setting, index, state, chain, info), lambda: state
         )
-        return adapted._replace(chain=chain), stats, ()
+        return adapted._replace(chain=chain), stats
 
     def _adapt(self, setting, index, state, chain, info):
         from blackjax.adaptation.mass_matrix import welford_algorithm
@@ -114,7 +112,7 @@ class MCLMC(window.GradientKernel):
         flat = ravel_pytree(chain.position)[0]
         moments = jax.lax.cond(
             (index >= first) & (index < last),
-            lambda: window.like(state.moments, add(state.moments, flat)),
+            lambda: like(state.moments, add(state.moments, flat)),
             lambda: state.moments,
         )
         ready = (index == last - 1) & (last - first >= 10)
@@ -130,4 +128,4 @@ class MCLMC(window.GradientKernel):
         )
         if self.step_size is not None:
             new = new._replace(step_size=state.step_size)
-        return window.like(state, new._replace(chain=state.chain))
+        return like(state, new._replace(chain=state.chain))

@@ -17,8 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from ...core import checks
-from .. import targets
-from . import window
+from .adaptation import like
 from .kernel import Kernel
 
 
@@ -30,6 +29,8 @@ class StochasticState(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class _Stochastic(Kernel):
+    needs: ClassVar[tuple[str, ...]] = ("minibatch_gradient",)
+
     step_size: float
     batch_size: int | None = None
     decay_power: float = 0.0
@@ -43,10 +44,7 @@ class _Stochastic(Kernel):
         if self.batch_size is not None:
             checks.count("batch_size", self.batch_size)
 
-    def target(self, network, weights):
-        return targets.weights(network)
-
-    def check(self, posterior, chains, warmup):
+    def check(self, posterior):
         P = len(posterior.y)
         if self.batch_size is not None and self.batch_size > P:
             raise checks.InputError(f"batch_size={self.batch_size} is more than the {P} examples: use {P} or fewer")
@@ -54,7 +52,7 @@ class _Stochastic(Kernel):
     def init(self, setting, key, position):
         return StochasticState(position)
 
-    def step(self, setting, key, index, number, state, shared):
+    def step(self, setting, key, index, state):
         key_batch, key_move = jax.random.split(key)
         P = setting.data.y.shape[0]
         indices = jnp.arange(P)
@@ -64,10 +62,10 @@ class _Stochastic(Kernel):
         step_size = self.step_size * (1 + index.astype(dtype) / self.decay_transitions) ** (-self.decay_power)
 
         def gradient(position, batch):  # BlackJAX moves in float64, gradients take the precision of the run
-            return setting.target.minibatch_gradient(setting.data, window.like(state.position, position), batch)
+            return setting.target.minibatch_gradient(setting.data, like(state.position, position), batch)
 
         position = jax.tree.map(lambda x: x.astype(jnp.float64), state.position)
-        position = window.like(state.position, self._move(key_move, position, gradient, indices, step_size))
+        position = like(state.position, self._move(key_move, position, gradient, indices, step_size))
         lp = setting.log_density(position)
         stats = {
             "lp": lp,
@@ -75,7 +73,7 @@ class _Stochastic(Kernel):
             "diverging": ~jnp.isfinite(lp),
             "step_size": step_size,
         }
-        return StochasticState(position), stats, ()
+        return StochasticState(position), stats
 
     def position(self, state):
         return state.position
@@ -116,7 +114,7 @@ class SGLD(_Stochastic):
 
 @dataclass(frozen=True, kw_only=True)
 class SGHMC(_Stochastic):
-    """Options of stochastic-gradient HMC: trajectories with friction, momentum drawn anew for each.
+    """Options of stochastic-gradient HMC: trajectories with friction, momentum resampled for each.
 
     Args:
         step_size: leapfrog-like step; above 2 / sqrt(largest curvature of -log density) it diverges.

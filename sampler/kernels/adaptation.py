@@ -1,71 +1,85 @@
-"""What gradient-based kernels share: their options, Stan's windowed warm-up from BlackJAX's parts, the metric.
+"""Adaptation, apart from the transitions: Stan's windowed warm-up from BlackJAX's parts, and the metric.
 
 The warm-up goes one transition at a time, so that the driver can stop anywhere: step size by dual averaging
 throughout, mass matrix by Welford's estimator over windows that double (blackjax.adaptation; Stan reference manual,
-"HMC algorithm parameters").
+"HMC algorithm parameters"). A kernel adapted this way gives only its transition, ``AdaptedKernel.move``.
 """
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from ...core import checks
-from .. import targets
-from .kernel import Kernel
+from .kernel import Kernel, Setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradientKernel(Kernel):
-    """A kernel over weights that follows the gradient of the log-density.
+class AcceptanceOptions:
+    """Options of a warm-up that tunes the step size to an acceptance rate.
 
     Args:
-        space: ``"marginal"`` integrates V_0 out of the density and draws it exactly for each record (far better
-            conditioned at low temperature; costs a P x P factorisation a gradient); ``"weights"`` keeps all weights.
-
-    Raises:
-        ValueError: an unknown space (the nearest is offered).
-    """
-
-    space: str = "marginal"
-
-    def __post_init__(self):
-        checks.nearest("space", self.space, targets.SPACES)
-
-    def target(self, network, weights):
-        return targets.of_weights(network, self.space)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdaptedKernel(GradientKernel):
-    """A gradient-based kernel whose warm-up tunes the step size to an acceptance.
-
-    Args:
-        space: see ``GradientKernel``.
         target_acceptance: mean acceptance that the warm-up tunes the step size to, in (0, 1).
         initial_step_size: step size at the first transition of the warm-up.
 
     Raises:
-        ValueError: an option out of range, or an unknown space.
+        ValueError: an option out of range.
     """
 
     target_acceptance: float = 0.8
     initial_step_size: float = 0.1
 
     def __post_init__(self):
-        super().__post_init__()
-        check_adaptation(self)
+        checks.positive("initial_step_size", self.initial_step_size)
+        if not 0 < checks.positive("target_acceptance", self.target_acceptance) < 1:
+            raise checks.InputError(f"target_acceptance={self.target_acceptance} is out of range: choose it in (0, 1)")
 
 
-def check_adaptation(kernel) -> None:
-    """Check the options of a warm-up that tunes the step size to an acceptance."""
-    checks.positive("initial_step_size", kernel.initial_step_size)
-    if not 0 < checks.positive("target_acceptance", kernel.target_acceptance) < 1:
-        raise checks.InputError(f"target_acceptance={kernel.target_acceptance} must lie between 0 and 1")
+@dataclass(frozen=True, kw_only=True)
+class AdaptedKernel(AcceptanceOptions, Kernel):
+    """A kernel whose step size and metric are adapted in Stan's windows; it gives its transition, ``move``.
+
+    Attributes:
+        dense: the metric is a full matrix, not a diagonal.
+    """
+
+    dense: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def move(self, setting: Setting, key: jax.Array, chain, step_size: jax.Array, inverse_mass_matrix: jax.Array):
+        """One transition with a given tuning.
+
+        Args:
+            setting, key: as for ``Kernel.step``.
+            chain: BlackJAX's state.
+            step_size: scalar.
+            inverse_mass_matrix: [D], or [D, D] if ``dense``.
+
+        Returns:
+            (chain, BlackJAX's info, statistics that replace or join those of ``statistics``).
+        """
+
+    def initial_metric(self, setting: Setting) -> jax.Array | None:
+        """Inverse mass matrix before the warm-up; None for the unit matrix."""
+
+    def adapts_metric(self, setting: Setting) -> bool:
+        """Whether the warm-up estimates the metric."""
+        return True
+
+    def init(self, setting, key, position):
+        return start(self, setting, position, self.initial_metric(setting))
+
+    def step(self, setting, key, index, state):
+        chain, info, own = self.move(setting, key, state.chain, state.step_size, state.inverse_mass_matrix)
+        chain = like(state.chain, chain)
+        return update(self, setting, state, chain, info.acceptance_rate, index), (
+            statistics(chain, info, state.step_size) | own
+        )
 
 
 class WindowState(NamedTuple):
@@ -78,25 +92,15 @@ class WindowState(NamedTuple):
     mass_matrix_state: Any
 
 
-def start(kernel, setting, position, dense: bool = False, inverse_mass_matrix=None) -> WindowState:
-    """A chain at a position, before its warm-up.
-
-    Args:
-        kernel: has ``initial_step_size`` and ``target_acceptance``.
-        setting, position: as for ``Kernel.init``.
-        dense: adapt a full inverse mass matrix instead of a diagonal.
-        inverse_mass_matrix: to begin with, [D] or, dense, [D, D]; default the unit matrix.
-
-    Returns:
-        WindowState in the precision of the position.
-    """
+def start(kernel: AdaptedKernel, setting: Setting, position, inverse_mass_matrix=None) -> WindowState:
+    """A chain at a position before its warm-up, in the precision of the position."""
     import blackjax  # not above: its import starts XLA, after which devices cannot be chosen
     from blackjax.adaptation.mass_matrix import mass_matrix_adaptation
     from blackjax.adaptation.step_size import dual_averaging_adaptation
 
     chain = blackjax.hmc.init(position, setting.log_density)
     size, step_size = ravel_pytree(position)[0].size, kernel.initial_step_size
-    mass_matrix_state = mass_matrix_adaptation(not dense)[0](size)
+    mass_matrix_state = mass_matrix_adaptation(not kernel.dense)[0](size)
     if inverse_mass_matrix is not None:
         mass_matrix_state = mass_matrix_state._replace(inverse_mass_matrix=inverse_mass_matrix)
     tuning = (
@@ -109,22 +113,8 @@ def start(kernel, setting, position, dense: bool = False, inverse_mass_matrix=No
     return WindowState(chain, *jax.tree.map(lambda x: as_type(dtype, x), tuning))
 
 
-def update(
-    kernel, setting, state: WindowState, chain, acceptance_rate, index, dense: bool, adapt_metric: bool = True
-) -> WindowState:
-    """The state after a transition; past the warm-up only the chain changes.
-
-    Args:
-        kernel, setting: as for ``start``.
-        state: before the transition.
-        chain: BlackJAX's state after it.
-        acceptance_rate: of the transition (scalar); NaN counts as 0.
-        index: number of the transition (scalar), from 0.
-        dense: as for ``start``.
-        adapt_metric: False keeps the inverse mass matrix.
-
-    Returns:
-        WindowState.
+def update(kernel: AdaptedKernel, setting: Setting, state: WindowState, chain, acceptance_rate, index) -> WindowState:
+    """The state after a transition to ``chain``; after the warm-up only the chain changes.
 
     Source: Stan reference manual, "HMC algorithm parameters"; BlackJAX ``window_adaptation.build_schedule``.
     """
@@ -134,33 +124,26 @@ def update(
     if warmup == 0:
         return state._replace(chain=chain)
     label, window_ends = jnp.asarray(build_schedule(warmup))[jnp.minimum(index, warmup - 1)]
+    adapt_metric = kernel.adapts_metric(setting)
     slow, window_ends = (label == 1) & adapt_metric, (window_ends == 1) & adapt_metric
     last = index == warmup - 1
     adapted = jax.lax.cond(
         index < warmup,
-        lambda: _adapt(kernel, state, chain.position, acceptance_rate, slow, window_ends, last, dense),
+        lambda: _adapt(kernel, state, chain.position, acceptance_rate, slow, window_ends, last),
         lambda: state,
     )
     return adapted._replace(chain=chain)
 
 
-def statistics(chain, info, state: WindowState) -> dict:
-    """Statistics of one Hamiltonian transition.
-
-    Args:
-        chain, info: BlackJAX's state after the transition and what it says of it.
-        state: has the ``step_size`` that was used.
-
-    Returns:
-        lp, energy, acceptance_rate, n_steps, diverging, step_size: scalars under ArviZ's names.
-    """
+def statistics(chain, info, step_size) -> dict:
+    """Statistics of one Hamiltonian transition under ArviZ's names, from BlackJAX's state and info after it."""
     return {
         "lp": chain.logdensity,
         "energy": info.energy,
         "acceptance_rate": info.acceptance_rate,
         "n_steps": info.num_integration_steps,
         "diverging": info.is_divergent,
-        "step_size": state.step_size,
+        "step_size": step_size,
     }
 
 
@@ -183,12 +166,12 @@ def metric(inverse_mass_matrix):
     return gaussian_euclidean(inverse_mass_matrix)._replace(kinetic_energy=kinetic_energy)
 
 
-def _adapt(kernel, state, position, acceptance_rate, slow, window_ends, last, dense):
+def _adapt(kernel, state, position, acceptance_rate, slow, window_ends, last):
     from blackjax.adaptation.mass_matrix import mass_matrix_adaptation
     from blackjax.adaptation.step_size import dual_averaging_adaptation
 
     step_init, step_update, step_final = dual_averaging_adaptation(kernel.target_acceptance)
-    _, mass_update, mass_final = mass_matrix_adaptation(not dense)
+    _, mass_update, mass_final = mass_matrix_adaptation(not kernel.dense)
     dtype = state.step_size.dtype
 
     # a trajectory that met a NaN counts as rejected

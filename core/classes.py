@@ -1,0 +1,32 @@
+"""Classes by the name under which they can be imported: how a file refers to code that it does not hold."""
+
+from __future__ import annotations
+
+import importlib
+
+from . import checks
+
+
+def name_of(kind: type) -> str:
+    """``module:Class`` of a class."""
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def load(argument: str, name: str, base: type) -> type:
+    """The class of a name from ``name_of``, which must be a subclass of ``base``.
+
+    Raises:
+        ValueError: it cannot be imported, or is something else.
+    """
+    module, _, path = str(name).partition(":")
+    try:
+        found = importlib.import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise checks.InputError(
+            f"{argument}={name!r} cannot be imported ({error}): put the class in a module on the Python path"
+        ) from None
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise checks.InputError(f"{argument}={name!r} is not a {base.__name__}: use a file written by gibbsformer")
+    return found

@@ -1,0 +1,129 @@
+"""The targets of a network's posterior: all weights, all but V_0, and the order parameters alone.
+
+``"weights"`` and ``"marginal"`` are spaces of weights by name; V_0 is integrated out of the second, which is far better
+conditioned at low temperature, and drawn exactly for each record. ``"collapsed"`` is the space of Bartlett coordinates
+theta [D] (``models.collapsed``); where weights are kept, they are lifted from each draw.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from . import blocks, collapsed, marginal, weight_space
+from .collapsed import CollapsedData, Layout
+from .lifting import lift
+from .network import Network, draw_prior, forward, path_weights, summarise
+from .path_kernel import mean_path_weights
+from .records import describe
+from .target import ORDER_PARAMETERS, Guide, Target
+
+
+@lru_cache
+def weights(network: Network) -> Target:
+    """All weights; a chain starts from the prior."""
+
+    def minibatch_gradient(data, position, indices):
+        return jax.grad(lambda w: weight_space.estimate(network, data, w, indices))(position)
+
+    return Target(
+        name="weights",
+        data=lambda posterior, dtype: posterior.weight_data(dtype),
+        initial=lambda data, key: draw_prior(network, key, data.y.dtype),
+        log_density=lambda data, position: weight_space.log_density(network, data, position),
+        observe=lambda data, test, position, key: _record_of_weights(position, test),
+        describe=describe,
+        from_weights=lambda w: w,
+        minibatch_gradient=minibatch_gradient,
+        redraw_blocks=lambda data, key, position: blocks.redraw(network, data, key, position),
+    )
+
+
+@lru_cache
+def without_first_layer(network: Network) -> Target:
+    """All weights but V_0, which is integrated out and drawn from its exact conditional for each record."""
+
+    def from_weights(w):
+        return {name: value for name, value in w.items() if name != "V_0"}
+
+    def observe(data, test, position, key):
+        V_0 = marginal.draw_first_layer(network, data, key, position)
+        return _record_of_weights({"V_0": V_0} | position, test)
+
+    return Target(
+        name="marginal",
+        data=lambda posterior, dtype: posterior.marginal_data(dtype),
+        initial=lambda data, key: from_weights(draw_prior(network, key, data.dtype)),
+        log_density=lambda data, position: marginal.log_density(network, data, position),
+        observe=observe,
+        describe=describe,
+        from_weights=from_weights,
+        lapack=True,
+    )
+
+
+class CollapsedProblem(NamedTuple):
+    """Data of the collapsed density, the inputs that lifting needs, and the Gaussian that chains start from."""
+
+    density: CollapsedData
+    xi: jax.Array
+    guide: Guide | None = None
+
+
+@lru_cache
+def order_parameters(shape: Layout) -> Target:
+    """The order parameters in Bartlett coordinates: the same for all widths, so that one compilation serves them."""
+
+    def observe(data, test, position, key):
+        U = collapsed.order_parameters(shape, data.density.variances, position)
+        record = _record_of_order_parameters(U) | {"theta": position}
+        if test is None:
+            return record
+        d = data.density
+        B = mean_path_weights(U.U[0], d.kernel, data.xi, d.y, d.temperature, d.variances[0])
+        return record | {"f_mean": forward(B, test)}
+
+    return Target(
+        name="collapsed",
+        data=lambda posterior, dtype: CollapsedProblem(posterior.collapsed_data(), jnp.asarray(posterior.data.flat)),
+        initial=lambda data, key: data.guide.centre + data.guide.spread @ jax.random.normal(key, (shape.size,)),
+        log_density=lambda data, position: collapsed.log_density(shape, data.density, position),
+        observe=observe,
+        describe=describe,
+        keep=ORDER_PARAMETERS,
+        guided=True,
+        metric_known=not shape.singular,
+        float64_only=True,
+        lapack=True,
+    )
+
+
+@lru_cache
+def lifted(network: Network) -> Target:
+    """The order parameters, with all weights lifted from each draw."""
+    shape = collapsed.layout(network)
+    lean = order_parameters(shape)
+
+    def observe(data, test, position, key):
+        record = lean.observe(data, test, position, key)
+        found = lift(network, shape, data.density, data.xi, key, position)
+        B = path_weights(found)
+        record |= found | {"path_weights": B}
+        return record if test is None else record | {"f": forward(B, test)}
+
+    return lean._replace(observe=observe)
+
+
+def _record_of_weights(w, test) -> dict:
+    """Order parameters, path weights, all weights, and f on test inputs of one set of weights."""
+    U, B = summarise(w)
+    record = _record_of_order_parameters(U) | {"path_weights": B} | w
+    return record if test is None else record | {"f": forward(B, test)}
+
+
+def _record_of_order_parameters(U) -> dict:
+    """U_a and U_1 .. U_L by name."""
+    return {"U_a": U.U_a} | {f"U_{l}": u for l, u in enumerate(U.U, start=1)}

@@ -1,0 +1,43 @@
+"""The Gaussian approximation at the theory's saddle point: where collapsed chains start, and their first metric."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import theory
+from ..models import Posterior, collapsed
+from ..models.collapsed import CollapsedData
+from ..models.target import Guide
+from ..theory.energy import derivative_data, hessian
+
+
+def laplace(posterior: Posterior, density: CollapsedData) -> Guide:
+    """Guide in Bartlett coordinates: the saddle point, and the inverse of the Hessian of -log density there.
+
+    Where a width is below the size of its order parameter there is no saddle point: the guide is then the unit matrix
+    M = I with variances 1 / N, and the warm-up finds the metric.
+
+    Args:
+        posterior: what is sampled.
+        density: its collapsed density, in float64.
+    """
+    shape = collapsed.layout(posterior.network)
+    if shape.singular:
+        centre = jnp.zeros(shape.size)
+        covariance = np.eye(shape.size) / min(posterior.network.widths)
+    else:
+        centre = jnp.asarray(theory.solve(posterior).theta)
+        parts = derivative_data(posterior.data.flat)
+        values, vectors = np.linalg.eigh(np.asarray(_curvature(shape, density, parts, centre)))
+        covariance = (vectors / np.abs(values)) @ vectors.T
+    return Guide(centre, jnp.asarray(covariance), jnp.linalg.cholesky(covariance))
+
+
+@partial(jax.jit, static_argnums=0)
+def _curvature(shape, density, parts, theta):
+    """Hessian of -log density."""
+    return 0.5 * hessian(shape, density, parts, lambda t: -2 * collapsed.log_prior(shape, density.widths, t), theta)

@@ -1,0 +1,151 @@
+"""A run on its way: settings and arrays made into a program, its start, and its records handed to a sink."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ..core import checks
+from ..models.target import MONITORED, WEIGHT, WEIGHTS, Records
+from ..store import Column
+from . import driver, interrupt, sink
+from .guide import laplace
+from .kernels import Collapsed, Kernel
+from .monitor import Monitor
+from .progress import Progress
+from .settings import RunSettings
+
+_EQUILIBRIUM = "collapsed"  # value of ``init``
+_EQUILIBRIUM_WARMUP = 200
+_EQUILIBRIUM_FOLD = 2**31 - 1  # folded into the key: no chain of the run itself takes this number
+
+
+class Job(NamedTuple):
+    """What a run and its continuation have in common; it belongs inside ``core.numerics.numerics()``."""
+
+    problem: driver.Problem
+    columns: Mapping[str, Column]
+    records: Records
+    settings: RunSettings
+    posterior: Any
+    test: Any
+
+    @property
+    def monitored(self) -> tuple[str, ...]:
+        """Names of the variables on which convergence is judged."""
+        return monitored(self.columns)
+
+    def sink(self, path, overwrite: bool = False):
+        """Where its draws go: a sample file, or memory without a path."""
+        return sink.open_sink(path, self.columns, self.posterior, self.test, self.records, self.settings, overwrite)
+
+    def start(self, init: str | Mapping[str, Any] | None):
+        """State of the chains before the first transition."""
+        return driver.start_chains(self.problem, _initial_positions(init, self))
+
+    def nothing(self) -> dict[str, np.ndarray]:
+        """No draws of any column."""
+        return {name: np.empty((self.settings.chains, 0, *c.shape), c.dtype) for name, c in self.columns.items()}
+
+    def drive(self, out, state, monitor: Monitor, begin: int, draws: int, chunk, progress) -> str | None:
+        """Run the chains from record ``begin`` until there are ``draws`` draws, or until the monitor or the user stops
+        them; returns why they stopped early, or None."""
+        warmup, ended = self.settings.warmup, None
+        asked = monitor.until and monitor.until._asdict()
+        stop = warmup + draws
+        with Progress(warmup, draws, progress, begin) as bar, interrupt.deferred() as interrupted:
+            for part in driver.run_chains(self.problem, state, begin, stop, chunk):
+                first = min(max(0, warmup - part.start), part.length)
+                kept, stats = ({n: v[:, first:] for n, v in each.items()} for each in (part.draws, part.stats))
+                done = part.start + part.length
+                report = monitor.add({n: kept[n] for n in self.monitored}, stats, last=done == stop)
+                ended = "interrupt" if interrupted() else monitor.stop()
+                recorded = {"draws": draws, "until": asked, "report": report._asdict(), "ended": ended}
+                out.append(kept | stats, leaves(part.state), done, recorded)
+                bar.update(part, report)
+                if ended:
+                    break
+        return ended
+
+
+def monitored(columns: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the monitored among columns, in the order recorded."""
+    return tuple(name for name, column in columns.items() if column.role == MONITORED)
+
+
+def prepare(posterior, kernel: Kernel, settings: RunSettings, test, key: jax.Array) -> Job:
+    """The job that settings describe, its arrays on the device."""
+    target = posterior.target(settings.target, settings.keep)
+    data = target.data(posterior, settings.precision)
+    if target.guided:
+        data = data._replace(guide=laplace(posterior, data.density))
+    own = settings.share.own
+    plan = driver.Plan(
+        kernel, target, settings.warmup, settings.chains, thin=settings.thin,
+        chains_at_once=settings.chains_at_once, first_chain=own.start,
+    )  # fmt: skip
+    problem = driver.Problem(
+        plan=plan,
+        data=data,
+        test=None if test is None else posterior.test_array(test[0], settings.precision),
+        keys=driver.chain_keys(key, len(own), own.start),
+    )
+    observed, statistics = driver.record_shapes(problem)
+    records = target.describe(posterior, 0 if test is None else len(test[1]))
+    columns = sink.columns(records, observed, statistics)
+    if settings.keep != WEIGHTS:
+        columns = {name: column for name, column in columns.items() if column.role != WEIGHT}
+    problem = problem._replace(plan=plan._replace(record=tuple(name for name in observed if name in columns)))
+    return Job(problem, columns, records, settings, posterior, test)
+
+
+def leaves(state) -> list[np.ndarray]:
+    """Arrays of a sampler state, in the order of its structure."""
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+
+
+def _initial_positions(init, job: Job):
+    """Positions [chains, ..] of this process's chains for ``init``, or None for the target's own start."""
+    if init is None:
+        return None
+    target, settings = job.problem.plan.target, job.settings
+    if target.from_weights is None:
+        raise checks.InputError(
+            f"init={checks.brief(init)} is for targets made of weights: leave it out, or choose target='marginal'"
+        )
+    if not isinstance(init, Mapping):
+        if not isinstance(init, str):
+            raise checks.InputError(f"init is a {type(init).__name__}: give 'collapsed', or weights by name")
+        checks.nearest("init", init, (_EQUILIBRIUM,))
+        init = _equilibrium_weights(job)
+    all_chains = settings.share.chains
+    shapes = {name: (all_chains, *shape) for name, shape in job.posterior.network.weight_shapes.items()}
+    found = {name: np.shape(w) for name, w in init.items()}
+    if found != shapes:
+        raise checks.InputError(f"init has weights of shapes {found}: give {shapes}")
+    for name in shapes:
+        if not np.isfinite(init[name]).all():
+            raise checks.InputError(f"init has NaN or infinity in {name!r}: give finite weights")
+    own = slice(settings.share.own.start, settings.share.own.stop)
+    return target.from_weights({name: jax.numpy.asarray(init[name], settings.precision)[own] for name in shapes})
+
+
+def _equilibrium_weights(job: Job) -> dict[str, np.ndarray]:
+    """Weights [chains, ..] at exact draws, lifted from short collapsed chains.
+
+    Of all chains of the run, whichever process this is: their number decides how sums are rounded.
+    """
+    key = jax.random.fold_in(job.settings.key(), _EQUILIBRIUM_FOLD)
+    settings = RunSettings.checked(
+        job.posterior, Collapsed(), key=key, target="collapsed", keep=WEIGHTS, chains=job.settings.share.chains,
+        warmup=_EQUILIBRIUM_WARMUP, draws=1, thin=1, until=None, precision="auto", init=None, chains_at_once=None,
+        about=None, distributed=False,
+    )  # fmt: skip
+    start = prepare(job.posterior, Collapsed(), settings, None, key)
+    with start.sink(None) as out:
+        start.drive(out, start.start(None), Monitor(settings.chains), 0, settings.draws, None, False)
+    draws, _ = out.split()
+    return {name: draws[name][:, 0] for name in job.posterior.network.weight_shapes}

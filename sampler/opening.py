@@ -1,0 +1,52 @@
+"""Runs from where their draws are: a sample file, or memory."""
+
+from __future__ import annotations
+
+import os
+
+from .. import store
+from ..core import classes
+from ..models import Posterior
+from ..models.target import Records, Sampleable, Variable
+from .run import Run
+from .settings import RunSettings
+from .sink import Memory
+
+_RECORDED = ("draws", "until", "report", "ended")  # attributes that commits write: they replace what settings say
+
+
+def open(path: str | os.PathLike) -> Run:
+    """Open a sample file; its draws are read from disk when indexed.
+
+    Args:
+        path: sample file of ``sample``, ``lift`` or ``merge``, also while it is written.
+
+    Returns:
+        Run as of the file's last commit.
+
+    Raises:
+        ValueError: the file is missing, not HDF5, damaged, not a sample file, of a newer schema, or of a posterior
+            whose class cannot be imported.
+    """
+    contents = store.read(path)
+    recorded = {name: contents.attributes[name] for name in _RECORDED if name in contents.attributes}
+    settings = contents.settings | recorded | {"records": contents.step}
+    kind = classes.load("posterior", settings["posterior"], Sampleable) if "posterior" in settings else Posterior
+    posterior, test = kind.restored(settings, contents.constants, contents.labels)
+    run = Run(posterior, contents.draws, contents.stats, settings, test, contents.path)
+    described = {
+        name: Variable(column.group, column.dims, column.role or run.records.variables[name].role)
+        for name, column in contents.columns.items()
+        if name in contents.draws
+    }
+    return Run(
+        posterior, contents.draws, contents.stats, settings, test, contents.path, Records(described, contents.labels)
+    )
+
+
+def in_memory(out: Memory, posterior, test, records: Records, settings: RunSettings) -> Run:
+    """The run whose draws are in memory."""
+    draws, statistics = out.split()
+    described, _ = posterior.stored(None)
+    recorded = out.attributes | {"records": out.step}
+    return Run(posterior, draws, statistics, settings.stored() | described | recorded, test, None, records)
