@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from .. import store
-from ..core import classes
+from ..core import checks, classes
 from ..models import Posterior
 from ..models.target import Records, Sampleable, Variable
 from .run import Run
@@ -32,7 +32,10 @@ def open(path: str | os.PathLike) -> Run:
     recorded = {name: contents.attributes[name] for name in _RECORDED if name in contents.attributes}
     settings = contents.settings | recorded | {"records": contents.step}
     kind = classes.load("posterior", settings["posterior"], Sampleable) if "posterior" in settings else Posterior
-    posterior, test = kind.restored(settings, contents.constants, contents.labels)
+    try:
+        posterior, test = kind.restored(settings, contents.constants, contents.labels)
+    except KeyError as missing:
+        raise checks.InputError(f"{contents.path} is damaged ({missing} missing): use a copy of the file") from None
     run = Run(posterior, contents.draws, contents.stats, settings, test, contents.path)
     described = {
         name: Variable(column.group, column.dims, column.role or run.records.variables[name].role)

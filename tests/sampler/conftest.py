@@ -20,7 +20,8 @@ import pytest
 import gibbsformer as gf
 from gibbsformer.models import collapsed, lifting
 from gibbsformer.models.network import forward, order_parameters, path_weights
-from gibbsformer.sampler.kernels.collapsed import CollapsedProblem
+from gibbsformer.models.target import Guide
+from gibbsformer.models.targets import CollapsedProblem
 from gibbsformer.sampler.kernels.kernel import Setting
 
 STANDARD_ERRORS = 4  # of a Monte Carlo mean: 6e-5 of normal draws are farther out; seeds are fixed
@@ -245,7 +246,7 @@ def one_transition(kernel, target, data, key, position):
     """State after a single transition of one chain that has nothing to adapt."""
     setting = Setting(target, data, warmup=0, chains=1)
     state = kernel.init(setting, key, position)
-    return kernel.step(setting, key, jnp.int32(0), jnp.int32(0), state, ())[0]
+    return kernel.step(setting, key, jnp.int32(0), state)[0]
 
 
 def _successive_conditional(transition, draw_y, statistics, positions, key, rounds):
@@ -269,11 +270,11 @@ def _successive_conditional(transition, draw_y, statistics, positions, key, roun
     return np.asarray(run(jax.random.split(key, chains), jax.tree.map(jnp.asarray, positions)))
 
 
-def weight_space_z(problem, kernel, chains, rounds, seed=0):
+def weight_space_z(problem, kernel, chains, rounds, seed=0, target="weights"):
     """z-scores of the joint-distribution test of a kernel over weights, untuned (step size of its options)."""
     network, posterior = problem.network, problem.posterior
     with jax.enable_x64(True):
-        target = kernel.target(network, True)
+        target = posterior.target(target)
         data = target.data(posterior, jnp.float64)
 
         def transition(key, weights, y):
@@ -296,13 +297,12 @@ def collapsed_z(problem, chains, rounds, seed=0):
     network, posterior = problem.network, problem.posterior
     shape, kernel = collapsed.layout(network), gf.Collapsed(max_doublings=5)
     with jax.enable_x64(True):
-        target = kernel.target(network, False)
+        target = posterior.target("collapsed")
         scales = [np.full(rows * rank - rank * (rank - 1) // 2, 1 / N) for (rows, rank), N in
                   zip(shape.factors, network.widths[::-1], strict=True)]  # fmt: skip
         covariance = jnp.diag(jnp.asarray(np.concatenate(scales)))
-        problem_data = CollapsedProblem(
-            posterior.collapsed_data(), jnp.asarray(posterior.data.flat), jnp.zeros(shape.size), covariance, None
-        )
+        guide = Guide(jnp.zeros(shape.size), covariance, jnp.sqrt(covariance))
+        problem_data = CollapsedProblem(posterior.collapsed_data(), jnp.asarray(posterior.data.flat), guide)
 
         def transition(key, theta, y):
             given = problem_data._replace(density=problem_data.density._replace(y=y))

@@ -16,7 +16,7 @@ NETWORKS = {"regular": (7, 5, 4), "singular": (5, 4, 3)}  # 6 paths: U_1 has ran
 SAMPLERS = {
     "collapsed": (gf.Collapsed(), 300, 2048),
     "gibbs": (gf.Gibbs(), 100, 2048),
-    "nuts": (gf.NUTS(space="weights"), 400, 1024),
+    "nuts": (gf.NUTS(), 400, 1024),
     "hmc": (gf.HMC(integration_steps=16), 400, 2048),
 }
 
@@ -37,7 +37,7 @@ def agreement(make_small, optimised, estimate):
         options = {"key": jax.random.key(1), "warmup": warmup, "draws": draws, "test": (other.data, other.y)}
         if sampler == "nuts":
             with optimised():
-                run = gf.sample(posterior, kernel, **options, progress=False)
+                run = gf.sample(posterior, kernel, target="weights", **options, progress=False)
         else:
             run = gf.sample(posterior, kernel, **options, progress=False)
         if sampler == "collapsed":

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import gibbsformer as gf
+from gibbsformer.models.target import Records, Target
 from gibbsformer.sampler import driver
-from gibbsformer.sampler.kernels import window
-from gibbsformer.sampler.kernels.kernel import Kernel, Target
+from gibbsformer.sampler.kernels import adaptation
+from gibbsformer.sampler.kernels.kernel import Kernel
 
 KEY = jax.random.key(7)
 
@@ -73,7 +74,7 @@ def test_kinetic_energy_is_summed_in_float64_whatever_the_momentum():
     """A million equal terms: a float32 sum would be off by more than float32 rounding of one term."""
     with jax.enable_x64(True):
         momentum = {"a": jnp.full(10**6, 0.1, jnp.float32)}
-        energy = window.metric(jnp.ones(10**6, jnp.float32)).kinetic_energy(momentum)
+        energy = adaptation.metric(jnp.ones(10**6, jnp.float32)).kinetic_energy(momentum)
     assert energy.dtype == jnp.float64
     np.testing.assert_allclose(energy, 0.5e6 * float(np.float32(0.1) * np.float32(0.1)), rtol=1e-12)
 
@@ -83,15 +84,13 @@ class KeyRecorder(Kernel):
     """Moves nothing; reports the key of each transition."""
 
     name: ClassVar[str] = "keys"
-
-    def target(self, network, weights):
-        return KEY_TARGET
+    statistics: ClassVar[dict] = {"key": "last"}
 
     def init(self, setting, key, position):
         return jax.random.key_data(key)
 
-    def step(self, setting, key, index, number, state, shared):
-        return state, {"key": jax.random.key_data(key)}, ()
+    def step(self, setting, key, index, state):
+        return state, {"key": jax.random.key_data(key)}
 
     def position(self, state):
         return state
@@ -99,7 +98,7 @@ class KeyRecorder(Kernel):
 
 KEY_TARGET = Target(
     name="keys",
-    network=None,
+    describe=lambda posterior, test_examples: Records({}, {}),
     data=lambda posterior, dtype: jnp.zeros(1),
     initial=lambda data, key: jax.random.key_data(key),
     log_density=lambda data, position: jnp.zeros(()),
@@ -153,10 +152,10 @@ rng = np.random.default_rng(0)
 data = gf.PathInputs(rng.standard_normal((5, 4, 2, 2)))
 posterior = gf.Posterior(gf.Network(4, (2, 2), (3, 3, 3)), data, rng.standard_normal(5), 0.5)
 assert len(jax.devices()) == int(sys.argv[1])
-nuts = gf.NUTS(space="weights", max_doublings=4)
-run = gf.sample(posterior, nuts, key=jax.random.key(1), chains=4, warmup=0, draws=3, progress=False)
-chees = gf.ChEES(space="weights")
-pooled = gf.sample(posterior, chees, key=jax.random.key(1), chains=4, warmup=3, draws=2, progress=False)
+nuts = gf.NUTS(max_doublings=4)
+run = gf.sample(posterior, nuts, target="weights", key=jax.random.key(1), chains=4, warmup=0, draws=3, progress=False)
+options = {"target": "weights", "key": jax.random.key(1), "chains": 4, "progress": False}
+pooled = gf.sample(posterior, "chees", warmup=3, draws=2, **options)
 col = gf.sample(posterior, "collapsed", key=jax.random.key(1), chains=4, warmup=10, draws=5, progress=False)
 print(json.dumps([np.asarray(r.variables["U_a"]).tolist() for r in (run, pooled, col)]))
 """

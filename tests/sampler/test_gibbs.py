@@ -75,10 +75,9 @@ def test_block_draws_have_the_conditional_mean_and_covariance(make_small, batche
 def test_sweep_records_the_log_density_of_the_new_weights_and_draws_every_block(small):
     data = small.posterior.weight_data(jnp.float64)
     kernel = gf.Gibbs()
-    target = kernel.target(small.network, True)
-    setting = Setting(target, data, warmup=0, chains=1)
-    step = jax.jit(lambda key, w: kernel.step(setting, key, jnp.int32(0), jnp.int32(0), w, ()))
-    new, stats, _ = step(jax.random.key(0), small.weights)
+    setting = Setting(small.posterior.target("weights"), data, warmup=0, chains=1)
+    step = jax.jit(lambda key, w: kernel.step(setting, key, jnp.int32(0), w))
+    new, stats = step(jax.random.key(0), small.weights)
     np.testing.assert_allclose(stats["lp"], log_density(small.network, data, new), rtol=1e-12)
     for name, shape in small.network.weight_shapes.items():
         assert new[name].shape == shape
@@ -92,9 +91,9 @@ def test_variances_follow_the_network_and_not_the_order_of_names(make_small):
     tiny = 1e-8
     problem = make_small(heads=(1, 2), widths=(2, 3, 2), variances=(1.0, tiny, 1.0, 1.0), N_0=2, P=2)
     kernel = gf.Gibbs()
-    setting = Setting(kernel.target(problem.network, True), problem.posterior.weight_data(jnp.float64), 0, 1)
+    setting = Setting(problem.posterior.target("weights"), problem.posterior.weight_data(jnp.float64), 0, 1)
     state = dict(reversed(problem.weights.items()))
-    new, _, _ = kernel.step(setting, jax.random.key(0), jnp.int32(0), jnp.int32(0), state, ())
+    new, _ = kernel.step(setting, jax.random.key(0), jnp.int32(0), state)
     sizes = {name: float(jnp.abs(w).max()) for name, w in new.items()}
     assert sizes.pop("V_1") < 10 * math.sqrt(tiny)
     assert min(sizes.values()) > 100 * math.sqrt(tiny)

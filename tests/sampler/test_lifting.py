@@ -243,7 +243,7 @@ def test_lift_refuses_what_it_cannot_lift(tiny, tmp_path):
         gf.lift(run, key=key, draws=7)
     with pytest.raises(ValueError, match="draws"):
         gf.lift(run, key=key, draws=0)
-    with pytest.raises(ValueError, match="init='collapsed' is for kernels over weights"):
+    with pytest.raises(ValueError, match="init='collapsed' is for targets made of weights"):
         gf.sample(posterior, "collapsed", key=key, init="collapsed")
     with pytest.raises(ValueError, match="key"):
         gf.lift(run, key=0)

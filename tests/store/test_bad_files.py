@@ -60,13 +60,13 @@ def test_foreign(path):
 def test_newer(path):
     with h5py.File(path, "r+") as file:
         file.attrs["schema_version"] = 7
-    refuses(path, "schema version 7, newer than 1: upgrade gibbsformer")
+    refuses(path, "schema version 7, newer than 2: upgrade gibbsformer")
 
 
 def test_incomplete(path):
     with h5py.File(path, "r+") as file:
-        del file["constant_data/xi"]
-    refuses(path, r"is damaged \(constant_data/xi missing\)")
+        del file["sample_stats"]
+    refuses(path, r"is damaged \(sample_stats missing\)")
 
 
 def test_damaged_metadata(path):

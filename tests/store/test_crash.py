@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gibbsformer.core import files
 from gibbsformer.store import SampleFile, journal
 
 SCRIPT = Path(__file__).with_name("killed.py")
@@ -76,7 +77,9 @@ def test_every_operation_can_fail(toy, tmp_path, monkeypatch, operation, number)
     n = 0
     while True:
         path, commits = tmp_path / f"{n}.h5", 0
-        monkeypatch.setattr(journal, "os", Failing(operation, n, number))
+        stand_in = Failing(operation, n, number)
+        monkeypatch.setattr(journal, "os", stand_in)
+        monkeypatch.setattr(files, "os", stand_in)
         try:
             with toy.create(path) as file:
                 for commit in (1, 2, 3):
@@ -87,7 +90,9 @@ def test_every_operation_can_fail(toy, tmp_path, monkeypatch, operation, number)
         else:
             return  # there are fewer operations than n
         assert os.strerror(number) in message
-        monkeypatch.setattr(journal, "os", Failing(None, 0, 0))
+        stand_in = Failing(None, 0, 0)
+        monkeypatch.setattr(journal, "os", stand_in)
+        monkeypatch.setattr(files, "os", stand_in)
         if not path.exists():
             assert commits == 0
         else:
@@ -105,7 +110,9 @@ def test_a_failed_append_leaves_the_file_to_be_resumed(toy, tmp_path, monkeypatc
             file.append(toy.draws(2) | {"f": toy.draws(2)["f"][:, :1]}, toy.state(2), 20)
         toy.append(file, 2)  # nothing had been written
         with monkeypatch.context() as patch:
-            patch.setattr(journal, "os", Failing("pwrite", 3, errno.ENOSPC))
+            stand_in = Failing("pwrite", 3, errno.ENOSPC)
+            patch.setattr(journal, "os", stand_in)
+            patch.setattr(files, "os", stand_in)
             with pytest.raises(OSError, match="No space left"):
                 toy.append(file, 3)
         with pytest.raises(OSError, match="No space left"):

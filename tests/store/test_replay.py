@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from gibbsformer.core import files
 from gibbsformer.store import SampleFile, journal, read
 
 COMMITS = 3
@@ -27,7 +28,9 @@ class _NoWaiting:
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch):
-    monkeypatch.setattr(journal, "os", _NoWaiting())
+    stand_in = _NoWaiting()
+    monkeypatch.setattr(journal, "os", stand_in)
+    monkeypatch.setattr(files, "os", stand_in)
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +40,7 @@ def recorded(toy, crash, tmp_path_factory):
     recorder = crash.Recorder(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(journal, "os", recorder)
+        patch.setattr(files, "os", recorder)
         with toy.create(folder / "run.h5") as file:
             recorder.note("acknowledged", 0)
             for commit in range(1, COMMITS + 1):
@@ -142,6 +146,7 @@ def test_crash_inside_recovery(toy, crash, recorded, tmp_path):
         recorder = crash.Recorder(folder)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(journal, "os", recorder)
+            patch.setattr(files, "os", recorder)
             SampleFile.resume(folder / "run.h5").close()
         assert any(op[0] == "write" for op in recorder.operations)
         for i, again, _ in crashes(crash, recorder.before, recorder.operations):
