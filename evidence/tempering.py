@@ -34,7 +34,6 @@ from ..core import checks
 from ..core.numerics import numerics
 from ..models import Posterior, collapsed
 from ..models.collapsed import CollapsedData, Layout
-from ..models.path_kernel import log_likelihood
 
 _LEAST_PARTICLES = 32  # fewer say nothing of their covariance, nor of families
 _ESS = 0.8  # effective sample size after a change of beta, as a share: errors stay near Gaussian
@@ -257,7 +256,7 @@ def _evaluate(shape: Layout, batch: int, data: CollapsedData, theta):
 
 def _log_likelihood(shape, data, theta):
     U_1 = collapsed.order_parameters(shape, data.variances, theta).U[0]
-    return log_likelihood(U_1, data.kernel, data.y, data.temperature, data.variances[0])
+    return data.term.log_likelihood(U_1)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

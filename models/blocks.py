@@ -18,6 +18,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from . import gaussian
 from .network import Network, Weights, through_heads
 from .weight_space import WeightData
 
@@ -48,10 +49,10 @@ def draw_block(data, A, z, variance, key):
     key_prior, key_noise = jax.random.split(key)
     shape = (z.shape[0], A.shape[1], z.shape[2])
     prior = jnp.sqrt(variance) * jax.random.normal(key_prior, shape, y.dtype)
-    noise = jnp.sqrt(T) * jax.random.normal(key_noise, y.shape, y.dtype)
+    eps = gaussian.noise(key_noise, y, T)
     f = through_heads(A, prior).reshape(-1) @ z.reshape(-1, len(y))
-    covariance = variance * block_kernel(A, z) + T * jnp.eye(len(y), dtype=y.dtype)
-    alpha = jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(covariance), True), y - f - noise)
+    covariance = gaussian.with_noise(variance * block_kernel(A, z), T)
+    alpha = gaussian.conditioning_weights(covariance, y, f, eps)
     return prior + variance * through_heads(A.T, z @ alpha)
 
 

@@ -22,12 +22,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import jax.scipy.special as special
 import numpy as np
-import numpyro
-import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
+from .gaussian import GaussianTerm
 from .network import Network, OrderParameters
-from .path_kernel import PathKernel, combine, log_likelihood
+from .path_kernel import PathKernel
 
 
 class CollapsedData(NamedTuple):
@@ -38,6 +37,11 @@ class CollapsedData(NamedTuple):
     temperature: Float[Array, ""]
     widths: Float[Array, " layers"]  # N_1, .., N_{L+1} [L + 1]
     variances: Float[Array, " blocks"]  # sigma_0^2, .., sigma_L^2, sigma_a^2 [L + 2]
+
+    @property
+    def term(self) -> GaussianTerm:
+        """What the data say of U_1."""
+        return GaussianTerm(self.kernel, self.y, self.temperature, self.variances[0])
 
 
 @dataclass(frozen=True)
@@ -144,8 +148,7 @@ def draw_prior(shape: Layout, widths, rng: np.random.Generator, draws: int) -> F
 def log_density(shape: Layout, data: CollapsedData, theta: Float[Array, " D"]) -> Float[Array, ""]:
     """log p(theta, y), natural logarithm, all constants kept: its integral over theta is the evidence p(y)."""
     U_1 = order_parameters(shape, data.variances, theta).U[0]
-    data_term = log_likelihood(U_1, data.kernel, data.y, data.temperature, data.variances[0])
-    return log_prior(shape, data.widths, theta) + data_term
+    return log_prior(shape, data.widths, theta) + data.term.log_likelihood(U_1)
 
 
 def model(network: Network, data: CollapsedData) -> None:
@@ -153,6 +156,9 @@ def model(network: Network, data: CollapsedData) -> None:
 
     Sites: ``c_l`` (squared Bartlett diagonal, chi^2), ``A_l`` (entries below it), and ``y``; deterministic ``U_l``.
     """
+    import numpyro  # not above: only this function needs it, and its import is slow
+    import numpyro.distributions as dist
+
     shape = layout(network)
     C = jnp.ones((1, 1))
     for l, (rows, rank) in enumerate(shape.factors):
@@ -167,5 +173,4 @@ def model(network: Network, data: CollapsedData) -> None:
             A = A.at[below].set(entries)
         C = jnp.kron(jnp.eye(H), C) @ A * jnp.sqrt(variance / N)
         U = numpyro.deterministic(f"U_{name}", C @ C.T)
-    covariance = data.variances[0] * combine(data.kernel, U) + data.temperature * jnp.eye(data.y.shape[0])
-    numpyro.sample("y", dist.MultivariateNormal(0.0, covariance), obs=data.y)
+    numpyro.sample("y", dist.MultivariateNormal(0.0, data.term.covariance(U)), obs=data.y)

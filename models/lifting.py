@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from . import gaussian
 from .collapsed import CollapsedData, Layout, bartlett_factors, square_roots
 from .network import Network, Weights, draw_prior, forward
-from .path_kernel import combine
 
 
 def lift(
@@ -73,12 +73,10 @@ def first_layer(
     key: jax.Array,
 ) -> Float[Array, "N_1 N_0"]:
     """V_0 given W_1 and the data: Bayesian linear regression by conditioning ``free``, a draw from the prior."""
-    P, N = data.y.shape[0], W_1.shape[1]
-    covariance = data.variances[0] * combine(data.kernel, W_1 @ W_1.T / N)
-    covariance = covariance + data.temperature * jnp.eye(P, dtype=W_1.dtype)
-    noise = jnp.sqrt(data.temperature) * jax.random.normal(key, (P,), W_1.dtype)
-    residual = data.y - forward(W_1 @ free / np.sqrt(N), xi) - noise
-    alpha = jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(covariance), True), residual)
+    N = W_1.shape[1]
+    covariance = data.term.covariance(W_1 @ W_1.T / N)
+    eps = gaussian.noise(key, data.y, data.temperature, W_1.dtype)
+    alpha = gaussian.conditioning_weights(covariance, data.y, forward(W_1 @ free / np.sqrt(N), xi), eps)
     return free + data.variances[0] / np.sqrt(N) * W_1.T @ jnp.einsum("p,pnh->hn", alpha, xi)
 
 

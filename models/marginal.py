@@ -17,7 +17,6 @@ from jaxtyping import Array, Float
 from .collapsed import CollapsedData
 from .lifting import first_layer
 from .network import Network, Weights, effective_weights
-from .path_kernel import log_likelihood
 from .weight_space import log_prior
 
 
@@ -45,7 +44,7 @@ def log_density(network: Network, data: MarginalData, weights: Weights) -> Float
     W_1 = effective_weights(weights)[0]
     U_1 = (W_1 @ W_1.T / W_1.shape[1]).astype(data.xi.dtype)
     d = data.density
-    return log_prior(network, weights) + log_likelihood(U_1, d.kernel, d.y, d.temperature, d.variances[0])
+    return log_prior(network, weights) + d.term.log_likelihood(U_1)
 
 
 def draw_first_layer(network: Network, data: MarginalData, key: jax.Array, weights: Weights) -> Float[Array, "N_1 N_0"]:

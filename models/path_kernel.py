@@ -39,6 +39,19 @@ class PathKernel:
     examples: int  # P
     paths: int  # H
 
+    @property
+    def panels(self) -> list[tuple[int, int]]:
+        """Rows [first, last) of the panels of a packed matrix."""
+        return _panels(self.examples)
+
+    def cotangent(self, U: Float[Array, "H H"], scale: Float[Array, ""], G: Float[Array, " E"]) -> PathKernel:
+        """Derivative of scale * sum G K(U) in what is stored, for symmetric U and G, G packed."""
+        if self.xi is None:
+            U_b = U[np.triu_indices(self.paths)]
+            return PathKernel(scale * U_b[:, None] * (G * multiplicity(self.examples)), None, self.examples, self.paths)
+        xi = 2 * scale * jnp.einsum("pq,qng,gh->pnh", unpack(G, self.examples), self.xi, U, optimize="optimal")
+        return PathKernel(None, xi, self.examples, self.paths)
+
 
 def block_bytes(xi_shape: tuple[int, ...]) -> int:
     """Bytes of the packed float64 blocks for inputs [P, N_0, H]."""
@@ -90,16 +103,29 @@ def _lower(packed: Float[Array, " E"], P: int) -> Float[Array, "P P"]:
     return jnp.concatenate(rows)
 
 
-def _whole(packed: Float[Array, " E"], P: int) -> Float[Array, "P P"]:
+def unpack(packed: Float[Array, " E"], P: int) -> Float[Array, "P P"]:
+    """The symmetric matrix of packed panels."""
     lower = _lower(packed, P)
     return jnp.tril(lower) + jnp.tril(lower, -1).T
+
+
+def multiplicity(P: int) -> Float[np.ndarray, " E"]:
+    """How often a packed entry stands in the symmetric matrix whose lower triangle is read: 2, 1 on the diagonal, and 0
+    for what a panel holds above it."""
+    entries = [np.sign(np.arange(a, b)[:, None] - np.arange(b)) + 1 for a, b in _panels(P)]
+    return np.concatenate([part.ravel() for part in entries]).astype(float)
 
 
 def combine(kernel: PathKernel, U: Float[Array, "H H"]) -> Float[Array, "P P"]:
     """sum_{pi pi'} U^{pi pi'} C^{pi pi'}, for symmetric U."""
     if kernel.xi is not None:
         return jnp.einsum("pnh,hg,qng->pq", kernel.xi, U, kernel.xi, optimize="optimal")
-    return _whole(_combine_packed(kernel, U), kernel.examples)
+    return unpack(_combine_packed(kernel, U), kernel.examples)
+
+
+def lower_triangle(kernel: PathKernel, U: Float[Array, "H H"]) -> Float[Array, "P P"]:
+    """``combine`` without the work for what lies above the diagonal, which is not to be read."""
+    return combine(kernel, U) if kernel.xi is not None else _lower(_combine_packed(kernel, U), kernel.examples)
 
 
 def _combine_packed(kernel, U):
@@ -111,7 +137,7 @@ def project(kernel: PathKernel, G: Float[Array, " E"]) -> Float[Array, "H H"]:
     """sum_{mu nu} G_{mu nu} C^{pi pi'}_{mu nu}, for symmetric G, packed: the transpose of ``combine``."""
     H, P = kernel.paths, kernel.examples
     if kernel.xi is not None:
-        return jnp.einsum("pnh,pq,qng->hg", kernel.xi, _whole(G, P), kernel.xi, optimize="optimal")
+        return jnp.einsum("pnh,pq,qng->hg", kernel.xi, unpack(G, P), kernel.xi, optimize="optimal")
     # what a panel holds to the left of its diagonal block stands for its mirror image too
     twice = np.concatenate([np.tile(1.0 + (np.arange(b) < a), b - a) for a, b in _panels(P)])
     # the axis of length one keeps the chains of a vmap from becoming [B, E] x [E, chains], 12 times slower on a CPU
@@ -148,68 +174,3 @@ def inverse_of_lower(L: Float[Array, "n n"]) -> Float[Array, "n n"]:
         corner = -second @ (below @ first)
         inverse = jnp.block([[first, jnp.zeros_like(first)], [corner, second]])
     return inverse[0, :n, :n]
-
-
-@jax.custom_vjp
-def log_likelihood(
-    U: Float[Array, "H H"],
-    kernel: PathKernel,
-    y: Float[Array, " P"],
-    temperature: Float[Array, ""],
-    variance: Float[Array, ""],
-) -> Float[Array, ""]:
-    """log N(y; 0, variance K(U) + temperature I), with a closed-form gradient in U (only in U).
-
-    ``variance`` is sigma_0^2. Not a number where the matrix is not positive definite to working precision.
-    """
-    chol = _factor(U, kernel, y, temperature, variance)
-    return _log_normal(chol, jax.lax.linalg.triangular_solve(chol, y[:, None], left_side=True, lower=True)[:, 0])
-
-
-def _factor(U, kernel, y, temperature, variance):
-    """Cholesky factor of the covariance."""
-    P = len(y)
-    lower = combine(kernel, U) if kernel.xi is not None else _lower(_combine_packed(kernel, U), P)
-    return jax.lax.linalg.cholesky(variance * lower + temperature * jnp.eye(P, dtype=y.dtype), symmetrize_input=False)
-
-
-def _log_normal(chol, z):
-    return -0.5 * z @ z - jnp.sum(jnp.log(jnp.diag(chol))) - 0.5 * len(z) * np.log(2 * np.pi)
-
-
-def _log_likelihood(U, kernel, y, temperature, variance):
-    # One chain of factorisations, each waiting for the one before: independent ones may run at the same time on a
-    # CPU, and wait for each other's threads for ever (seen with jaxlib 0.10 on two cores).
-    chol = _factor(U, kernel, y, temperature, variance)
-    half = inverse_of_lower(chol)
-    z = half @ y
-    return _log_normal(chol, z), (half, z, kernel, variance)
-
-
-def _log_likelihood_vjp(residual, cotangent):
-    half, z, kernel, variance = residual
-    alpha = half.T @ z
-    # (alpha alpha^T - half^T half)/2, packed: rows above a panel's first are zero in its columns of the factor
-    panels = [
-        jnp.outer(alpha[first:last], alpha[:last]) - half[first:, first:last].T @ half[first:, :last]
-        for first, last in _panels(len(z))
-    ]
-    G = 0.5 * jnp.concatenate([panel.ravel() for panel in panels])
-    return cotangent * variance * project(kernel, G), None, None, None, None
-
-
-log_likelihood.defvjp(_log_likelihood, _log_likelihood_vjp)
-
-
-def mean_path_weights(
-    U: Float[Array, "H H"],
-    kernel: PathKernel,
-    xi: Float[Array, "P N_0 H"],
-    y: Float[Array, " P"],
-    temperature: Float[Array, ""],
-    variance: Float[Array, ""],
-) -> Float[Array, "H N_0"]:
-    """E[B | U_1, data] = sigma_0^2 U_1 sum_mu alpha_mu xi_mu with alpha = (K + T I)^{-1} y; f(x) = B . xi(x)."""
-    covariance = variance * combine(kernel, U) + temperature * jnp.eye(y.shape[0], dtype=y.dtype)
-    alpha = jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(covariance), True), y)
-    return variance * U @ jnp.einsum("p,pnh->hn", alpha, xi)

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..core import checks
 from . import collapsed, marginal, targets, weight_space
+from .gaussian import with_noise
 from .network import Network, Weights
 from .path_kernel import combine, path_kernel
 from .paths import PathInputs
@@ -222,7 +223,7 @@ class Posterior:
         with jax.ensure_compile_time_eval():
             K = math.prod(self.network.variances) * combine(data.kernel, jnp.eye(self.network.paths))
             rounding = _ROUNDING * float(jnp.finfo(K.dtype).eps) * float(jnp.trace(K))
-            chol = jnp.linalg.cholesky(K + (self.temperature - rounding) * jnp.eye(len(K)))
+            chol = jnp.linalg.cholesky(with_noise(K, self.temperature - rounding))
             positive = bool(jnp.isfinite(chol).all())
         if not positive:
             raise checks.InputError(

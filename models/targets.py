@@ -17,7 +17,6 @@ from . import blocks, collapsed, marginal, weight_space
 from .collapsed import CollapsedData, Layout
 from .lifting import lift
 from .network import Network, draw_prior, forward, path_weights, summarise
-from .path_kernel import mean_path_weights
 from .records import describe
 from .target import ORDER_PARAMETERS, Guide, Target
 
@@ -82,8 +81,7 @@ def order_parameters(shape: Layout) -> Target:
         record = _record_of_order_parameters(U) | {"theta": position}
         if test is None:
             return record
-        d = data.density
-        B = mean_path_weights(U.U[0], d.kernel, data.xi, d.y, d.temperature, d.variances[0])
+        B = data.density.term.mean_path_weights(U.U[0], data.xi)
         return record | {"f_mean": forward(B, test)}
 
     return Target(

@@ -14,8 +14,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpyro
-import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
 from .network import Network, Weights, forward, path_weights
@@ -31,6 +29,9 @@ class WeightData(NamedTuple):
 
 def model(network: Network, data: WeightData) -> None:
     """NumPyro model of the weights, with the likelihood at site ``y`` and the output at site ``f``."""
+    import numpyro  # not above: only this function needs it, and its import is slow
+    import numpyro.distributions as dist
+
     weights = {
         name: numpyro.sample(name, dist.Normal(0.0, math.sqrt(variance)).expand(shape).to_event(len(shape)))
         for (name, shape), variance in zip(network.weight_shapes.items(), network.variances, strict=True)

@@ -23,13 +23,12 @@ from jaxtyping import Array, Float
 
 from ..core import checks
 from ..models.collapsed import CollapsedData, Layout, order_parameters
-from ..models.path_kernel import block_bytes, combine, log_likelihood, symmetric_blocks
+from ..models.path_kernel import block_bytes, symmetric_blocks
 
 
 def energy(data: CollapsedData, U_1: Float[Array, "H H"]) -> Float[Array, ""]:
     """E at U_1: -2 log N(y; 0, A), its constant left out."""
-    value = log_likelihood(U_1, data.kernel, data.y, data.temperature, data.variances[0])
-    return -2 * value - data.y.shape[0] * np.log(2 * np.pi)
+    return -2 * data.term.log_likelihood(U_1) - data.y.shape[0] * np.log(2 * np.pi)
 
 
 def derivative_data(xi: Float[np.ndarray, "P N_0 H"]) -> tuple[Array | None, Array | None]:
@@ -60,9 +59,7 @@ def derivative_data(xi: Float[np.ndarray, "P N_0 H"]) -> tuple[Array | None, Arr
 
 def derivatives(data: CollapsedData, parts, U_1: Float[Array, "H H"]) -> tuple[Float[Array, " B"], Float[Array, "B B"]]:
     """Gradient and Hessian of E in the upper triangle of U_1, row-major; ``parts`` from ``derivative_data``."""
-    P = data.y.shape[0]
-    A = data.variances[0] * combine(data.kernel, U_1) + data.temperature * jnp.eye(P)
-    half = jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(A), jnp.eye(P), lower=True)  # A^{-1} = half^T half
+    half = data.term.inverse_factor(U_1)  # A^{-1} = half^T half
     blocks, inputs = parts
     found = _from_blocks(half, data.y, blocks) if inputs is None else _from_inputs(half, data.y, inputs)
     return data.variances[0] * found[0], data.variances[0] ** 2 * found[1]

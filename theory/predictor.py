@@ -8,12 +8,12 @@ r"""The predictor given the order parameter U_1: Gaussian-process regression wit
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from ..core.numerics import numerics
-from ..models.path_kernel import combine, mean_path_weights, path_kernel
+from ..models.gaussian import GaussianTerm
+from ..models.path_kernel import path_kernel
 from ..models.paths import PathInputs
 
 
@@ -38,14 +38,14 @@ def conditional_mean(
     Source: docs/model.md, section 3.
     """
     with numerics():
-        kernel = path_kernel(train.flat)
-        B = np.asarray(_mean_path_weights(np.asarray(U_1, np.float64), kernel, train.flat, y, temperature, variance))
+        term = GaussianTerm(path_kernel(train.flat), y, temperature, variance)
+        B = np.asarray(_mean_path_weights(np.asarray(U_1, np.float64), term, train.flat))
     return B.reshape(len(B), -1) @ test.flat.transpose(0, 2, 1).reshape(len(test), -1).T
 
 
 @jax.jit
-def _mean_path_weights(U, kernel, xi, y, temperature, variance):
-    return jax.lax.map(lambda u: mean_path_weights(u, kernel, xi, y, temperature, variance), U)
+def _mean_path_weights(U, term, xi):
+    return jax.lax.map(lambda u: term.mean_path_weights(u, xi), U)
 
 
 def conditional_predictor(
@@ -72,20 +72,11 @@ def conditional_predictor(
     Source: docs/model.md, section 3.
     """
     with numerics():
-        U = variance * np.asarray(U_1, np.float64)
-        found = _predict(U, path_kernel(train.flat), train.flat, y, temperature, test.flat)
+        term = GaussianTerm(path_kernel(train.flat), y, temperature, variance)
+        found = _predictor(np.asarray(U_1, np.float64), term, train.flat, test.flat)
     return np.asarray(found[0]), np.asarray(found[1])
 
 
 @jax.jit
-def _predict(U, kernel, train, y, temperature, test):
-    flat = train.reshape(len(train), -1)
-
-    def one(u):
-        combined = test @ u  # contracted per draw: all path-path kernels [H, H, Q, P] would not fit for many paths
-        k = combined.reshape(len(test), -1) @ flat.T
-        chol = jnp.linalg.cholesky(combine(kernel, u) + temperature * jnp.eye(len(train)))
-        half = jax.scipy.linalg.solve_triangular(chol, jnp.concatenate([k, y[None]]).T, lower=True)
-        return half[:, :-1].T @ half[:, -1], jnp.sum(combined * test, (1, 2)) - jnp.sum(half[:, :-1] ** 2, axis=0)
-
-    return jax.lax.map(one, U)
+def _predictor(U, term, train, test):
+    return jax.lax.map(lambda u: term.predictor(u, train, test), U)

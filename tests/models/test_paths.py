@@ -9,6 +9,7 @@ import pytest
 import scipy.stats
 
 import gibbsformer as gf
+from gibbsformer.models import gaussian
 from gibbsformer.models import path_kernel as kernels
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -161,7 +162,7 @@ def test_packed_matrices_of_several_panels(P, share):
     assert share <= stored(xi)["blocks"].blocks.nbytes / (8 * 6 * P**2) < share + 0.01
 
     def value(U, kernel):
-        return kernels.log_likelihood(U, kernel, jnp.asarray(y), 0.3, 0.7)
+        return gaussian.log_likelihood(U, kernel, jnp.asarray(y), 0.3, 0.7)
 
     U = U @ U
     A = 0.7 * np.einsum("pnh,hg,qng->pq", xi, U, xi) + 0.3 * np.eye(P)
@@ -186,7 +187,7 @@ def test_log_likelihood_value_and_gradient(small, storages, storage):
     expected = scipy.stats.multivariate_normal.logpdf(y, np.zeros(7), K + T * np.eye(7))
 
     def value(U):
-        return kernels.log_likelihood(jnp.asarray(U), kernel, jnp.asarray(y), jnp.asarray(T), jnp.asarray(variance))
+        return gaussian.log_likelihood(jnp.asarray(U), kernel, jnp.asarray(y), jnp.asarray(T), jnp.asarray(variance))
 
     np.testing.assert_allclose(value(U), expected, rtol=RELATIVE)
     gradient = jax.grad(value)(jnp.asarray(U))
