@@ -12,8 +12,8 @@ def name_of(kind: type) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
-def load(argument: str, name: str, base: type) -> type:
-    """The class of a name from ``name_of``, which must be a subclass of ``base``.
+def load(argument: str, name: str, has: str) -> type:
+    """The class of a name from ``name_of``, which must have the attribute ``has``: nothing else is ever called.
 
     Raises:
         ValueError: it cannot be imported, or is something else.
@@ -27,6 +27,6 @@ def load(argument: str, name: str, base: type) -> type:
         raise checks.InputError(
             f"{argument}={name!r} cannot be imported ({error}): put the class in a module on the Python path"
         ) from None
-    if not (isinstance(found, type) and issubclass(found, base)):
-        raise checks.InputError(f"{argument}={name!r} is not a {base.__name__}: use a file written by gibbsformer")
+    if not (isinstance(found, type) and hasattr(found, has)):
+        raise checks.InputError(f"{argument}={name!r} is not a {argument} class: use a file written by gibbsformer")
     return found

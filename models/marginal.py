@@ -8,10 +8,12 @@ is evaluated in float64 whatever the precision of the weights: it sees them only
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from .collapsed import CollapsedData
@@ -20,17 +22,14 @@ from .network import Network, Weights, effective_weights
 from .weight_space import log_prior
 
 
-class MarginalData(NamedTuple):
-    """Data of the Gaussian, the inputs that drawing V_0 needs, and an empty array that carries the weights' dtype."""
+@partial(jax.tree_util.register_dataclass, data_fields=["density", "xi"], meta_fields=["dtype"])
+@dataclass(frozen=True)
+class MarginalData:
+    """Data of the Gaussian, the inputs that drawing V_0 needs, and the precision of the weights."""
 
     density: CollapsedData
     xi: Float[Array, "P N_0 H"]
-    like: Float[Array, " 0"]
-
-    @property
-    def dtype(self):
-        """Precision of the weights."""
-        return self.like.dtype
+    dtype: np.dtype
 
 
 def log_density(network: Network, data: MarginalData, weights: Weights) -> Float[Array, ""]:

@@ -125,11 +125,18 @@ def effective_weights(weights: Weights) -> tuple[Array, ...]:
     """(W_1, .., W_{L+1}), each [k_l, N_l]: the weights contracted from the readout down. V_0 is not needed."""
     W = weights["a"][None, :]
     result = [W]
-    for l in range(len(weights.keys() - {"V_0", "a"}), 0, -1):
-        V = weights[f"V_{l}"]
+    for V in value_weights(weights)[::-1]:
         W = through_heads(W, V).reshape(-1, V.shape[2]) / math.sqrt(V.shape[1])
         result.append(W)
     return tuple(result[::-1])
+
+
+def value_weights(weights: Weights) -> list[Array]:
+    """[V_1, .., V_L]: the value weights of all attention layers, bottom layer first; other arrays are ignored."""
+    found: list[Array] = []
+    while (name := f"V_{len(found) + 1}") in weights:
+        found.append(weights[name])
+    return found
 
 
 def through_heads(A: Float[Array, "q i"], V: Float[Array, "h i j"]) -> Float[Array, "h q j"]:

@@ -197,7 +197,7 @@ class Posterior:
             ValueError: as ``collapsed_data``.
         """
         density = self.collapsed_data()
-        return marginal.MarginalData(density, jnp.asarray(self.data.flat, density.y.dtype), jnp.empty(0, dtype))
+        return marginal.MarginalData(density, jnp.asarray(self.data.flat, density.y.dtype), np.dtype(dtype))
 
     def collapsed_data(self) -> collapsed.CollapsedData:
         """Data of the collapsed density (``models.collapsed``); it belongs inside ``jax.enable_x64(True)``, in float64.

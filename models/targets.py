@@ -64,7 +64,7 @@ def without_first_layer(network: Network) -> Target:
     )
 
 
-class CollapsedProblem(NamedTuple):
+class CollapsedTargetData(NamedTuple):
     """Data of the collapsed density, the inputs that lifting needs, and the Gaussian that chains start from."""
 
     density: CollapsedData
@@ -86,7 +86,7 @@ def order_parameters(shape: Layout) -> Target:
 
     return Target(
         name="collapsed",
-        data=lambda posterior, dtype: CollapsedProblem(posterior.collapsed_data(), jnp.asarray(posterior.data.flat)),
+        data=lambda posterior, dtype: CollapsedTargetData(posterior.collapsed_data(), jnp.asarray(posterior.data.flat)),
         initial=lambda data, key: data.guide.centre + data.guide.spread @ jax.random.normal(key, (shape.size,)),
         log_density=lambda data, position: collapsed.log_density(shape, data.density, position),
         observe=observe,

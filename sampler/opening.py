@@ -7,7 +7,7 @@ import os
 from .. import store
 from ..core import checks, classes
 from ..models import Posterior
-from ..models.target import Records, Sampleable, Variable
+from ..models.target import Records, Variable
 from .run import Run
 from .settings import RunSettings
 from .sink import Memory
@@ -31,7 +31,7 @@ def open(path: str | os.PathLike) -> Run:
     contents = store.read(path)
     recorded = {name: contents.attributes[name] for name in _RECORDED if name in contents.attributes}
     settings = contents.settings | recorded | {"records": contents.step}
-    kind = classes.load("posterior", settings["posterior"], Sampleable) if "posterior" in settings else Posterior
+    kind = classes.load("posterior", settings["posterior"], "restored") if "posterior" in settings else Posterior
     try:
         posterior, test = kind.restored(settings, contents.constants, contents.labels)
     except KeyError as missing:

@@ -136,7 +136,7 @@ class RunSettings:
         """The kernel, imported if it is not one of ``KERNELS``."""
         if self.kernel_class is None:
             return resolve_kernel(self.kernel, self.options)
-        return classes.load("kernel", self.kernel_class, Kernel)(**self.options)
+        return classes.load("kernel", self.kernel_class, "step")(**self.options)
 
     def key(self) -> jax.Array:
         """The random key."""

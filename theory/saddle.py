@@ -220,7 +220,7 @@ def gp(posterior: Posterior, paths: Sequence | None = None) -> Theory:
     return Theory(posterior, float(scales[0]), U, np.nan, 0.0, np.nan, True, 0, theta, names)
 
 
-class _Problem(NamedTuple):
+class _SaddlePoint(NamedTuple):
     """One saddle point to find: arrays on the device, and what the solution is to be called."""
 
     posterior: Posterior  # as the user gave it
@@ -229,7 +229,7 @@ class _Problem(NamedTuple):
     data: CollapsedData
     parts: Any
 
-    def at(self, posterior: Posterior) -> _Problem:
+    def at(self, posterior: Posterior) -> _SaddlePoint:
         """The same data at other widths and another temperature."""
         data = self.data._replace(
             temperature=jnp.asarray(posterior.temperature, float), widths=jnp.asarray(posterior.network.widths, float)
@@ -237,11 +237,11 @@ class _Problem(NamedTuple):
         return self._replace(posterior=posterior, data=data)
 
 
-def _prepare(posterior, paths) -> _Problem:
+def _prepare(posterior, paths) -> _SaddlePoint:
     part = posterior if paths is None else posterior.select(paths)
     data = part.collapsed_data()
     names = None if paths is None else part.data.path_names
-    return _Problem(posterior, names, layout(part.network, singular=False), data, derivative_data(part.data.flat))
+    return _SaddlePoint(posterior, names, layout(part.network, singular=False), data, derivative_data(part.data.flat))
 
 
 def _posteriors(posterior, widths, temperatures):
@@ -270,13 +270,13 @@ def _points(posteriors, found) -> Iterator[tuple[int, int, np.ndarray | None]]:
             yield i, j, good[-1] if good else None
 
 
-def _solve(problem: _Problem, start) -> Theory:
+def _solve(problem: _SaddlePoint, start) -> Theory:
     shape, data, parts = problem.shape, problem.data, problem.parts
     found = scipy.optimize.minimize(
         lambda theta: _host(_action(shape, data, theta)),
         start,
         jac=True,
-        hess=lambda theta: np.asarray(_hessian(shape, data, parts, theta)),
+        hess=lambda theta: np.asarray(_action_hessian(shape, data, parts, theta)),
         method="trust-exact",
         options={"gtol": GRADIENT_TOLERANCE / 10, "maxiter": _MAX_ITERATIONS},
     )
@@ -317,7 +317,7 @@ def _polish(shape, data, parts, theta):
     for _ in range(5):
         if np.abs(gradient).max() < GRADIENT_TOLERANCE / 100:
             break
-        trial = theta - np.linalg.solve(np.asarray(_hessian(shape, data, parts, theta)), gradient)
+        trial = theta - np.linalg.solve(np.asarray(_action_hessian(shape, data, parts, theta)), gradient)
         trial_action, trial_gradient = _host(_action(shape, data, trial))
         if not np.abs(trial_gradient).max() < np.abs(gradient).max():
             break
@@ -346,7 +346,7 @@ def _action(shape: Layout, data: CollapsedData, theta):
 
 
 @partial(jax.jit, static_argnums=0)
-def _hessian(shape: Layout, data: CollapsedData, parts, theta):
+def _action_hessian(shape: Layout, data: CollapsedData, parts, theta):
     return hessian(shape, data, parts, lambda t: _entropy(shape, data, t), theta) / jnp.max(data.widths)
 
 
@@ -359,4 +359,4 @@ def _symmetric_hessian(shape: Layout, data: CollapsedData, parts, theta):
         return jnp.concatenate([U_a[None], *(u[np.triu_indices(u.shape[0])] for u in U[::-1])])
 
     inverse = jnp.linalg.inv(jax.jacfwd(entries)(theta))
-    return inverse.T @ _hessian(shape, data, parts, theta) @ inverse
+    return inverse.T @ _action_hessian(shape, data, parts, theta) @ inverse

@@ -25,10 +25,10 @@ from ..models import Attention
 from ..models.network import Weights
 from ..tasks.characters import Characters, training_and_held_out
 from . import checkpoint
+from .attention_only import attention_layers, initial, outputs
 from .checkpoint import State
 from .config import READOUT, SMALL, Config
 from .episodes import draw_batch, source
-from .network import attention_layers, initial, outputs
 
 _CHUNK = 50  # steps per call of the compiled loop
 _EPISODES = 1000  # per accuracy under way

@@ -126,8 +126,8 @@ def test_second_derivatives_are_those_of_the_gradient(term):
 
 
 def test_a_conditional_draw_has_the_mean_and_covariance_of_regression():
-    """theta = theta~ + s Phi^T A^{-1} (y - Phi theta~ - eps) is linear in (y, theta~, eps): unit vectors give its matrices,
-    and mean and covariance follow exactly."""
+    """theta = theta~ + s Phi^T A^{-1} (y - Phi theta~ - eps) is linear in (y, theta~, eps): unit vectors give its
+    matrices, and from them mean and covariance follow exactly."""
     rng = np.random.default_rng(2)
     q, i, h, j, P = 3, 2, 2, 2, 4
     A, z, y = (jnp.asarray(rng.standard_normal(shape)) for shape in ((q, i), (h, q, j, P), P))

@@ -7,6 +7,7 @@ independent: the standard error of a mean over time and chains comes from its sp
 """
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ import gibbsformer as gf
 from gibbsformer.models import collapsed, lifting
 from gibbsformer.models.network import forward, order_parameters, path_weights
 from gibbsformer.models.target import Guide
-from gibbsformer.models.targets import CollapsedProblem
+from gibbsformer.models.targets import CollapsedTargetData
 from gibbsformer.sampler.kernels.kernel import Setting
 
 STANDARD_ERRORS = 4  # of a Monte Carlo mean: 6e-5 of normal draws are farther out; seeds are fixed
@@ -278,9 +279,10 @@ def weight_space_z(problem, kernel, chains, rounds, seed=0, target="weights"):
         data = target.data(posterior, jnp.float64)
 
         def transition(key, weights, y):
-            given = data._replace(
-                **({"density": data.density._replace(y=y)} if target.name == "marginal" else {"y": y})
-            )
+            if target.name == "marginal":
+                given = dataclasses.replace(data, density=data.density._replace(y=y))
+            else:
+                given = data._replace(y=y)
             key_step, key_observe = jax.random.split(key)
             state = one_transition(kernel, target, given, key_step, target.from_weights(weights))
             record = target.observe(given, None, kernel.position(state), key_observe)
@@ -302,7 +304,7 @@ def collapsed_z(problem, chains, rounds, seed=0):
                   zip(shape.factors, network.widths[::-1], strict=True)]  # fmt: skip
         covariance = jnp.diag(jnp.asarray(np.concatenate(scales)))
         guide = Guide(jnp.zeros(shape.size), covariance, jnp.sqrt(covariance))
-        problem_data = CollapsedProblem(posterior.collapsed_data(), jnp.asarray(posterior.data.flat), guide)
+        problem_data = CollapsedTargetData(posterior.collapsed_data(), jnp.asarray(posterior.data.flat), guide)
 
         def transition(key, theta, y):
             given = problem_data._replace(density=problem_data.density._replace(y=y))

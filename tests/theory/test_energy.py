@@ -7,7 +7,7 @@ import pytest
 
 from gibbsformer.models import collapsed
 from gibbsformer.models.path_kernel import symmetric_blocks
-from gibbsformer.sampler.kernels import collapsed as collapsed_kernel
+from gibbsformer.sampler import guide
 from gibbsformer.theory import energy
 
 
@@ -61,9 +61,9 @@ def test_few_examples_take_the_blocks(small):
 
 
 def test_curvature_of_the_collapsed_density(small, x64):
-    """What the collapsed kernel takes as its metric, against forward over reverse through the factorisations."""
+    """The inverse of the first metric of collapsed chains, against forward over reverse through the factorisations."""
     shape, data = collapsed.layout(small.posterior.network, singular=False), small.posterior.collapsed_data()
     theta = jnp.asarray(np.random.default_rng(0).standard_normal(shape.size)) / 5
     expected = -jax.hessian(lambda t: collapsed.log_density(shape, data, t))(theta)
-    found = collapsed_kernel._hessian(shape, data, energy.derivative_data(small.posterior.data.flat), theta)
+    found = guide._curvature(shape, data, energy.derivative_data(small.posterior.data.flat), theta)
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())

@@ -168,7 +168,7 @@ def test_hessian_in_bartlett_coordinates(make_small, case):
         data = posterior.collapsed_data()
         theta = jnp.asarray(0.3 * np.random.default_rng(0).standard_normal(shape.size))
         parts = energy.derivative_data(posterior.data.flat)
-        hessian = np.asarray(saddle._hessian(shape, data, parts, theta))
+        hessian = np.asarray(saddle._action_hessian(shape, data, parts, theta))
         np.testing.assert_allclose(hessian, hessian.T, atol=1e-12)
         # JAX's own second derivative of the action: the same up to rounding
         automatic = jax.jit(jax.jacfwd(lambda t: saddle._action(shape, data, t)[1]))(theta)

@@ -10,8 +10,8 @@ import pytest
 import gibbsformer as gf
 from gibbsformer.models.network import forward, path_weights
 from gibbsformer.training import episodes
+from gibbsformer.training.attention_only import attention_layers, initial
 from gibbsformer.training.episodes import distort, draw_batch, source
-from gibbsformer.training.network import attention_layers, initial
 
 NETWORK = gf.Network(6, (2, 3), (4, 3, 5))
 P, S, G = 5, 4, 2
