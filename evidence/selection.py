@@ -83,19 +83,3 @@ def evidence_findings(found: Evidence, test: tuple[PathInputs, Any] | None) -> d
         "acceptance": found.acceptance.tolist(),
     }
     return result if test is None else result | {"accuracy": {"theory": theory_accuracy(posterior, test)}}
-
-
-def render_evidence(found: dict[str, Any]) -> str:
-    """Text for people of ``evidence_findings``."""
-    lines = [
-        f"evidence at N = {found['widths']}, T = {found['temperature']:g}, {len(found['paths'])} paths: "
-        f"{len(found['repeats'])} passes of {found['particles']} particles, {len(found['betas']) - 1} changes of beta",
-        f"log evidence   {found['log_evidence']:.3f} +- {found['error']:.3f}"
-        f"   by thermodynamic integration {found['thermodynamic']:.3f} +- {found['thermodynamic_error']:.3f}",
-    ]
-    if "accuracy" in found:
-        lines.append(f"test accuracy  theory {found['accuracy']['theory']:.3f}")
-    if not found["agrees"]:
-        listed = ", ".join(f"{value:.2f}" for value in found["repeats"])
-        lines.append(f"! passes found {listed}: more apart than their errors say, use more particles")
-    return "\n".join(lines)

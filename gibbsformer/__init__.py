@@ -3,112 +3,127 @@
 >>> import jax, gibbsformer as gf
 >>> task = gf.tasks.hidden_markov_chain(key=jax.random.key(0))
 
-See docs/ for the model, its notation and guides.
+See docs/ for the model, its notation and guides. Importing the package loads nothing heavy: names are imported from
+their folders when they are first used.
 """
 
-from importlib.metadata import version as _version
+from __future__ import annotations
 
-from . import core, diagnostics, figures, models, reports, sampler, store, sweeps, tasks, theory, training
-from .diagnostics import (
-    ConvergenceWarning,
-    accuracy,
-    accuracy_error,
-    alignment,
-    compare,
-    finite_width,
-    generalization_error,
-    head_drops,
-    head_scores,
-    path_kernels,
-    predict,
-    prune,
-    pruning_curve,
-    pruning_order,
-    renormalized_kernel,
-    until,
-)
-from .evidence import Evidence, EvidenceWarning, evidence, select
-from .models import Attention, Network, OrderParameters, PathInputs, Posterior, contract
-from .reports import report
-from .sampler import (
-    GHMC,
-    HMC,
-    KERNELS,
-    MALA,
-    MCLMC,
-    NUTS,
-    SGHMC,
-    SGLD,
-    AdjustedMCLMC,
-    ChEES,
-    Collapsed,
-    Gibbs,
-    Run,
-    lift,
-    open,
-    resume,
-    sample,
-)
-from .sweeps import open_sweep, sweep
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-__version__ = _version("gibbsformer")
+if TYPE_CHECKING:  # the same names as in ``_NAMES``, for type checkers and editors
+    from . import (
+        core,
+        diagnostics,
+        figures,
+        models,
+        reports,
+        sampler,
+        store,
+        sweeps,
+        tasks,
+        theory,
+        training,
+    )
+    from .diagnostics import (
+        accuracy,
+        accuracy_error,
+        alignment,
+        compare,
+        finite_width,
+        generalization_error,
+        head_drops,
+        head_scores,
+        path_kernels,
+        predict,
+        prune,
+        pruning_curve,
+        pruning_order,
+        renormalized_kernel,
+    )
+    from .evidence import Evidence, EvidenceWarning, evidence, select
+    from .models import Attention, Network, OrderParameters, PathInputs, Posterior, contract
+    from .reports import report
+    from .sampler import (
+        GHMC,
+        HMC,
+        KERNELS,
+        MALA,
+        MCLMC,
+        NUTS,
+        SGHMC,
+        SGLD,
+        AdjustedMCLMC,
+        ChEES,
+        Collapsed,
+        ConvergenceWarning,
+        Gibbs,
+        Run,
+        lift,
+        open,
+        resume,
+        sample,
+        until,
+    )
+    from .sweeps import open_sweep, sweep
 
-__all__ = [
-    "GHMC",
-    "HMC",
-    "KERNELS",
-    "MALA",
-    "MCLMC",
-    "NUTS",
-    "SGHMC",
-    "SGLD",
-    "AdjustedMCLMC",
-    "Attention",
-    "ChEES",
-    "Collapsed",
-    "ConvergenceWarning",
-    "Evidence",
-    "EvidenceWarning",
-    "Gibbs",
-    "Network",
-    "OrderParameters",
-    "PathInputs",
-    "Posterior",
-    "Run",
-    "accuracy",
-    "accuracy_error",
-    "alignment",
-    "compare",
-    "contract",
-    "core",
-    "diagnostics",
-    "evidence",
-    "figures",
-    "finite_width",
-    "generalization_error",
-    "head_drops",
-    "head_scores",
-    "lift",
-    "models",
-    "open",
-    "open_sweep",
-    "path_kernels",
-    "predict",
-    "prune",
-    "pruning_curve",
-    "pruning_order",
-    "renormalized_kernel",
-    "report",
-    "reports",
-    "resume",
-    "sample",
-    "sampler",
-    "select",
-    "store",
-    "sweep",
-    "sweeps",
-    "tasks",
-    "theory",
-    "training",
-    "until",
-]
+    __version__: str
+
+_FOLDERS = (
+    "core", "diagnostics", "figures", "models", "reports", "sampler", "store", "sweeps", "tasks", "theory", "training",
+)  # fmt: skip
+_NAMES = {  # folder -> its names that are public here
+    "diagnostics": (
+        "accuracy", "accuracy_error", "alignment", "compare", "finite_width", "generalization_error", "head_drops",
+        "head_scores", "path_kernels", "predict", "prune", "pruning_curve", "pruning_order", "renormalized_kernel",
+    ),
+    "evidence": ("Evidence", "EvidenceWarning", "evidence", "select"),
+    "models": ("Attention", "Network", "OrderParameters", "PathInputs", "Posterior", "contract"),
+    "reports": ("report",),
+    "sampler": (
+        "AdjustedMCLMC", "ChEES", "Collapsed", "ConvergenceWarning", "GHMC", "Gibbs", "HMC", "KERNELS", "MALA", "MCLMC",
+        "NUTS", "Run", "SGHMC", "SGLD", "lift", "open", "resume", "sample", "until",
+    ),
+    "sweeps": ("open_sweep", "sweep"),
+}  # fmt: skip
+_FOLDER_OF = {name: folder for folder, names in _NAMES.items() for name in names}
+
+__all__ = sorted([*_FOLDERS, *_FOLDER_OF])
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("gibbsformer")
+    elif name in _FOLDER_OF:
+        value = getattr(importlib.import_module(f".{_FOLDER_OF[name]}", __name__), name)
+    elif name in _FOLDERS:
+        return importlib.import_module(f".{name}", __name__)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in ("evidence",):
+        globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
+
+class _Package(ModuleType):
+    """``gf.evidence`` is the function, although the import system sets the attribute to the folder of that name."""
+
+    @property
+    def evidence(self):
+        return __getattr__("evidence")
+
+    @evidence.setter
+    def evidence(self, folder):
+        pass
+
+
+sys.modules[__name__].__class__ = _Package

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from gibbsformer.__main__ import main
+from gibbsformer.cli import main
 
 VERBS = (
     "demo", "sample", "resume", "theory", "figure", "evidence", "compare", "report", "inspect", "merge", "export",

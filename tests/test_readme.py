@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import gibbsformer as gf
-from gibbsformer.__main__ import _parser
+from gibbsformer.cli import parser as _parser
 
 CHECKOUT = Path(__file__).parents[1]
 README = CHECKOUT / "README.md"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import gibbsformer as gf
-from gibbsformer.__main__ import _parser
+from gibbsformer.cli import parser as _parser
 
 PACKAGE = Path(gf.__file__).parent
 REMEDY = re.compile(

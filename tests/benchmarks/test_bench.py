@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gibbsformer.__main__ import _parser
 from gibbsformer.benchmarks import SUITES, Measured, Options, Table, bench, harness, limits, page, scaling, suite
 from gibbsformer.benchmarks import peers as peer_suite
+from gibbsformer.cli import parser as _parser
 from gibbsformer.models.network import forward, path_weights
 
 TABLE = Table("Cost against N", [{"N": 10, "ms": 1.0}, {"N": 100, "ms": None}], {"N": "", "ms": ".2f"},

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import gibbsformer as gf
-from gibbsformer.evidence.selection import evidence_findings, render_evidence
+from gibbsformer.evidence.selection import evidence_findings
+from gibbsformer.reports.text import render_evidence
 
 KEY = jax.random.key(0)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import gibbsformer as gf
-from gibbsformer.__main__ import main
+from gibbsformer.cli import main
 from gibbsformer.reports import content, drawing
 
 HOSTILE = '<script>alert("x")</script> & "good"'

@@ -84,9 +84,7 @@ def test_a_target_of_ones_own_has_driver_files_resume_monitor_and_convergence(re
 
 
 def test_what_a_target_lacks_is_said_in_one_line(regression, own):
-    with pytest.raises(
-        ValueError, match=r"'collapsed' needs a target with .*guided, which this posterior lacks"
-    ):
+    with pytest.raises(ValueError, match=r"'collapsed' needs a target with .*guided, which this posterior lacks"):
         gf.sample(regression, "collapsed", key=KEY)
     with pytest.raises(ValueError, match=r"run recorded .*w.* and no order parameters"):
         _ = gf.sample(regression, own.RandomWalk(), key=KEY, warmup=1, draws=1, progress=False).order_parameters

@@ -1,5 +1,4 @@
-"""The main job in one call: the paper's hidden Markov chain task, with theory, exact posterior and weight samples
-side by side, as tables and figures."""
+"""The demonstration: figure 2c of the paper, with theory, exact posterior and weight samples side by side."""
 
 from __future__ import annotations
 
@@ -9,13 +8,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from . import tasks, theory
-from .core import files
-from .diagnostics import accuracy, accuracy_error, compare, convergence, predict
-from .figures import drawing
-from .figures.hidden_markov import GP_LINES, WIDTHS
-from .figures.runs import finished_or_new
-from .sampler import NUTS, Collapsed
+from .. import tasks, theory
+from ..core import files
+from ..diagnostics import accuracy, accuracy_error, compare, convergence, predict
+from ..sampler import NUTS, Collapsed
+from . import drawing
+from .hidden_markov import GP_LINES, WIDTHS
+from .runs import finished_or_new
 
 _EXACT = {"chains": 4, "warmup": 100, "draws": 1000}
 
@@ -27,10 +26,11 @@ def demo(out: str | Path, seed: int = 0, chains: int = 2, warmup: int = 300, dra
     N = 10, which shares no code with it.
 
     Args:
-        out: folder for the sample files and figures; made if missing. Finished runs of the same settings are reused.
+        out: directory for the sample files and figures, created if it does not exist. Finished runs of the same
+            settings are reused.
         seed: sets task and chains.
         chains, warmup, draws: of NUTS.
-        quiet: no progress lines.
+        quiet: no progress bars.
 
     Returns:
         (findings: plain values, files written).
@@ -77,7 +77,7 @@ def demo(out: str | Path, seed: int = 0, chains: int = 2, warmup: int = 300, dra
         kernel="NUTS",
     )
     axes.set_title("hidden Markov chain task")
-    files = drawing.save(figure, folder, "accuracy")
+    pictures = drawing.save(figure, folder, "accuracy")
     mean = lambda run: run.order_parameters.U[0].mean((0, 1))  # noqa: E731
     panels = {
         "theory, $N=10$": solved[10].U[0],
@@ -85,8 +85,8 @@ def demo(out: str | Path, seed: int = 0, chains: int = 2, warmup: int = 300, dra
         "NUTS, $N=10$": mean(nuts),
         "exact, $N=1000$": mean(exact[1000]),
     }
-    files += drawing.save(drawing.order_parameter_figure([panels], test.path_names), folder, "order_parameters")
-    return found, [folder / "run.h5", *(folder / f"exact_N{N}.h5" for N in WIDTHS), *files]
+    pictures += drawing.save(drawing.order_parameter_figure([panels], test.path_names), folder, "order_parameters")
+    return found, [folder / "run.h5", *(folder / f"exact_N{N}.h5" for N in WIDTHS), *pictures]
 
 
 def _scored(run, test, labels) -> tuple[float, float]:
@@ -109,28 +109,3 @@ def _side_by_side(solved, exact, nuts) -> list[dict[str, Any]]:
         }
         for (entry, row), (_, other) in zip(table.iterrows(), check.iterrows(), strict=True)
     ]
-
-
-def render(found: dict[str, Any]) -> str:
-    """Text for people of what ``demo`` found."""
-    lines = ["hidden Markov chain task (arXiv:2405.15926, figure 2c): P=100, S=30, T=0.01", ""]
-    lines += [f"{'N':>6} {'theory':>8} {'exact posterior':>18}   test accuracy"]
-    lines += [f"{r['N']:6d} {r['theory']:8.3f} {r['exact']:10.3f} +- {r['exact_error']:.3f}" for r in found["accuracy"]]
-    nuts, error = found["nuts_accuracy"]
-    lines += ["", f"weight samples (NUTS) at N=10: {nuts:.3f} +- {error:.3f}"]
-    lines += ["GP limit: " + ", ".join(f"{name} {value:.3f}" for name, value in found["gp_accuracy"].items())]
-    rows = found["order_parameters"]
-    width = max(len(row["entry"]) for row in rows)
-    lines += ["", f"{'N = 10':{width}} {'theory':>8} {'exact':>8} {'MCSE':>7} {'NUTS':>8} {'MCSE':>7} {'z':>5}"]
-    lines += [
-        f"{r['entry']:{width}} {r['theory']:8.3f} {r['exact']:8.3f} {r['exact_mcse']:7.3f} {r['nuts']:8.3f} "
-        f"{r['nuts_mcse']:7.3f} {r['z']:5.1f}"
-        for r in rows
-    ]
-    lines += ["(z: NUTS against exact; the theory is exact for N -> infinity)", ""]
-    for name, c in found["convergence"].items():
-        lines.append(
-            f"{name}: largest R-hat {c['rhat']:.3f}, least ESS {c['ess_bulk']:.0f}, {c['divergences']} divergences"
-        )
-        lines += [f"! {problem}" for problem in c["problems"]]
-    return "\n".join(lines)

@@ -1,0 +1,96 @@
+"""The command line, ``gibbsformer VERB ..``: one module a verb, which adds its arguments and runs it.
+
+Results go to stdout as text, or as JSON with ``--json``; progress goes to stderr. Exit code 0 means success, 2 invalid
+input with one line on stderr, 1 a sweep with failed points or a benchmark that got slower, 3 a run that was required to
+converge and did not, 130 an interruption.
+
+A new verb is a module with ``HELP``, ``add_arguments(parser)`` and ``run(options)``, and a name in ``VERBS``. Its imports
+are inside ``run``, so that ``--help`` and invalid options answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+VERBS = (
+    "demo",
+    "sample",
+    "theory",
+    "figure",
+    "evidence",
+    "sweep",
+    "bench",
+    "compare",
+    "report",
+    "resume",
+    "inspect",
+    "merge",
+    "export",
+    "train",
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        self.exit(2, f"gibbsformer: {message} (see {self.prog} --help)\n")
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser, *_):
+        from importlib.metadata import version
+
+        print(f"gibbsformer {version('gibbsformer')}")
+        parser.exit()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all verbs."""
+    result = _Parser(prog="gibbsformer", description="Sampling and theory of deep linear-value multi-head attention.")
+    result.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    verbs = result.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
+    for name in VERBS:
+        module = importlib.import_module(f".{name}", __name__)
+        text = module.HELP
+        verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        verb.set_defaults(run=module.run)
+        verb.add_argument("--json", action="store_true", help="print JSON instead of text")
+        module.add_arguments(verb)
+    return result
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = parser().parse_args(argv)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")  # it announces its version 1.0
+    import jax
+
+    # One XLA device per core lets chains run side by side on a CPU; draws do not depend on it. A sweep keeps to one,
+    # as its workers do, so that its numbers are the same to the last bit.
+    if options.verb != "sweep" and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    from ..core.checks import InputError
+    from ..evidence import EvidenceWarning
+    from ..sampler import ConvergenceWarning
+    from ..sweeps import SchedulerLost
+
+    for category in (ConvergenceWarning, EvidenceWarning):
+        warnings.filterwarnings("ignore", category=category)  # every verb prints the diagnosis itself
+    try:
+        return options.run(options)
+    except InputError as error:
+        print(f"gibbsformer: {error}", file=sys.stderr)
+        return 2
+    except SchedulerLost as error:
+        print(f"gibbsformer: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of a pipe has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("gibbsformer: interrupted", file=sys.stderr)
+        return 130

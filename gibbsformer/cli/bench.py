@@ -1,0 +1,28 @@
+"""``gibbsformer bench``."""
+
+from __future__ import annotations
+
+from .output import show
+
+HELP = "measure speed and compare it with other samplers and the previous record"
+
+
+def add_arguments(parser) -> None:
+    """Which suites, how large, how long."""
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help="gradient, peers, scaling, .. (default: all)")
+    parser.add_argument("--quick", action="store_true", help="small sizes")
+    parser.add_argument("--minutes", type=float, metavar="M", help="stop after M minutes, whatever is left")
+    parser.add_argument("--out", default="bench", metavar="DIR", help="directory of records (default %(default)s)")
+    parser.add_argument("--data", default="glyphs", metavar="SET", help="images of suite oneshot (default %(default)s)")
+    parser.add_argument("--network", metavar="FILE", help="trained network of suite oneshot (default: train one)")
+
+
+def run(options) -> int:
+    """Run the suites; exit code 1 if one failed or got slower."""
+    from ..benchmarks import Options, bench
+    from ..benchmarks.suite import render
+
+    asked = Options(options.quick, options.data, options.network)
+    found = bench(options.suites, options.out, minutes=options.minutes, options=asked)
+    show(options, found, lambda suites: "\n\n".join(render(suite) for suite in suites))
+    return 1 if any(suite["problem"] or suite["slower"] for suite in found) else 0

@@ -1,0 +1,45 @@
+"""``gibbsformer figure``."""
+
+from __future__ import annotations
+
+from .options import add_quiet
+from .output import written
+
+HELP = "a figure of the paper: picture, numbers, sample files"
+
+
+def add_arguments(parser) -> None:
+    """Which figure, and its sizes."""
+    parser.add_argument("name", metavar="NAME", help="1c, 2c, 2d, 2e, 3b, 3c, 3d, 3e or 3f")
+    parser.add_argument("--out", default="figures", metavar="DIR", help="directory to write (default %(default)s)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one task per seed; several give bands")
+    parser.add_argument("--widths", type=int, nargs="+", metavar="N", help="widths (default: the paper's)")
+    parser.add_argument(
+        "--temperatures", type=float, nargs="+", metavar="T", help="of figures 3 (default: the paper's)"
+    )
+    parser.add_argument("--examples", type=int, metavar="P", help="training examples (default: the paper's)")
+    parser.add_argument("--draws", type=int, help="draws per chain of the exact posterior")
+    parser.add_argument("--data", default="glyphs", metavar="SET", help="images of figures 3 (default %(default)s)")
+    parser.add_argument("--network", metavar="FILE", help="trained network of figures 3 (default: train one)")
+    parser.add_argument("--quick", action="store_true", help="few widths and draws: the layout in seconds")
+    add_quiet(parser)
+
+
+def run(options) -> int:
+    """Make the figure."""
+    from ..figures import figure
+
+    files = figure(
+        options.name,
+        options.out,
+        seeds=options.seeds,
+        widths=options.widths,
+        temperatures=options.temperatures,
+        examples=options.examples,
+        draws=options.draws,
+        data=options.data,
+        network=options.network,
+        progress=not (options.quiet or options.json),
+        quick=options.quick,
+    )
+    return written(options, *files)

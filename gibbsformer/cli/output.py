@@ -1,0 +1,41 @@
+"""What verbs print: JSON for programs, or text."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def show(options, found: Any, render: Callable[[Any], str]) -> None:
+    """Print findings as JSON, or as the text that ``render`` makes of them."""
+    print(json.dumps(found) if options.json else render(found))
+
+
+def written(options, *files) -> int:
+    """Print the names of the files written; the exit code."""
+    names = [str(file) for file in files or (options.out,)]
+    found = {"files": names} if files else {"file": options.out}
+    show(options, found, lambda _: "written: " + ", ".join(names))
+    return 0
+
+
+def show_run(run, options) -> dict[str, Any]:
+    """Print a run compared with theory; returns the findings."""
+    from .. import theory
+    from ..diagnostics.findings import run_findings
+    from ..reports.text import render_run
+
+    found = run_findings(run, theory.solve(run.posterior), theory.gp(run.posterior))
+    show(options, found, render_run)
+    return found
+
+
+def sampled(run, options) -> int:
+    """Print what a run found; the exit code."""
+    found = show_run(run, options)
+    if run.settings.get("ended") == "interrupt":
+        print(f"gibbsformer: interrupted; continue with: gibbsformer resume {run.path}", file=sys.stderr)
+        return 130
+    return 3 if options.require_converged and not found["convergence"]["converged"] else 0
