@@ -122,11 +122,26 @@ class Posterior:
         return inputs, labels
 
     def test_array(self, inputs: PathInputs, dtype) -> jax.Array:
-        """Test inputs [Q, N_0, H] on the device."""
+        """Test inputs on the device.
+
+        Args:
+            inputs: from ``checked_test``.
+            dtype: precision, such as ``jnp.float32``.
+
+        Returns:
+            xi [Q, N_0, H].
+        """
         return jnp.asarray(inputs.flat, dtype)
 
     def stored(self, test: tuple[PathInputs, np.ndarray] | None) -> tuple[dict[str, Any], dict[str, dict]]:
-        """What a sample file holds of this posterior and its test examples; ``restored`` rebuilds both."""
+        """What a sample file holds of this posterior and its test examples; ``restored`` rebuilds both.
+
+        Args:
+            test: (inputs, labels [Q]) or None.
+
+        Returns:
+            (plain values by name, arrays: group -> name -> (dims, array [dims])).
+        """
         axes = ("example", "input", *(f"head_{l}" for l in range(1, self.network.depth + 1)))
         arrays: dict[str, dict] = {
             "constant_data": {"xi": (axes, self.data.xi)},
@@ -141,7 +156,16 @@ class Posterior:
     def restored(
         cls, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]
     ) -> tuple[Posterior, tuple[PathInputs, np.ndarray] | None]:
-        """(posterior, test examples or None) from a sample file's settings, constant arrays and axis labels."""
+        """The posterior and the test examples that a sample file holds.
+
+        Args:
+            settings: plain values of ``stored``, among others.
+            arrays: its arrays by name, xi [P, N_0, H_1, .., H_L] and so on.
+            labels: labels [n] of every axis by name.
+
+        Returns:
+            (posterior, test examples or None).
+        """
         shape, names = settings["network"], tuple(labels["path_1"])
         network = Network(shape["input_width"], *(tuple(shape[name]) for name in ("heads", "widths", "variances")))
         posterior = cls(network, PathInputs(arrays["xi"], names), arrays["y"], settings["temperature"])

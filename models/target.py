@@ -64,14 +64,14 @@ class Target(NamedTuple):
         data: (posterior, dtype) -> pytree of device arrays, the first argument of the functions below.
         initial: (data, key) -> position of a new chain, a pytree of arrays.
         log_density: (data, position) -> scalar, natural logarithm.
-        observe: (data, test inputs or None, position, key) -> record of one draw: named arrays.
+        observe: (data, test inputs or None, position, key) -> record of one draw: arrays [dims] by name.
         describe: (posterior, number of test examples) -> Records.
         keep: what is recorded by default: one of ``KEEP``.
         differentiable: ``log_density`` has a gradient in the position.
         from_weights: weights by name -> position; None if the position cannot be computed from the weights.
         minibatch_gradient: (data, position, indices [B]) -> unbiased estimate of the gradient, or None.
-        redraw_blocks: (data, key, position) -> position after every block of weights was redrawn from its Gaussian
-            conditional, or None.
+        redraw_blocks: (data, key, position) -> position, arrays [..] by name, after every block of weights was redrawn
+            from its Gaussian conditional; or None.
         guided: ``data`` has a field ``guide``, which a kernel can have filled with a Gaussian approximation.
         metric_known: the guide's covariance is a good inverse mass matrix, so that adapting it gains nothing.
         float64_only: float32 is refused.

@@ -40,7 +40,6 @@ class Plan(NamedTuple):
         record: names kept of what the target observes.
         thin: transitions per draw after the warm-up.
         chains_at_once: chains that one device moves side by side, the others waiting; None for all.
-        first_chain: number of this process's first chain among those of the whole run.
     """
 
     kernel: Kernel
@@ -50,7 +49,6 @@ class Plan(NamedTuple):
     record: tuple[str, ...] = ()
     thin: int = 1
     chains_at_once: int | None = None
-    first_chain: int = 0
 
 
 class Problem(NamedTuple):
@@ -292,8 +290,7 @@ def _advance(plan: Plan, capacity: int):
 
     def local(data, test, keys, state, start, count):
         setting = _setting(plan, data)
-        own = jnp.arange(plan.first_chain, plan.first_chain + len(keys), dtype=jnp.int32)
-        numbers = jax.lax.axis_index("chains") * len(keys) + own
+        numbers = jax.lax.axis_index("chains") * len(keys) + jnp.arange(len(keys), dtype=jnp.int32)
 
         def transition(states, shared, index):
             def one(key, number, state):

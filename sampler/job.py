@@ -85,7 +85,7 @@ def prepare(posterior, kernel: Kernel, settings: RunSettings, test, key: jax.Arr
     own = settings.share.own
     plan = driver.Plan(
         kernel, target, settings.warmup, settings.chains, thin=settings.thin,
-        chains_at_once=settings.chains_at_once, first_chain=own.start,
+        chains_at_once=settings.chains_at_once,
     )  # fmt: skip
     problem = driver.Problem(
         plan=plan,

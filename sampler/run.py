@@ -67,7 +67,14 @@ class Run:
         return next(iter(self.variables.values())).shape[1]
 
     def names(self, role: str) -> tuple[str, ...]:
-        """Recorded variables of a role: ``"monitored"``, ``"weight"``, ``"prediction"`` or ``"state"``."""
+        """Recorded variables of a role.
+
+        Args:
+            role: ``"monitored"``, ``"weight"``, ``"prediction"`` or ``"state"``.
+
+        Returns:
+            Names, in the order recorded.
+        """
         return tuple(name for name in self.variables if self.records.variables[name].role == role)
 
     @property

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from ..core import checks, classes
-from ..models.target import KEEP, Sampleable, Target
+from ..models.target import KEEP, WEIGHTS, Sampleable, Target
 from .kernels import KERNELS, Kernel, resolve_kernel
 from .monitor import Until
 from .processes import Share, share
@@ -45,7 +45,7 @@ class RunSettings:
     options: Mapping[str, Any]
     kernel_class: str | None = None
     target: str
-    keep: str
+    keep: str = WEIGHTS
     share: Share
     warmup: int
     draws: int

@@ -61,9 +61,9 @@ class Contents(NamedTuple):
         attributes: schema, schema_version, uuid, and by name what commits recorded later.
         draws: name -> lazy array [chain, draw, ..].
         stats: name -> lazy array [chain, draw].
-        constants: name -> array, written once: the data and labels of training and test examples.
+        constants: name -> array [..], written once: data and labels of training and test examples.
         columns: name -> Column of every draw and statistic.
-        labels: labels of every axis by name, chain and draw aside.
+        labels: labels [n] of every axis by name, chain and draw aside.
         step: transitions taken, warm-up included.
         path: of the file, absolute.
     """

@@ -102,20 +102,6 @@ class StoppedError(Exception):
     pass
 
 
-class Numbered(type(gf.sampler.resolve_kernel("gibbs"))):
-    """Says the number of each chain."""
-
-    def step(self, setting, key, index, number, state, shared):
-        state, stats, news = super().step(setting, key, index, number, state, shared)
-        return state, stats | {"number": number}, news
-
-
-def test_kernels_are_told_the_number_in_the_whole_run(small, as_process):
-    as_process(1)
-    run = sample(small, Numbered(), distributed=True)
-    np.testing.assert_array_equal(run.stats["number"], np.broadcast_to([[2], [3]], (2, OPTIONS["draws"])))
-
-
 def stop_after_twelve(self, chunk, report):
     """Of the run itself: the short one behind init="collapsed" has another warm-up."""
     if self._warmup == OPTIONS["warmup"] and chunk.start + chunk.length > 12:
@@ -139,8 +125,8 @@ def store_settings(path):
         ((1, 2), {"until": gf.until(rhat=1.01)}, "give draws=, or gf.until"),
         ((1, 2), {"until": gf.until(ess=100, seconds=1)}, "sees its own chains only"),
         ((1, 2), {"store": "no/such/run.h5"}, "create it first"),
-        ((1, 2), {"store": 3}, "store=3 is no path"),
-        ((1, 2), {"store": "."}, "is a folder"),
+        ((1, 2), {"store": 3}, "store=3 is not a path"),
+        ((1, 2), {"store": "."}, "is a directory"),
         ((1, 2), {"store": "taken.h5"}, r"taken.1of2.h5' exists"),
     ],
 )

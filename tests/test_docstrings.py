@@ -21,7 +21,7 @@ import gibbsformer as gf
 from gibbsformer.core import checks
 from gibbsformer.figures import drawing
 from gibbsformer.models import stored
-from gibbsformer.sampler.kernels import window
+from gibbsformer.sampler.kernels import adaptation
 
 # arguments that are arrays wherever they occur, so that their shape is said
 ARRAYS = {"x", "y", "xi", "x_test", "y_test", "U", "U_a", "patterns", "images", "labels"}
@@ -33,7 +33,7 @@ MATHEMATICAL = re.compile(
 )
 # what the guides use beyond ``__all__``
 IN_GUIDES = (
-    (window, ("AdaptedKernel", "GradientKernel", "metric", "start", "statistics", "update")),
+    (adaptation, ("AdaptedKernel", "metric")),
     (stored, ("split_heads", "split_in_projection")),
     (drawing, ("save",)),
 )

@@ -98,7 +98,7 @@ def test_bad_requests(tmp_path):
         figure("2c", tmp_path, widths=(0,))
     blocked = tmp_path / "file"
     blocked.write_text("")
-    with pytest.raises(ValueError, match="cannot be a folder"):
+    with pytest.raises(ValueError, match="cannot be used as a directory"):
         figure("2c", blocked)
     with pytest.raises(ValueError, match=r"network='no\.safetensors' is no file"):
         figure("3b", tmp_path, network="no.safetensors")

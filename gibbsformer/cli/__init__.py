@@ -4,8 +4,8 @@ Results go to stdout as text, or as JSON with ``--json``; progress goes to stder
 input with one line on stderr, 1 a sweep with failed points or a benchmark that got slower, 3 a run that was required to
 converge and did not, 130 an interruption.
 
-A new verb is a module with ``HELP``, ``add_arguments(parser)`` and ``run(options)``, and a name in ``VERBS``. Its imports
-are inside ``run``, so that ``--help`` and invalid options answer at once.
+A new verb is a module with ``HELP``, ``add_arguments(parser)`` and ``run(options)``, and a name in ``VERBS``. Heavy
+imports are inside ``run``, so that ``--help`` and invalid options answer at once.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+
+__all__ = ["VERBS", "main", "parser"]
 
 VERBS = (
     "demo",
@@ -64,7 +66,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command.
+
+    Args:
+        argv: words after the program's name; default those of this process.
+
+    Returns:
+        Exit code.
+    """
     options = parser().parse_args(argv)
     warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")  # it announces its version 1.0
     import jax

@@ -44,8 +44,15 @@ class AcceptanceOptions:
 class AdaptedKernel(AcceptanceOptions, Kernel):
     """A kernel whose step size and metric are adapted in Stan's windows; it gives its transition, ``move``.
 
+    Args:
+        target_acceptance: mean acceptance that the warm-up tunes the step size to, in (0, 1).
+        initial_step_size: step size at the first transition of the warm-up.
+
     Attributes:
         dense: the metric is a full matrix, not a diagonal.
+
+    Raises:
+        ValueError: an option out of range.
     """
 
     dense: ClassVar[bool] = False
@@ -65,10 +72,24 @@ class AdaptedKernel(AcceptanceOptions, Kernel):
         """
 
     def initial_metric(self, setting: Setting) -> jax.Array | None:
-        """Inverse mass matrix before the warm-up; None for the unit matrix."""
+        """Inverse mass matrix before the warm-up.
+
+        Args:
+            setting: as for ``Kernel.init``.
+
+        Returns:
+            [D], or [D, D] if ``dense``; None for the unit matrix.
+        """
 
     def adapts_metric(self, setting: Setting) -> bool:
-        """Whether the warm-up estimates the metric."""
+        """Whether the warm-up estimates the metric.
+
+        Args:
+            setting: as for ``Kernel.init``.
+
+        Returns:
+            True or False, the same at every call.
+        """
         return True
 
     def init(self, setting, key, position):

@@ -36,7 +36,23 @@ class Collapsed(NUTS):
     dense: ClassVar[bool] = True
 
     def initial_metric(self, setting):
+        """The guide's covariance (``AdaptedKernel.initial_metric``).
+
+        Args:
+            setting: as for ``Kernel.init``.
+
+        Returns:
+            Inverse mass matrix [D, D].
+        """
         return setting.data.guide.covariance
 
     def adapts_metric(self, setting):
+        """Only where the guide is not a saddle point (``AdaptedKernel.adapts_metric``).
+
+        Args:
+            setting: as for ``Kernel.init``.
+
+        Returns:
+            True or False.
+        """
         return not setting.target.metric_known

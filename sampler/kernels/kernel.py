@@ -69,6 +69,9 @@ class Kernel(abc.ABC):
     def check(self, posterior) -> None:  # noqa: B027 - most kernels fit any problem
         """Refuse options that do not fit the posterior, before anything is computed.
 
+        Args:
+            posterior: what is about to be sampled.
+
         Raises:
             ValueError: an option that does not fit.
         """
@@ -135,7 +138,8 @@ class EnsembleKernel(Kernel):
         """One transition of one chain of the ensemble.
 
         Args:
-            setting, key, index, state: as for ``Kernel.step``.
+            setting, key, state: as for ``Kernel.step``.
+            index: number of the transition (scalar), from 0.
             number: of the chain (scalar), from 0.
             shared: what all chains share.
 

@@ -71,7 +71,7 @@ def test_out_of_time(tmp_path, capfd):
 @pytest.mark.parametrize(("arguments", "message"), [
     (["gradiant"], "'gradient'"),
     (["gradient", "--minutes", "-1"], "minutes"),
-    (["gradient", "--out", __file__], "is a file"),
+    (["gradient", "--out", __file__], "cannot be used as a directory"),
     (["gradient", "oneshot", "--data", "omniglot=/nowhere"], "path='/nowhere'"),
     (["gradient", "oneshot", "--network", "nowhere.npz"], "network='nowhere.npz'"),
 ])  # fmt: skip

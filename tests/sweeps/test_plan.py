@@ -20,7 +20,11 @@ def with_axes(**axes):
 
 def test_expansion():
     plan = {
-        "axes": {"widths": [10, [3, 4, 5]], "seeds": [0, 1], "kernels": ["nuts", {"name": "nuts", "space": "weights"}]},
+        "axes": {
+            "widths": [10, [3, 4, 5]],
+            "seeds": [0, 1],
+            "kernels": ["nuts", {"name": "nuts", "target": "weights"}],
+        },
         "compute": {"theory": True, "weights": {"chains": 2}, "evidence": False},
     }
     normal = plans.checked(plan)

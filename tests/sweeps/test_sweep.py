@@ -144,7 +144,7 @@ def test_refusals(swept, make_plan, tmp_path, monkeypatch):
     refused("workers=0", make_plan(), tmp_path / "a", workers=0)
     assert not (tmp_path / "a").exists()
     (tmp_path / "file").touch()
-    refused("cannot be a folder", make_plan(), tmp_path / "file")
+    refused("cannot be used as a directory", make_plan(), tmp_path / "file")
     with gf.core.lock.held(swept.folder / "plan.json"):
         refused(f"in use by process {os.getpid()}", make_plan(), swept.folder)
     with pytest.raises(ValueError, match="holds no sweep"):

@@ -177,7 +177,7 @@ def test_bad_input(characters, trained, tmp_path):
     refused("resume it", out=trained[1])
     refused("must end in .safetensors", out=tmp_path / "net.npz")
     refused("create it first", out=tmp_path / "no" / "net.safetensors")
-    refused("is no file to resume", out=tmp_path / "net.safetensors", resume=True)
+    refused("cannot be resumed", out=tmp_path / "net.safetensors", resume=True)
     refused("out=None has nothing to resume", resume=True)
     refused("steps=0", steps=0)
     refused("patience=0", patience=0)
