@@ -1,26 +1,38 @@
-"""What is installed: all that is imported is declared, one version, a wheel made from the source archive is whole."""
+"""What is installed: all that is imported is declared, one version, a wheel made from the source archive is whole.
+Workflows, commit hooks and the lock file agree with the project."""
 
 import ast
+import datetime
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 import pytest
+import yaml
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import gibbsformer as gf
 from gibbsformer import sweeps
+from gibbsformer.__main__ import _parser
 
 CHECKOUT = Path(__file__).parents[1]
 PACKAGE = Path(gf.__file__).parent
 if not (CHECKOUT / "pyproject.toml").is_file():
     pytest.skip("no checkout", allow_module_level=True)
 
+MAKEFILE = (CHECKOUT / "Makefile").read_text()
+WORKFLOWS = {"tests.yml": ["make check", "make test"], "docs.yml": ["make docs"], "wheel.yml": ["python -m build"]}
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+PYTHONS = [last for c in PROJECT["classifiers"] if "." in (last := c.rpartition(" :: ")[2])]
 MODULE_OF = {"pillow": "PIL"}  # distributions whose module has another name
 BROUGHT = {"jaxlib": "jax", "markupsafe": "jinja2"}  # modules that come with what is declared
 
@@ -80,6 +92,83 @@ def test_the_version_is_written_once_and_cited():
     assert f"## {PROJECT['version']} " in (CHECKOUT / "CHANGELOG.md").read_text()
     said = re.compile(rf"[\"']{re.escape(PROJECT['version'])}[\"']")
     assert not [name for name, path in files(".py").items() if said.search(path.read_text())]
+
+
+def test_the_changelog_starts_with_the_current_version():
+    headings = re.findall(r"^## (.+)$", (CHECKOUT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    released = [heading.split(" - ") for heading in headings if heading != "Unreleased"]
+    assert headings.index("Unreleased") == 0
+    assert released[0][0] == PROJECT["version"]
+    dates = [datetime.date.fromisoformat(date) for _, date in released]
+    assert dates == sorted(dates, reverse=True)
+    changes = set(re.findall(r"^### (.+)$", (CHECKOUT / "CHANGELOG.md").read_text(), re.MULTILINE))
+    assert changes <= {"Added", "Changed", "Deprecated", "Fixed", "Removed", "Security"}
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):.*  ## \S", MAKEFILE, re.MULTILINE))
+
+
+def recipe(target: str) -> list[str]:
+    """Command lines of one target, with the variables that they use replaced by their values."""
+    lines = re.search(rf"^{target}:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)[1]
+    return [line.strip().replace("$(BIN)", ".venv/bin") for line in lines.splitlines()]
+
+
+def test_every_make_target_is_described():
+    assert make_targets() == set(re.search(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)[1].split())
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_workflows_run_what_exists(name):
+    workflow = yaml.safe_load((CHECKOUT / ".github" / "workflows" / name).read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    assert "group" in workflow["concurrency"]
+    ran = []
+    for job in workflow["jobs"].values():
+        assert job["timeout-minutes"] <= 60
+        assert job.get("strategy", {}).get("matrix", {}).get("python", PYTHONS) == PYTHONS
+        for step in job["steps"]:
+            assert ("uses" in step) != ("run" in step)
+            assert re.fullmatch(r"[\w-]+/[\w-]+@v\d+", step.get("uses", "owner/action@v1"))
+            assert str(step.get("with", {}).get("python-version", PYTHONS[0])) in [*PYTHONS, "${{ matrix.python }}"]
+            for line in step.get("run", "").splitlines():
+                ran.append(command := shlex.split(line))
+                if command[0] == "make":
+                    assert set(command[1:]) <= make_targets(), line
+                elif command[0].endswith("/gibbsformer") and "--version" not in command:
+                    _parser().parse_args(command[1:])  # stops the test if there is no such option
+    assert set(WORKFLOWS[name]) <= {" ".join(command) for command in ran}
+
+
+def test_hooks_are_the_checks_of_make_check():
+    config = yaml.safe_load((CHECKOUT / ".pre-commit-config.yaml").read_text())
+    assert {repository["repo"] for repository in config["repos"]} == {"local"}
+    hooks = [hook for repository in config["repos"] for hook in repository["hooks"] if hook["language"] != "pygrep"]
+    assert {hook["language"] for hook in hooks} == {"system"}
+    tools = [" ".join(w for w in hook["entry"].split() if not w.startswith("-")) for hook in hooks]
+    checks = [" ".join(w for w in line.split() if not w.startswith("-") and w != ".") for line in recipe("check")]
+    assert sorted(tools) == sorted(checks)
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_lock_file_has_every_dependency_within_its_bounds(python):
+    text = (CHECKOUT / "requirements.lock").read_text()
+    assert not re.search(r"[/@\\]", text), "a host or a path of the machine that wrote it"
+    environment = {**default_environment(), "python_version": python, "python_full_version": f"{python}.9"}
+    pins: dict[str, str] = {}
+    for line in re.findall(r"^[^#\n]+", text, re.MULTILINE):
+        pin = Requirement(line)
+        if pin.marker is None or pin.marker.evaluate(environment):
+            assert canonicalize_name(pin.name) not in pins, f"{pin.name} has two versions"
+            ((operator, pinned),) = [(part.operator, part.version) for part in pin.specifier]
+            assert operator == "=="
+            pins[canonicalize_name(pin.name)] = pinned
+    for line in chain(PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()):
+        wanted = Requirement(line)
+        if wanted.name != "gibbsformer":
+            assert canonicalize_name(wanted.name) in pins, f"{line} is not locked: run make lock"
+            assert pins[canonicalize_name(wanted.name)] in wanted.specifier, f"{line} has changed: run make lock"
 
 
 @pytest.mark.slow  # downloads the build backend
