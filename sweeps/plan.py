@@ -8,7 +8,6 @@ that the same point of two plans is the same file, and its random key, made of t
 from __future__ import annotations
 
 import hashlib
-import inspect
 import itertools
 import json
 import os
@@ -17,10 +16,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..core import checks
+from ..core import checks, files
 from ..models.target import KEEP, ORDER_PARAMETERS
 from ..sampler import resolve_kernel
 from ..tasks import BUILT_IN
+from ..tasks.named import SUFFIXES, check_options
 
 AXES = {"tasks": "task", "seeds": "seed", "paths": "paths", "widths": "width", "temperatures": "temperature",
         "kernels": "kernel"}  # name in a plan -> name in a point and in the Dataset  # fmt: skip
@@ -187,17 +187,18 @@ def _width(argument: str, value):
 
 def _task(argument: str, value) -> dict[str, Any]:
     name, options = _named(argument, value)
-    if name.endswith(".npz"):
-        path = Path(name)
+    if Path(name).suffix in SUFFIXES:
+        path = files.absolute(argument, name, "such as own.npz")
         if options:
             raise checks.InputError(f"{argument}={checks.brief(value)}: a file of arrays has no options, remove them")
         if not path.is_file():
-            raise checks.InputError(f"{argument}={name!r} is no file: give a built-in task or an .npz file")
+            raise checks.InputError(f"{argument}={name!r} does not exist: give a built-in task or a file of arrays")
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return {"file": path.name, "sha256": digest, "path": str(path.resolve())}
-    known = inspect.signature(BUILT_IN[checks.nearest(argument, name, (*BUILT_IN, "FILE.npz"))]).parameters
-    for option in options:
-        checks.nearest(argument, option, [parameter for parameter in known if parameter != "key"])
+        return {"file": path.name, "sha256": digest, "path": str(path)}
+    checks.nearest(argument, name, (*BUILT_IN, *(f"FILE{suffix}" for suffix in SUFFIXES)))
+    check_options(name, options)
+    if "network" in options:  # workers may run in another directory
+        options["network"] = str(files.absolute(f"{argument}.network", options["network"]))
     return {"name": name, "options": options}
 
 

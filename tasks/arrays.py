@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..core import checks
+from ..core import checks, files
 from ..models import Attention, stored
 from .task import Examples, Task
 
@@ -54,11 +54,13 @@ def load(path: str | Path, readout: str = "last") -> Task:
     Raises:
         ValueError: the file is missing, cannot be read, or lacks an array; the message lists the layout.
     """
-    path = Path(path)
+    given, path = path, files.absolute("task", path, "such as own.npz")
     if not path.is_file():
-        raise checks.InputError(f"task={str(path)!r} is no file: give a built-in task or an .npz with {FILE_LAYOUT}")
+        raise checks.InputError(
+            f"task={str(given)!r} does not exist: give a built-in task, or an .npz or .safetensors with {FILE_LAYOUT}"
+        )
     found = stored.read("task", path, FILE_LAYOUT)
-    name = f"task={str(path)!r}"
+    name = f"task={str(given)!r}"
     if "x" not in found or "y" not in found:
         raise checks.InputError(f"{name} holds {', '.join(found) or 'nothing'}: it must hold {FILE_LAYOUT}")
     attention = Attention(stored.layers(name, found, FILE_LAYOUT))

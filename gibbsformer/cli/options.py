@@ -5,7 +5,11 @@ from __future__ import annotations
 
 def add_problem(verb) -> None:
     """Task, width, temperature and seed."""
-    verb.add_argument("--task", default="hmm", help="hmm, or an .npz file of your own arrays (default %(default)s)")
+    verb.add_argument(
+        "--task", default="hmm", help="hmm, one-shot, or an .npz or .safetensors file of arrays (default %(default)s)"
+    )
+    verb.add_argument("--data", metavar="SET", help="images of task one-shot: glyphs, omniglot or omniglot=PATH")
+    verb.add_argument("--network", metavar="FILE", help="trained network of task one-shot")
     verb.add_argument("--width", type=int, default=10, metavar="N", help="N_1 = .. = N_{L+1} (default %(default)s)")
     verb.add_argument("--temperature", type=float, metavar="T", help="temperature (default: the task's, 0.01)")
     add_seed(verb)
@@ -72,7 +76,8 @@ def problem(options):
     """(task, posterior) of the options of ``add_problem``."""
     from .. import tasks
 
-    task = tasks.by_name(options.task, options.seed)
+    given = {name: value for name in ("data", "network") if (value := getattr(options, name)) is not None}
+    task = tasks.by_name(options.task, options.seed, **given)
     return task, task.posterior(options.width, options.temperature)
 
 
