@@ -65,7 +65,7 @@ def collapsed_row(P: int, heads: tuple[int, int], limits: dict) -> dict:
 
 
 def exact_draw_row(N: int) -> dict:
-    """A Gibbs sweep and a lift of one chain, beside the normal numbers that either needs."""
+    """A Gibbs sweep and a lift of one chain, compared with drawing the normal numbers that either needs."""
     posterior = Case(N=N).posterior()
     network, kernel, key = posterior.network, gf.Gibbs(), jax.random.key(0)
     with numerics():
@@ -95,7 +95,7 @@ def _row(name: str, call, operations: float, traffic: float, dtype: str, limits:
 
 
 def measure(options: Options) -> Measured:
-    """Limits, then gradients and exact draws beside them."""
+    """Limits, then gradients and exact draws compared with them."""
     limits = machine_limits(options.quick)
     rates = [{"float32 Gflop/s": limits["float32"] / 1e9, "float64 Gflop/s": limits["float64"] / 1e9,
               "memory GB/s": limits["bytes"] / 1e9}]  # fmt: skip

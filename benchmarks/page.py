@@ -1,6 +1,6 @@
 """docs/benchmarks.md and its pictures, made from the saved records: ``python -m gibbsformer.benchmarks.page``.
 
-Full runs only; of each suite a section per kind of machine. A kind of machine without a record is said to be not
+Full runs only; of each suite a section per kind of machine. A kind of machine without a record is marked as not
 measured.
 """
 

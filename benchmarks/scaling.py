@@ -2,7 +2,7 @@
 
 Milliseconds of single operations on random inputs: the weight-space gradient (float32, contracted over paths), the
 collapsed gradient (float64) and the contraction of inputs over attention paths, against the width N, examples P, tokens
-S, attention paths, chains side by side, and devices. Where nothing else is said: N=100, P=100, N_0=100, 30 tokens, two
+S, attention paths, chains side by side, and devices. Unless stated otherwise: N=100, P=100, N_0=100, 30 tokens, two
 layers of two heads, one chain. An exponent is the slope of log time against log size over the three largest sizes:
 small ones are overhead. At the end: chains whose weights, gradients and work space fit in the memory of the machine.
 """
@@ -29,7 +29,7 @@ from .harness import Measured, Options, Table
 
 FITTED = 3  # the largest sizes, over which exponents are fitted
 LIMIT = 1.0  # seconds of one call, after which larger sizes are left out
-ROOM = 0.5  # share of the memory that a call may take: beside it stand the arguments it was made of
+ROOM = 0.5  # share of the memory that a call may take: the rest holds its arguments
 
 
 class Case(NamedTuple):

@@ -1,4 +1,4 @@
-"""Checks of what a user hands in: one place, one voice, before anything compiles.
+"""Checks of user input: in one place, before anything compiles.
 
 Every message is one line that names the argument, shows the value and says the remedy.
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 
 class InputError(ValueError):
-    """What the user handed in cannot be used; the message is one line with the argument, the value and the remedy."""
+    """Input that cannot be used; the message is one line with the argument, the value and the remedy."""
 
 
 def nearest(argument: str, value: str, options: Iterable[str]) -> str:
@@ -50,7 +50,7 @@ def array(argument: str, value, axes: str) -> np.ndarray:
         raise InputError(f"{argument}{shown} has shape {result.shape}: give an array [{axes}]")
     if 0 in result.shape:
         raise InputError(
-            f"{argument} has shape {result.shape}, which holds nothing: give at least one entry per axis [{axes}]"
+            f"{argument} has shape {result.shape}, which is empty: give at least one entry per axis [{axes}]"
         )
     finite = np.isfinite(result)
     if not finite.all():

@@ -25,7 +25,7 @@ def take(path: Path) -> int:
         fd = os.open(name, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # the last holder may have removed the name in between: then this lock excludes nobody
+            # the last holder may have removed the name in between: then this lock excludes no one
             with contextlib.suppress(FileNotFoundError):
                 if os.stat(name).st_ino == os.fstat(fd).st_ino:
                     os.ftruncate(fd, 0)

@@ -1,4 +1,4 @@
-"""What the samples say, beside what the theory says. Never samples."""
+"""Samples compared with theory, and what either says about heads and paths. Never samples."""
 
 from ..sampler.convergence import Convergence, ConvergenceWarning, convergence, moments
 from ..sampler.monitor import Until, until

@@ -1,4 +1,4 @@
-"""Theory beside samples: order parameters with their Monte Carlo error and z-score."""
+"""Samples compared with theory: order parameters with their Monte Carlo error and z-score."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..theory import Theory
 
 
 def compare(run: Run, theory: Theory) -> pd.DataFrame:
-    """Order parameters of a run beside the theory's.
+    """Order parameters of a run compared with the theory's.
 
     The theory is exact for N -> infinity at fixed P/N; at small N a large z-score measures the finite-width
     correction, not a fault of the sampler.

@@ -37,7 +37,7 @@ def theory_findings(theory: Theory, gp: Theory, test=None) -> dict[str, Any]:
 
 
 def run_findings(run: Run, theory: Theory, gp: Theory) -> dict[str, Any]:
-    """Plain values of a run beside the theory: settings, accuracy, order parameters, convergence."""
+    """Plain values of a run compared with the theory: settings, accuracy, order parameters, convergence."""
     verdict = convergence(run)
     result: dict[str, Any] = {
         "kernel": run.settings["kernel"],

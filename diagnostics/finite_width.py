@@ -1,4 +1,4 @@
-"""Finite width beyond the saddle point: the exact law of U_1 beside U* and the Gaussian approximation around it."""
+"""Finite width beyond the saddle point: the exact posterior of U_1 compared with the Gaussian approximation at U*."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..theory import Theory
 
 
 class FiniteWidth(NamedTuple):
-    """Posterior of the independent entries of U_1 (upper triangle, row-major, B = H(H+1)/2) beside the theory.
+    """Posterior of the independent entries of U_1 (upper triangle, row-major, B = H(H+1)/2) compared with the theory.
 
     Attributes:
         entries: names of the entries [B].
@@ -43,7 +43,7 @@ def finite_width(run: Run, theory: Theory) -> FiniteWidth:
         theory: of the same posterior, all paths.
 
     Returns:
-        FiniteWidth: the exact law's mean and covariance beside the saddle's.
+        FiniteWidth: the exact mean and covariance, and those of the saddle point.
 
     Raises:
         ValueError: the theory is the GP limit, or of other paths than the run.

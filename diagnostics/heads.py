@@ -103,7 +103,7 @@ def prune(source, heads=(), paths=()):
 
 
 def pruning_order(scores: pd.Series) -> list[Head]:
-    """Heads from the least score up, as many as can go with one head left in each layer.
+    """Heads from the lowest score up, as many as can go with one head left in each layer.
 
     Args:
         scores: of all heads, indexed by (layer, head), as ``head_scores`` returns them.

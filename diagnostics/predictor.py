@@ -60,7 +60,7 @@ def predict(source: Theory | Run, data_test: PathInputs) -> Prediction:
         Prediction with mean [Q] and variance [Q] of f (noise variance T not added).
 
     Raises:
-        ValueError: test inputs whose shape does not fit.
+        ValueError: test inputs of another shape.
 
     Source: docs/model.md, sections 3 and 8.
     """

@@ -1,4 +1,4 @@
-"""Choosing temperature, widths and heads by the evidence of the training labels, beside test accuracy."""
+"""Choosing temperature, widths and heads by the evidence of the training labels, without a test set."""
 
 from __future__ import annotations
 

@@ -3,16 +3,17 @@ r"""The log evidence of a posterior, log p(y | N, T, heads), by tempered sequent
     p(y) = integral p(y | U_1(theta)) p(theta) d theta      (docs/model.md, sections 4 and 6)
 
 Particles start at exact draws of the prior and pass through p(theta) p(y | U_1)^beta, beta from 0 to 1: weigh,
-resample, move by Hamiltonian Monte Carlo. Each step multiplies the evidence by the mean weight. A first pass finds the
-betas (each leaves an effective sample size of 0.8 of the particles), metrics, step sizes and numbers of moves; the
-passes that count repeat them as they are, so each is an unbiased estimate of p(y), and they are independent. The same
-particles give the thermodynamic integral of E_beta[log p(y | U_1)] over beta: another estimator, with other errors
-(reweighted as here it is that of bridge sampling, with geometric bridges).
+resample, move by Hamiltonian Monte Carlo. Each step multiplies the evidence by the mean weight. A first replicate
+finds the betas (each leaves an effective sample size of 0.8 of the particles), metrics, step sizes and numbers of
+moves; the replicates that count repeat them as they are, so each is an unbiased estimate of p(y), and they are
+independent. The same particles give the thermodynamic integral of E_beta[log p(y | U_1)] over beta: another
+estimator, with other errors (reweighted as here it is that of bridge sampling, with geometric bridges).
 
-Standard errors come from families, the particles that descend from one draw of the prior. Multinomial resampling makes
-them independent to leading order, so the sums of first-order contributions over families spread as the error does:
-poor mixing shows as resemblance within families. Hundreds of them know the error far better than a few passes would.
-Sources: Del Moral, Doucet and Jasra 2006; Chan and Lai 2013, Lee and Whiteley 2018 (families); Gelman and Meng 1998
+Standard errors come from lineages, the particles that descend from one draw of the prior. Multinomial resampling
+makes them independent to leading order, so the sums of first-order contributions over lineages spread as the error
+does: poor mixing shows as correlation within lineages. Hundreds of them estimate the error far better than a few
+replicates.
+Sources: Del Moral, Doucet and Jasra 2006; Chan and Lai 2013, Lee and Whiteley 2018 (lineages); Gelman and Meng 1998
 (thermodynamic integrals and bridges).
 """
 
@@ -35,18 +36,18 @@ from ..core.numerics import numerics
 from ..models import Posterior, collapsed
 from ..models.collapsed import CollapsedData, Layout
 
-_LEAST_PARTICLES = 32  # fewer say nothing of their covariance, nor of families
+_MIN_PARTICLES = 32  # fewer do not determine their covariance or the errors
 _ESS = 0.8  # effective sample size after a change of beta, as a share: errors stay near Gaussian
 _ACCEPTANCE = 0.8  # aim of the first pass's step sizes
-_LEAST_ACCEPTANCE = 0.6  # below it the first pass repeats its moves with a smaller step
-_RESEMBLANCE = 0.5  # of particles before and after their moves; above it the first pass doubles the moves ..
-_MOST_MOVES = 8  # .. up to this
+_MIN_ACCEPTANCE = 0.6  # below it the first pass repeats its moves with a smaller step
+_AUTOCORRELATION = 0.5  # of particles before and after their moves; above it the first pass doubles the moves ..
+_MAX_MOVES = 8  # .. up to this
 _ATTEMPTS = 10  # of both together: a step is then down by a factor of 50
 _TRAJECTORY = np.pi / 2  # length in whitened coordinates: a quarter of a period, after which a Gaussian is forgotten
 _JITTER = 0.2  # step sizes vary by this share, so that no direction comes back to where it was
 _BATCH = 64  # particles moved at a time, ..
 _BATCH_BYTES = 2 * 2**20  # .. fewer where their P x P matrices would not fit in caches
-_IMPROBABLE = 1e-4  # chance of passes that differ by more than their errors before a warning is given
+_IMPROBABLE = 1e-4  # chance of replicates that differ by more than their errors before a warning is given
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +56,7 @@ class Evidence:
 
     Attributes:
         posterior: what was integrated.
-        log_evidence: log p(y | N, T, heads) by tempered sequential Monte Carlo, from the mean of all passes.
+        log_evidence: log p(y | N, T, heads) by tempered sequential Monte Carlo, from the mean of all replicates.
         error: its standard error.
         thermodynamic: the same by thermodynamic integration over the same particles.
         thermodynamic_error: its standard error, correlated with ``error``.
@@ -63,9 +64,9 @@ class Evidence:
         ess: mean effective sample size of each change of beta [S].
         acceptance: mean acceptance of the moves after it [S].
         mean_log_likelihood: E_beta[log p(y | U_1)] at each beta [S + 1].
-        repeats: log-evidence by each pass [R].
-        agreement: chance that passes with these errors differ as much as these do; 1 for a single pass.
-        particles: particles of each pass.
+        repeats: log-evidence of each replicate [R].
+        agreement: probability that replicates with these errors differ as much as these do; 1 for a single one.
+        particles: particles of each replicate.
 
     Source: docs/evidence.md.
     """
@@ -85,12 +86,12 @@ class Evidence:
 
     @property
     def agrees(self) -> bool:
-        """The passes differ no more than their errors say."""
+        """The replicates differ no more than their errors imply."""
         return self.agreement >= _IMPROBABLE
 
 
 class EvidenceWarning(UserWarning):
-    """The passes differ by more than their standard errors say: use more particles."""
+    """The replicates differ by more than their standard errors imply: use more particles."""
 
 
 class Cloud(NamedTuple):
@@ -99,7 +100,7 @@ class Cloud(NamedTuple):
     theta: jax.Array  # [n, D]
     log_likelihood: jax.Array  # [n]
     gradient: jax.Array  # [n, D], of the log-likelihood
-    family: jax.Array  # [n], index of the prior draw a particle descends from
+    lineage: jax.Array  # [n], index of the prior draw a particle descends from
 
 
 class Step(NamedTuple):
@@ -118,7 +119,7 @@ class Pass(NamedTuple):
     """One pass from prior to posterior, as arrays on the host."""
 
     log_likelihood: np.ndarray  # [S + 1, n], particles at each beta
-    family: np.ndarray  # [S + 1, n]
+    lineage: np.ndarray  # [S + 1, n]
     acceptance: np.ndarray  # [S]
 
 
@@ -131,11 +132,11 @@ def evidence(posterior: Posterior, *, key: jax.Array, particles: int = 256, repe
     Args:
         posterior: network, data and temperature; ``posterior.select(paths)`` for a subset of the heads.
         key: typed random key; the result depends on nothing else.
-        particles: particles of each pass; errors fall as 1 / sqrt(particles * repeats).
-        repeats: independent passes, after a first one that tunes and does not count.
+        particles: particles of each replicate; errors fall as 1 / sqrt(particles * repeats).
+        repeats: independent replicates, after a first one that tunes and does not count.
 
     Returns:
-        Evidence. A warning is given where the passes differ by more than their errors say.
+        Evidence. A warning is given if the replicates differ by more than their errors imply.
 
     Raises:
         ValueError: an argument is out of range or of the wrong kind.
@@ -147,7 +148,7 @@ def evidence(posterior: Posterior, *, key: jax.Array, particles: int = 256, repe
             f"posterior is a {type(posterior).__name__}: give gf.Posterior(network, data, y, temperature)"
         )
     checks.random_key("key", key)
-    particles = checks.count("particles", particles, least=_LEAST_PARTICLES)
+    particles = checks.count("particles", particles, least=_MIN_PARTICLES)
     repeats = checks.count("repeats", repeats)
     with numerics():
         program = _Program.of(posterior, particles)
@@ -185,10 +186,10 @@ class _Program:
             for _ in range(_ATTEMPTS):
                 steps = max(1, round(_TRAJECTORY / step_size))
                 step = Step(*map(np.asarray, (beta, following, root, np.linalg.inv(root), step_size, steps, moves)))
-                moved, acceptance, resemblance = self._move(key, len(path), cloud, step)
-                if acceptance < _LEAST_ACCEPTANCE:
+                moved, acceptance, autocorrelation = self._move(key, len(path), cloud, step)
+                if acceptance < _MIN_ACCEPTANCE:
                     step_size *= np.exp(acceptance - _ACCEPTANCE)
-                elif resemblance > _RESEMBLANCE and moves < _MOST_MOVES:
+                elif autocorrelation > _AUTOCORRELATION and moves < _MAX_MOVES:
                     moves *= 2
                 else:
                     break
@@ -206,7 +207,7 @@ class _Program:
             clouds.append(cloud)
             acceptance.append(accepted)
         stack = lambda name: np.stack([np.asarray(getattr(c, name)) for c in clouds])  # noqa: E731
-        return Pass(stack("log_likelihood"), stack("family"), np.array(acceptance))
+        return Pass(stack("log_likelihood"), stack("lineage"), np.array(acceptance))
 
     def _start(self, key) -> Cloud:
         rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, 0))).ravel())
@@ -261,11 +262,11 @@ def _log_likelihood(shape, data, theta):
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _advance(shape: Layout, batch: int, data: CollapsedData, key, cloud: Cloud, step: Step):
-    """Weigh, resample and move: (particles at step.beta, mean acceptance, resemblance to those before the moves)."""
+    """Weigh, resample and move: (particles at step.beta, mean acceptance, autocorrelation over the moves)."""
     from blackjax.smc import resampling  # not above: its import starts XLA, after which devices cannot be chosen
 
     key_resample, key_moves = jax.random.split(key)
-    n = len(cloud.family)
+    n = len(cloud.lineage)
     weights = jax.nn.softmax((step.beta - step.before) * cloud.log_likelihood)
     parents = resampling.multinomial(key_resample, weights, n)
     cloud = jax.tree.map(lambda x: x[parents], cloud)
@@ -278,10 +279,10 @@ def _advance(shape: Layout, batch: int, data: CollapsedData, key, cloud: Cloud, 
         return moved, acceptance + accepted.mean() / step.moves
 
     moved, acceptance = jax.lax.fori_loop(0, step.moves, move, (cloud, jnp.zeros(())))
-    return moved, acceptance, _resemblance(cloud, moved)
+    return moved, acceptance, _autocorrelation(cloud, moved)
 
 
-def _resemblance(before: Cloud, after: Cloud) -> jax.Array:
+def _autocorrelation(before: Cloud, after: Cloud) -> jax.Array:
     """Largest correlation over particles between what they were and are: in theta, and in the log-likelihood."""
     standard = []
     for cloud in (before, after):
@@ -313,12 +314,12 @@ def _hamiltonian_move(shape, data, step: Step, key, particle: Cloud) -> tuple[Cl
     end, info = blackjax.hmc.build_kernel()(
         key_move, start, log_density, step_size, jnp.ones_like(particle.theta), step.steps
     )
-    # The likelihood and its gradient are what the density holds beside the prior: rounding is of the prior's size over
-    # beta, and counts for beta times that.
+    # The likelihood and its gradient are the density less the prior: their rounding error is that of the prior over
+    # beta, and enters multiplied by beta.
     theta = particle.theta + step.root @ end.position
     value, gradient = jax.value_and_grad(prior)(theta)
     end_gradient = (step.inverse_root.T @ end.logdensity_grad - gradient) / beta
-    return Cloud(theta, (end.logdensity - value) / beta, end_gradient, particle.family), info.acceptance_rate
+    return Cloud(theta, (end.logdensity - value) / beta, end_gradient, particle.lineage), info.acceptance_rate
 
 
 def _summary(posterior: Posterior, betas: np.ndarray, passes: list[Pass]) -> Evidence:
@@ -338,7 +339,7 @@ def _summary(posterior: Posterior, betas: np.ndarray, passes: list[Pass]) -> Evi
         mean_log_likelihood=np.mean([p.log_likelihood for p in passes], axis=(0, 2)),
         repeats=values,
         agreement=_agreement(values, errors),
-        particles=passes[0].family.shape[1],
+        particles=passes[0].lineage.shape[1],
     )
     if not found.agrees:
         listed = ", ".join(f"{v:.2f} +- {e:.2f}" for v, e in zip(values, errors, strict=True))
@@ -354,7 +355,7 @@ def log_mean_weights(betas: np.ndarray, found: Pass) -> tuple[float, float]:
     """(log of the product of mean weights, its standard error) of one pass."""
     log_weights = np.diff(betas)[:, None] * found.log_likelihood[:-1]
     value, contributions = _log_means(log_weights)
-    return value, _error_by_families(contributions, found.family[:-1])
+    return value, _error_by_lineages(contributions, found.lineage[:-1])
 
 
 def thermodynamic_integral(betas: np.ndarray, found: Pass) -> tuple[float, float]:
@@ -366,8 +367,8 @@ def thermodynamic_integral(betas: np.ndarray, found: Pass) -> tuple[float, float
     half = 0.5 * np.diff(betas)[:, None]
     forward, contributions = _log_means(half * found.log_likelihood[:-1])
     backward, others = _log_means(-half * found.log_likelihood[1:])
-    families = np.concatenate([found.family[:-1], found.family[1:]])
-    return forward - backward, _error_by_families(np.concatenate([contributions, -others]), families)
+    lineages = np.concatenate([found.lineage[:-1], found.lineage[1:]])
+    return forward - backward, _error_by_lineages(np.concatenate([contributions, -others]), lineages)
 
 
 def _log_means(log_weights) -> tuple[float, np.ndarray]:
@@ -376,15 +377,15 @@ def _log_means(log_weights) -> tuple[float, np.ndarray]:
     return float(means.sum()), np.exp(log_weights - means) - 1
 
 
-def _error_by_families(contributions, family) -> float:
+def _error_by_lineages(contributions, lineage) -> float:
     """Standard error of the sum over betas of means over particles, from contributions [betas, n] of mean 0."""
     n = contributions.shape[1]
-    sums = np.bincount(family.ravel(), contributions.ravel() / n, minlength=n)
+    sums = np.bincount(lineage.ravel(), contributions.ravel() / n, minlength=n)
     return float(np.sqrt(np.sum(sums**2) * n / (n - 1)))
 
 
 def _agreement(values, errors) -> float:
-    """Chance of a chi-square of the passes about their weighted mean above the one found."""
+    """Chance of a chi-square of the replicates about their weighted mean above the one found."""
     if len(values) == 1 or not errors.all():  # without error where the likelihood does not depend on theta
         return 1.0
     mean = np.average(values, weights=1 / errors**2)

@@ -31,8 +31,8 @@ def figure(
 
     Args:
         name: one of ``FIGURES``, such as ``"2c"``.
-        out: folder for picture, numbers and sample files; made if missing. Finished runs of the same settings in it
-            are used again, also those of other figures.
+        out: directory for picture, numbers and sample files, created if needed. Finished runs of the same settings in
+            it are reused, also those of other figures.
         seeds: one task, and its chains, per seed; with several the figure shows their mean and spread (figures 3: the
             first alone).
         widths: N of the horizontal axis; default the paper's.

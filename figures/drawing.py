@@ -1,6 +1,6 @@
 """Drawing in one legible style: accuracy against width, heat maps of the order parameter, kernel alignment.
 
-Layout and meaning of lines follow figure 2 of arXiv:2405.15926; colours are from the Okabe-Ito set, told apart by
+Layout and meaning of lines follow figure 2 of arXiv:2405.15926; colours are from the Okabe-Ito set, distinguished by
 line and marker as well.
 """
 

@@ -1,4 +1,4 @@
-"""Runs behind figures: finished sample files of the same settings are used again, others are made anew."""
+"""Runs behind figures: finished sample files of the same settings are reused, others are sampled again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..sampler import open as open_run
 
 
 def finished_or_new(path: Path, posterior, kernel, key, **options):
-    """The run at ``path`` if it is complete and of the same settings; otherwise sample it anew.
+    """The run at ``path`` if it is complete and of the same settings; otherwise sample it again.
 
     Raises:
         KeyboardInterrupt: the user stopped the run; what was drawn stays in the file.
@@ -31,12 +31,12 @@ def finished_or_new(path: Path, posterior, kernel, key, **options):
                     print(f"gibbsformer: using the finished run in {path}", file=sys.stderr)
                 return run
         except checks.InputError:
-            pass  # not a readable run: it is the figure's own file name, so make it anew
+            pass  # not a readable run: the name is the figure's own, so replace it
     if options["progress"]:
         print(f"gibbsformer: {kernel.name} at N={posterior.network.widths[0]}", file=sys.stderr)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # R-hat and ESS are among the numbers of the figure
         run = sample(posterior, kernel, key=key, store=path, overwrite=True, **options)
     if run.settings["ended"] == "interrupt":
-        raise KeyboardInterrupt  # a part of a run is no result, and the user wants to stop
+        raise KeyboardInterrupt  # part of a run is not a result, and the user wants to stop
     return run

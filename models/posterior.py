@@ -22,7 +22,7 @@ from .path_kernel import combine, path_kernel
 from .paths import PathInputs
 from .target import KEEP, WEIGHTS, Target
 
-_ROUNDING = 100  # rounding errors of K in units of epsilon times its trace, with room for U above its prior mean
+_ROUNDING = 100  # rounding errors of K in units of epsilon times its trace, with a margin for U above its prior mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,7 +270,7 @@ class Posterior:
         data = self.data.select(paths)
         if len(data.heads) != self.network.depth:
             raise checks.InputError(
-                f"paths={data.path_names} are not all combinations of some heads of each layer, so they are no "
+                f"paths={data.path_names} are not all combinations of some heads of each layer, so they are not a "
                 "network of finite width: use theory.gp(posterior, paths=..), which takes any set"
             )
         network = Network(self.network.input_width, data.heads, self.network.widths, self.network.variances)

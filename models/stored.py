@@ -1,7 +1,7 @@
 """Attention layers as files and other libraries store them.
 
 A file, .npz or .safetensors, holds for every layer l = 1.. either W_l [H, N_0, N_0] or Q_l and K_l [H, G, N_0], of any
-real dtype, beside whatever else. Libraries keep all heads of a projection in one matrix, which ``split_heads`` cuts.
+real dtype, among other arrays. Libraries keep all heads of a projection in one matrix, which ``split_heads`` cuts.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ def read(argument: str, path: str | Path, layout: str = LAYOUT) -> dict[str, np.
     path = Path(path)
     kind = "safetensors" if path.suffix == ".safetensors" else "npz"
     if not path.is_file():
-        raise checks.InputError(f"{argument}={str(path)!r} is no file: give an .npz or .safetensors with {layout}")
+        raise checks.InputError(f"{argument}={str(path)!r} does not exist: give an .npz or .safetensors with {layout}")
     try:
         if kind == "safetensors":
             with safe_open(path, framework="numpy") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is not a mapping
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
     except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error, SafetensorError) as error:
-        # NumPy takes what is no archive for a pickle, and tells the user how to load it unsafely
+        # NumPy takes anything but an archive for a pickle, and tells the user how to load it unsafely
         other = kind == "npz" and isinstance(error, ValueError) and not zipfile.is_zipfile(path)
-        reason = "no zip archive" if other else error
+        reason = "not a zip archive" if other else error
         raise checks.InputError(
             f"{argument}={str(path)!r} is not an .{kind} file that can be read ({reason}): it must hold {layout}"
         ) from None

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about runs and sweeps, fit to be sent: findings beside theory, plots, provenance."""
+"""One self-contained HTML page about runs and sweeps: results compared with theory, plots, provenance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .page import render
 def report(runs: Run | str | os.PathLike | Sequence[Run | str | os.PathLike], out: str | os.PathLike) -> Path:
     """Write a report of runs and sweeps as one HTML page that needs no network, no server and no other file.
 
-    For each run: what was sampled and on what, a verdict on convergence, accuracy and order parameters beside the
+    For each run: what was sampled and on what, convergence, accuracy and order parameters compared with the
     large-N theory with z-scores (``gf.compare``), heat maps of U_l, kernel alignment, head scores, trace and rank
     plots, provenance. The theory is solved for each run: seconds. For each sweep: its numbers over any two of its axes,
     as a heat map, lines and a table.

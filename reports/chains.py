@@ -48,7 +48,7 @@ def plots(run: Run) -> dict[str, Any] | None:
 
 
 def worst(run: Run) -> xr.Dataset:
-    """U_a, the entries of U and the test outputs f with the least bulk ESS, each [chain, draw]."""
+    """U_a, the entries of U and the test outputs f with the smallest bulk ESS, each [chain, draw]."""
     import arviz
 
     U_a, U = run.order_parameters

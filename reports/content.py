@@ -40,7 +40,9 @@ def section(run: Run, number: int = 1) -> dict[str, Any]:
     theory, limit = solve(run.posterior), gp(run.posterior)
     found = run_findings(run, theory, limit)
     U_a, U = run.order_parameters
-    finite = all(np.isfinite(draws).all() for draws in (U_a, *U))  # otherwise the verdict says so, and the rest goes on
+    finite = all(
+        np.isfinite(draws).all() for draws in (U_a, *U)
+    )  # otherwise the convergence section reports it, and the rest is shown
     shown = [r for r in found["order_parameters"] if _size(run, r["entry"]) <= MOST_PATHS]
     return {
         "id": f"run-{number}",
@@ -74,7 +76,7 @@ def verdict(convergence: dict[str, Any], run: Run) -> str:
     asked = run.settings.get("until") or {}
     numbers = (
         f"largest R-hat {convergence['rhat']:.3f} (limit {asked.get('rhat') or RHAT_LIMIT:g}), "
-        f"least bulk ESS {convergence['ess_bulk']:.0f} (limit {asked.get('ess') or ESS_LIMIT:g}), "
+        f"minimum bulk ESS {convergence['ess_bulk']:.0f} (limit {asked.get('ess') or ESS_LIMIT:g}), "
         f"divergences: {convergence['divergences']}"
     )
     return f"{'The chains converged' if convergence['converged'] else 'The chains have NOT converged'}: {numbers}."
@@ -88,7 +90,7 @@ def provenance(run: Run) -> list[tuple[str, str]]:
     for name, value in run.settings.items():
         if isinstance(value, dict) and name != "report":
             rows += [(f"{name}: {inner}", _text(v)) for inner, v in value.items()]
-        elif name != "report":  # the verdict at the end of sampling, judged anew above
+        elif name != "report":  # the verdict at the end of sampling, judged again above
             rows.append((name, _text(value)))
     return rows
 
@@ -96,8 +98,8 @@ def provenance(run: Run) -> list[tuple[str, str]]:
 def _problem(run: Run) -> list[tuple[str, str]]:
     network, s = run.posterior.network, run.settings
     about = {name: _text(value) for name, value in s.get("about", {}).items()}
-    told = ", ".join(f"{name} {about[name]}" for name in ("variant", "seed") if name in about)
-    task = about.get("task", "arrays of your own") + (f" ({told})" if told else "")
+    details = ", ".join(f"{name} {about[name]}" for name in ("variant", "seed") if name in about)
+    task = about.get("task", "arrays of your own") + (f" ({details})" if details else "")
     return [
         ("task", task),
         ("examples", f"P = {len(run.posterior.y)}" + (f", {len(run.test[1])} for testing" if run.test else "")),

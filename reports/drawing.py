@@ -77,9 +77,9 @@ def bars(series: Mapping[str, np.ndarray], names: Sequence[str], axis: str) -> M
         )
         for i, value in enumerate(values):
             high = tall * float(np.clip(np.nan_to_num(value), 0, 1))
-            x, told = left + (i + 0.1) * group + s * bar, f"{name}, {axis} {names[i]}: {value:.3f}"
+            x, label = left + (i + 0.1) * group + s * bar, f"{name}, {axis} {names[i]}: {value:.3f}"
             mark = '<rect class="bar s{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}</title></rect>'
-            parts.append(Markup(mark).format(s, x, top + tall - high, bar, high, told))
+            parts.append(Markup(mark).format(s, x, top + tall - high, bar, high, label))
     step = max(1, round(26 / group))
     for i in range(0, count, step):
         parts.append(

@@ -27,7 +27,7 @@ def render(sections: list[dict[str, Any]], sweeps: list[dict[str, Any]]) -> str:
     return environment.get_template("page.html").render(
         sections=sections,
         sweeps=sweeps,
-        told=" and ".join(_counted(each, name) for each, name in ((sections, "run"), (sweeps, "sweep")) if each),
+        about=" and ".join(_counted(each, name) for each, name in ((sections, "run"), (sweeps, "sweep")) if each),
         style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
         script=Markup("\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in scripts)),
         version=version("gibbsformer"),

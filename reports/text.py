@@ -14,7 +14,7 @@ def render_theory(found: dict[str, Any]) -> str:
     state = "converged" if found["converged"] else f"NOT CONVERGED, {found['problem']}"
     lines = [
         f"theory at N = {found['widths']}, T = {found['temperature']:g}: {state}, "
-        f"gradient {found['gradient_norm']:.1e}, least Hessian eigenvalue {found['hessian_min']:.3g}",
+        f"gradient {found['gradient_norm']:.1e}, smallest Hessian eigenvalue {found['hessian_min']:.3g}",
         f"action / N = {found['action']:.6f}    U_a = {found['U_a']:.4f}",
         "",
         "U_1 over pairs of paths",
@@ -57,7 +57,7 @@ def render_run(found: dict[str, Any]) -> str:
         f"{r['ess']:6.0f} {r['rhat']:6.3f}"
         for r in rows
     ]
-    lines += ["", f"largest R-hat {verdict['rhat']:.3f}, least ESS {verdict['ess_bulk']:.0f}"]
+    lines += ["", f"largest R-hat {verdict['rhat']:.3f}, minimum ESS {verdict['ess_bulk']:.0f}"]
     lines[-1] += f", {verdict['divergences']} divergences"
     lines += [f"! {problem}" for problem in verdict["problems"]] or ["converged"]
     return "\n".join(lines)
@@ -78,7 +78,7 @@ def render_evidence(found: dict[str, Any]) -> str:
     """``evidence_findings`` as text."""
     lines = [
         f"evidence at N = {found['widths']}, T = {found['temperature']:g}, {len(found['paths'])} paths: "
-        f"{len(found['repeats'])} passes of {found['particles']} particles, {len(found['betas']) - 1} changes of beta",
+        f"{len(found['repeats'])} replicates of {found['particles']} particles, {len(found['betas']) - 1} steps of beta",
         f"log evidence   {found['log_evidence']:.3f} +- {found['error']:.3f}"
         f"   by thermodynamic integration {found['thermodynamic']:.3f} +- {found['thermodynamic_error']:.3f}",
     ]
@@ -86,7 +86,7 @@ def render_evidence(found: dict[str, Any]) -> str:
         lines.append(f"test accuracy  theory {found['accuracy']['theory']:.3f}")
     if not found["agrees"]:
         listed = ", ".join(f"{value:.2f}" for value in found["repeats"])
-        lines.append(f"! passes found {listed}: more apart than their errors say, use more particles")
+        lines.append(f"! replicates gave {listed}: they differ by more than their errors imply, use more particles")
     return "\n".join(lines)
 
 

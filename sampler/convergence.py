@@ -15,7 +15,7 @@ import xarray as xr
 from .run import Run
 
 RHAT_LIMIT = 1.01  # Vehtari et al. 2021
-ESS_LIMIT = 400  # Vehtari et al. 2021: least bulk-ESS for stable R-hat and MCSE over 4 chains
+ESS_LIMIT = 400  # Vehtari et al. 2021: minimum bulk-ESS for stable R-hat and MCSE over 4 chains
 _ROUNDING = 0.85  # the running ESS that ``until`` looks at is an estimate with an error of several per cent
 EBFMI_LIMIT = 0.3  # Betancourt 2016
 MIN_DRAWS = 8  # per chain: split R-hat and rank-normalised ESS need them
@@ -30,8 +30,8 @@ class Convergence(NamedTuple):
 
     Attributes:
         rhat: largest rank-normalised split R-hat.
-        ess_bulk, ess_tail: least effective sample sizes, all chains together.
-        ebfmi: least E-BFMI of any chain; NaN for kernels without energy.
+        ess_bulk, ess_tail: minimum effective sample sizes, all chains together.
+        ebfmi: minimum E-BFMI of any chain; NaN for kernels without energy.
         divergences: divergent transitions after the warm-up.
         problems: plain sentences with the remedy, none if fine.
     """

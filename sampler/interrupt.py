@@ -1,4 +1,4 @@
-"""Ctrl-C while chains run: the chunk under way is finished and stored first."""
+"""Ctrl-C while chains run: the current chunk is finished and stored first."""
 
 from __future__ import annotations
 

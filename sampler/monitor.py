@@ -28,7 +28,7 @@ class Until(NamedTuple):
     """When sampling may stop before all draws are made: what ``until`` returns; None is not asked.
 
     Attributes:
-        ess: least bulk effective sample size of any entry of U, all chains together.
+        ess: minimum bulk effective sample size of any entry of U, all chains together.
         rhat: largest R-hat of any entry of U; asked jointly with ``ess``.
         seconds: time after which it stops whatever the chains look like.
     """
@@ -42,7 +42,7 @@ def until(*, ess: float | None = None, rhat: float | None = None, seconds: float
     """When ``sample`` may stop before all draws are made: ``gf.sample(.., until=gf.until(ess=400, rhat=1.01))``.
 
     Args:
-        ess: least bulk effective sample size of any entry of U, all chains together; asked jointly with ``rhat``.
+        ess: minimum bulk effective sample size of any entry of U, all chains together; asked jointly with ``rhat``.
         rhat: largest R-hat of any entry of U.
         seconds: time budget of the run; reached first, it stops the run whatever the chains look like.
 

@@ -1,7 +1,7 @@
-"""One run over several processes of ``jax.distributed``, on one host or many: who draws which chains, into which file.
+"""One run over several processes of ``jax.distributed``, on one host or many: which chains and which file are whose.
 
-A chain has the same key in whatever process it is, so processes never wait for each other while they draw. All they ask
-of ``jax.distributed`` is how many they are and which one this is.
+A chain has the same key in whatever process it is, so processes never wait for each other while they draw. All they
+learn from ``jax.distributed`` is how many they are and which one this is.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import jax
 from ..core import checks, files
 from .kernels import EnsembleKernel
 
-_WAIT = 300  # seconds until all processes must be there
+_WAIT = 300  # seconds until all processes must have connected
 _SETTING = "distributed"  # name in a file's settings, which ``store.merge`` reads
 
 
@@ -94,9 +94,9 @@ def share(chains: int, distributed: bool) -> Share:
 
 
 def join(coordinator: str | None, process: int | None, processes: int | None) -> None:
-    """Learn from ``jax.distributed`` which process of how many this is; what is None it finds in SLURM's environment.
+    """Learn from ``jax.distributed`` which process of how many this is; what is None is found in SLURM's environment.
 
-    Then leave it: it would end all processes when one dies, and has them wait for each other at their end.
+    Then leave it: it would end all processes when one dies, and make them wait for each other at their end.
 
     Args:
         coordinator: HOST:PORT of process 0.

@@ -1,4 +1,4 @@
-"""The live line on stderr while chains run: a bar for people, or one JSON object per line for programs."""
+"""The progress bar on stderr while chains run: a bar for people, or one JSON object per line for programs."""
 
 from __future__ import annotations
 

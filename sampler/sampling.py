@@ -112,7 +112,7 @@ def sample(
         job = prepare(posterior, kernel, settings, test, key)
         sink.check_room(job.columns, settings.chains, settings.draws, path, report=progress is True)
         state = job.start(init)
-        driver.compiled(job.problem, state, chunk)  # refuses what does not fit, before there is a file
+        driver.compiled(job.problem, state, chunk)  # refuses what exceeds memory, before there is a file
         with job.sink(path, overwrite) as out:
             out.append(job.nothing(), leaves(state), 0, {})
             _drive(job, out, state, Monitor(settings.chains, until), 0, settings.draws, chunk, progress, path)

@@ -1,4 +1,4 @@
-"""Where draws go: the columns of a run, the room they need, and the sink in memory or in a sample file."""
+"""Where draws go: the columns of a run, the space they need, and the sink in memory or in a sample file."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Copies of sample files: the chains of several files in one, or a part of a file as plain netCDF.
 
-Both copy block by block, so memory does not grow with the files, and both write beside the final name and rename, so
-that a copy is whole or not there.
+Both copy block by block, so memory does not grow with the files, and both write to a temporary name and rename it, so
+that a copy is complete or absent.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ A commit makes the data durable, then writes the pages and the new end to ``run.
 ``run.h5.journal``: the rename is the commit point. Only then are the pages written in place, and the journal removed.
 Whoever opens the file later replays a journal that is still there, which changes nothing if it was applied before.
 
-In-place writing needs an exclusive ``flock``, which HDF5's readers refuse by their shared one: nobody sees half a
-commit. While a reader is in the way the pages stay in memory and the next journal carries them. One writer at a time
+In-place writing needs an exclusive ``flock``, which the shared lock of HDF5's readers blocks: no reader sees half a
+commit. While a reader holds the file the pages stay in memory and the next journal carries them. One writer at a time
 holds ``run.h5.lock``, which the kernel releases when the process dies.
 
 A callback that raises into HDF5 can crash the interpreter, so the first error is kept, later writes are swallowed,
@@ -114,7 +114,7 @@ class JournaledFile:
                     raise Busy("another program") from None
                 time.sleep(0.002)
         file = cls(path, fd)
-        file._load_journal()  # after locking: from now on nobody applies it
+        file._load_journal()  # after locking: from now on no other process applies it
         return file
 
     @property
@@ -308,7 +308,7 @@ class JournaledFile:
 
 
 def has_journal(path: Path) -> bool:
-    """Whether a journal lies beside the file."""
+    """Whether the file has a journal."""
     return path.with_name(path.name + ".journal").exists()
 
 

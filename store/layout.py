@@ -3,7 +3,7 @@
 Groups as ArviZ names them, each with its own ``chain`` (fixed) and ``draw`` (unlimited) scales and one scale for each
 further axis, plus ``sampler_state``; root attributes hold settings and provenance as JSON. Draws and constants carry
 HDF5's Fletcher-32 checksums, which every HDF5 reader checks. They halve the speed of large draws, which therefore have
-a CRC-32 each in the group ``checksums``, a fourth as dear; the state has its own.
+a CRC-32 each in the group ``checksums``, at a quarter of the cost; the state has its own.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Column(NamedTuple):
 def create_draws(
     file: h5py.File, columns: Mapping[str, Column], labels: Mapping[str, np.ndarray], chains, crc=False, **filters
 ):
-    """Empty datasets for the columns; ``chains`` holds their ids, ``filters`` goes to h5py beside the checksum.
+    """Empty datasets for the columns; ``chains`` holds their ids, ``filters`` goes to h5py in addition to the checksum.
 
     With ``crc``, large draws get a dataset of checksums that the writer fills instead of HDF5's own.
     """

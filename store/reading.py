@@ -1,7 +1,7 @@
 """Sample files as they are read: lazily, also while they grow, and with one message for each way a file can be unfit.
 
 A reader sees the last commit. If its journal has not been applied, because the writer died or because another reader is
-in the way, it is applied first if nobody writes or reads the file, and otherwise laid over the file in memory.
+holding the file, it is applied first if no process has the file open, and otherwise overlaid in memory.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def present(path: str | os.PathLike) -> Path:
     path = Path(path).resolve()
     remedy = "give a sample file written by gibbsformer"
     if not path.is_file():
-        raise checks.InputError(f"{path} is no file: {remedy}")
+        raise checks.InputError(f"{path} does not exist: {remedy}")
     if not path.stat().st_size:  # opened for writing, HDF5 would make it one
         raise checks.InputError(f"{path} is not an HDF5 file: it is empty, {remedy}")
     return path
@@ -249,7 +249,7 @@ def check_draws(path, dataset: h5py.Dataset, sums: h5py.Dataset, chain: int, dra
     if wrong.size:
         draw = draws.start + wrong[0] * (draws.step or 1)
         raise checks.InputError(
-            f"{path} is damaged: the checksum of {dataset.name[1:]!r} does not fit in chain {chain}, draw {draw}, "
+            f"{path} is damaged: checksum mismatch of {dataset.name[1:]!r} in chain {chain}, draw {draw}, "
             "use a copy of the file"
         )
 

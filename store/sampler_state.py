@@ -1,4 +1,4 @@
-"""The state of the chains in a sample file: every leaf bit for bit, in one of two places that take turns.
+"""The state of the chains in a sample file: every leaf bit for bit, double-buffered in two places.
 
 The place that the last commit does not name is free, so a new state is written there directly and needs no journal.
 """
@@ -36,15 +36,13 @@ def read(path: str | os.PathLike, group: h5py.Group) -> list[np.ndarray]:
     """The leaves, with the dtypes they had; none before the first commit.
 
     Raises:
-        ValueError: the checksum does not fit.
+        ValueError: checksum mismatch.
     """
     if "kinds" not in group.attrs:
         return []
     content = group[_PLACES[group.attrs["place"]]][()].tobytes()
     if zlib.crc32(content) != group.attrs["crc32"]:
-        raise checks.InputError(
-            f"{path} is damaged: the checksum of 'sampler_state' does not fit, use a copy of the file"
-        )
+        raise checks.InputError(f"{path} is damaged: checksum mismatch of 'sampler_state', use a copy of the file")
     leaves, start = [], 0
     for name, shape in json.loads(group.attrs["kinds"]):
         dtype = np.dtype(name)
@@ -67,7 +65,7 @@ def _make_places(group: h5py.Group, size: int) -> None:
     for name in (*_PLACES, _AXIS):
         if name in group:
             del group[name]
-    # netCDF's form of an axis without labels: never written, so it takes no room
+    # netCDF's form of an axis without labels: never written, so it takes no space
     axis = group.create_dataset(_AXIS, (size,), np.int8, chunks=(max(1, size),), maxshape=(None,))
     axis.make_scale("This is a netCDF dimension but not a netCDF variable.         0")
     early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)

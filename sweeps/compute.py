@@ -171,7 +171,7 @@ def _run(posterior, key, settings, samples: Path):
         try:
             open_run(samples)
         except checks.InputError:
-            pass  # no run that can be read: it is the sweep's own file, so make it anew
+            pass  # not a readable run: the name is the sweep's own, so replace it
         else:
             return resume(samples, progress=False)
     kernel = settings.get("kernel", {"name": "collapsed", "options": {}})

@@ -17,8 +17,8 @@ from .plan import Point
 
 SYSTEMS = ("slurm", "pbs")
 _CACHED_SECONDS = "0.5"  # compilations longer than this go to the cache
-# One BLAS thread, as in every computation of ours. XLA's own threads stay as they are in this process: told to use one,
-# it adds in another order, and chains part at the last bit.
+# One BLAS thread, as in every computation of ours. XLA's own threads stay as they are in this process: restricted to
+# one, it sums in another order, and chains differ in the last bit.
 _THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 # A terminal sends Ctrl-C to workers too, which would print a traceback each: the process that started them ends them.
 _DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
@@ -124,8 +124,8 @@ def on_dask(
 ) -> Generator[Outcome, None, None]:
     """Outcomes of points in the order in which a Dask cluster finishes them.
 
-    A point whose worker dies is given to another, which goes on from its sample file; one that kills its workers again
-    and again (Dask's ``distributed.scheduler.allowed-failures``) comes out with an error.
+    A point whose worker dies is given to another, which continues from its sample file; one that repeatedly kills its
+    workers (Dask's ``distributed.scheduler.allowed-failures``) comes out with an error.
 
     Args:
         points, folder, keep_samples: see ``compute``; the folder is on a file system that all workers see.
@@ -133,7 +133,7 @@ def on_dask(
         resources: what a point takes of a worker's resources, such as {"GPU": 1}.
 
     Raises:
-        ValueError: nobody answers at the address, or no worker offers the resources of a point.
+        ValueError: no scheduler answers at the address, or no worker offers the resources of a point.
         SchedulerLost: the scheduler went away.
     """
     _, distributed = modules()

@@ -1,7 +1,7 @@
 """The folder of a sweep: plan.json, index.json, points/<id>.h5 and samples/<id>.h5.
 
 A point is finished where its result file exists, which appears whole. The index says it in one place, with errors and
-times, for people and programs; after a kill it is made anew from the files.
+times, for people and programs; after a kill it is rebuilt from the files.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Folder:
 
 @contextlib.contextmanager
 def held(out: str | os.PathLike, normal: Mapping[str, Any], points: Sequence[Point]) -> Iterator[Folder]:
-    """The folder of a sweep, made if missing, locked while this runs.
+    """The directory of a sweep, created if needed, locked while this runs.
 
     Raises:
         ValueError: it cannot be a folder, another process sweeps in it, or it holds the sweep of another plan, one
@@ -120,7 +120,7 @@ def stored_plan(folder: str | os.PathLike) -> dict[str, Any]:
 
 
 def failures(folder: str | os.PathLike) -> list[dict[str, Any]]:
-    """Points that failed the last time they were computed, from the index; none where there is no index.
+    """Points that failed the last time they were computed, from the index; none without an index.
 
     Args:
         folder: ``out`` of a sweep.

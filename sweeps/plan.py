@@ -95,7 +95,7 @@ def checked(plan: str | os.PathLike | Mapping[str, Any]) -> dict[str, dict[str, 
 
 
 def points(normal: Mapping[str, Any]) -> Iterator[Point]:
-    """The points of a checked plan, those of one task beside each other."""
+    """The points of a checked plan, those of one task next to each other."""
     axes = normal["axes"]
     shared = [name for name in axes if name != "kernels"]
     for numbers in itertools.product(*(range(len(axes[name])) for name in shared)):

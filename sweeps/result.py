@@ -1,4 +1,4 @@
-"""Result files: one small HDF5 file per finished point, whole or not there."""
+"""Result files: one small HDF5 file per finished point, complete or absent."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             return values, json.loads(file.attrs["about"])
     except (OSError, KeyError, ValueError) as error:
         raise checks.InputError(
-            f"{path} cannot be read ({error}): remove it and run the sweep again, which computes this point anew"
+            f"{path} cannot be read ({error}): remove it and run the sweep again, which computes this point again"
         ) from None

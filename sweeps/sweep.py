@@ -78,12 +78,12 @@ def sweep(
 
     Each point's random key is made of its own settings, so its numbers depend neither on the other points nor on the
     order nor on the executor. A failed point is listed with its error and does not stop the others; it is tried again
-    by the next call. Whatever stops a sweep, the next call goes on: finished points are kept, sampled points in
+    by the next call. Whatever stops a sweep, the next call continues: finished points are kept, sampled points in
     mid-run continue from their sample files.
 
     Args:
         plan: a TOML file or a dict.
-        out: folder of the results; made if missing. It may hold an earlier version of the plan.
+        out: directory of the results, created if needed. It may hold an earlier version of the plan.
         workers: processes on this machine; 1 computes in this process, more on a Dask LocalCluster. A script that
             asks for more must start under ``if __name__ == "__main__":``.
         scheduler: address of a Dask scheduler, or a cluster object such as ``sweeps.job_cluster`` makes, instead of

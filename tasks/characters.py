@@ -139,7 +139,7 @@ def training_and_held_out(characters: Characters | tuple[Characters, Characters]
     pair = tuple(characters) if isinstance(characters, (tuple, list)) else ()
     if len(pair) != 2 or not all(isinstance(part, Characters) for part in pair):
         raise checks.InputError(
-            f"characters={checks.brief(characters)} is no set of characters: give gf.tasks.glyphs(), "
+            f"characters={checks.brief(characters)} is not a set of characters: give gf.tasks.glyphs(), "
             "gf.tasks.omniglot(path), or a pair (training, held out) of such"
         )
     return pair

@@ -97,7 +97,7 @@ def characters_by_name(name: str) -> Characters:
         Characters.
 
     Raises:
-        ValueError: another name (the nearest is offered), or Omniglot is not there.
+        ValueError: another name (the nearest is offered), or Omniglot was not found.
     """
     source, _, path = str(name).partition("=")
     checks.nearest("data", source, ("glyphs", "omniglot"))

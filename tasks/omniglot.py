@@ -75,7 +75,7 @@ def _files(place: Path) -> Iterator[tuple[Path, bytes]]:
             if _is_drawing(name):
                 yield name, file.read_bytes()
     elif not place.is_file():
-        raise checks.InputError(f"path={str(place)!r} is neither file nor folder: {_REMEDY}")
+        raise checks.InputError(f"path={str(place)!r} is neither a file nor a directory: {_REMEDY}")
     else:
         try:
             with zipfile.ZipFile(place) as archive:
@@ -83,9 +83,7 @@ def _files(place: Path) -> Iterator[tuple[Path, bytes]]:
                     if entry.endswith(".png") and _is_drawing(Path(entry)):
                         yield Path(entry), archive.read(entry)
         except (zipfile.BadZipFile, OSError) as error:
-            raise checks.InputError(
-                f"path={str(place)!r} is no zip file that can be read ({error}): {_REMEDY}"
-            ) from None
+            raise checks.InputError(f"path={str(place)!r} is not a readable zip file ({error}): {_REMEDY}") from None
 
 
 def _is_drawing(name: Path) -> bool:
@@ -99,6 +97,6 @@ def _image(name: Path, content: bytes) -> tuple[np.ndarray, tuple[int, int]]:
     try:
         image = Image.open(io.BytesIO(content)).convert("L")
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise checks.InputError(f"path={str(name)!r} is no image that can be read ({error}): remove it") from None
+        raise checks.InputError(f"path={str(name)!r} is not a readable image ({error}): remove it") from None
     small = image if image.size == (SIZE, SIZE) else image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
     return np.asarray(small, np.float32) / 255, image.size

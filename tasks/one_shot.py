@@ -28,7 +28,7 @@ from .task import Examples, Task
 PATCH = 8
 PATCHES = (SIZE // PATCH) ** 2  # per image
 TOKENS = 3 * PATCHES
-UNKNOWN = 2  # label index of the query, beside classes 0 and 1
+UNKNOWN = 2  # label index of the query, next to classes 0 and 1
 _MEAN, _STANDARD_DEVIATION = 0.922, 0.084  # of Omniglot's pixels as published; layer norm leaves little trace of either
 _EPSILON = 1e-5  # of the layer norm
 _SEED = 2405  # of the fixed label embedding

@@ -100,5 +100,5 @@ def test_bad_requests(tmp_path):
     blocked.write_text("")
     with pytest.raises(ValueError, match="cannot be used as a directory"):
         figure("2c", blocked)
-    with pytest.raises(ValueError, match=r"network='no\.safetensors' is no file"):
+    with pytest.raises(ValueError, match=r"network='no\.safetensors' does not exist"):
         figure("3b", tmp_path, network="no.safetensors")

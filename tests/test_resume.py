@@ -84,7 +84,7 @@ def test_until_counts_the_draws_already_stored(small, tmp_path):
 
 
 def test_what_cannot_be_resumed(small, tmp_path):
-    with pytest.raises(ValueError, match="is no file"):
+    with pytest.raises(ValueError, match="does not exist"):
         gf.resume(tmp_path / "none.h5")
     run = sample(small, "collapsed", tmp_path / "a.h5")
     gf.lift(run, key=KEY, draws=2, store=tmp_path / "lifted.h5", progress=False)

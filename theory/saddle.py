@@ -52,7 +52,7 @@ class Theory:
         U: (U_1, .., U_L), U_l [k_l, k_l], k_l = H_l..H_L, paths in C order.
         action: S / max_l N_l; NaN for the GP limit.
         gradient_norm: largest |d action / d theta| at the solution; 0 for the GP limit.
-        hessian_min: least eigenvalue of the action's Hessian in the independent entries of (U_a, U_L, .., U_1);
+        hessian_min: smallest eigenvalue of the action's Hessian in the independent entries of (U_a, U_L, .., U_1);
             NaN for the GP limit.
         converged: gradient below tolerance and Hessian positive definite; ``problem`` says why not.
         iterations: Newton steps taken.
@@ -60,7 +60,7 @@ class Theory:
         paths: names of the paths kept, None for all.
         covariance: of the independent entries of U_1 (upper triangle, row-major) in the Gaussian approximation at the
             saddle, [B, B], B = H(H+1)/2: the leading finite-width fluctuation, of order 1/N. None for the GP limit.
-        others: stationary points of other starts that differ from this one, least action first.
+        others: stationary points of other starts that differ from this one, lowest action first.
     """
 
     posterior: Posterior
@@ -87,7 +87,7 @@ class Theory:
         if self.converged:
             return None
         if self.gradient_norm < GRADIENT_TOLERANCE:
-            return f"a saddle, not a minimum (least Hessian eigenvalue {self.hessian_min:.1e}): ask for more starts"
+            return f"a saddle, not a minimum (smallest Hessian eigenvalue {self.hessian_min:.1e}): ask for more starts"
         return (
             f"gradient {self.gradient_norm:.1e} above {GRADIENT_TOLERANCE:.0e} after {self.iterations} Newton steps: "
             "start from a neighbouring solution (theory.grid), or raise the temperature"
@@ -125,14 +125,14 @@ def solve(posterior: Posterior, paths: Sequence | None = None, starts: int = 1, 
         posterior: network, data and temperature.
         paths: names or indices of the paths of a sub-network (all combinations of some heads of each layer), with
             their own number in place of H; default all.
-        starts: number of starting points: the GP limit, then random ones. The solution of least action is returned.
+        starts: number of starting points: the GP limit, then random ones. The solution of lowest action is returned.
         key: typed random key of the random starts, needed with ``starts`` above 1.
 
     Returns:
         Theory; look at ``converged``, and at ``others`` with several starts.
 
     Raises:
-        ValueError: unknown paths or a set that is no sub-network; K + T I not positive definite in float64; starts
+        ValueError: unknown paths or a set that is not a sub-network; K + T I not positive definite in float64; starts
             below 1, or above 1 without a key.
 
     Source: docs/model.md, section 6; arXiv:2405.15926, section 3.

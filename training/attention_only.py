@@ -1,8 +1,8 @@
 r"""The attention-only network with trainable attention: no residual, no MLP, no layer norm (docs/model.md, section 1).
 
-Query and key weights act on the bare input in every layer, so the network is what the posterior is about, with Q and K
-trained beside the value weights:  f(x) = sum_pi B^pi . xi^pi(x),  xi through attention paths (models/paths.py), B the
-path weights (models/network.py). A gradient step never forms an activation of width N.
+Query and key weights act on the bare input in every layer, so the network is what the posterior is about, with Q and
+K trained together with the value weights: f(x) = sum_pi B^pi . xi^pi(x), xi through attention paths
+(models/paths.py), B the path weights (models/network.py). A gradient step never forms an activation of width N.
 """
 
 from __future__ import annotations

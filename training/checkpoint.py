@@ -64,8 +64,8 @@ def read(path: Path, argument: str = "path") -> tuple[dict[str, np.ndarray], dic
             metadata = file.metadata() or {}
     if metadata.get("format") != _FORMAT:
         raise checks.InputError(
-            f"{argument}={str(path)!r} is no trained network of this version ({_FORMAT}): give one, or, for query and "
-            "key weights from elsewhere, use gf.Attention.load"
+            f"{argument}={str(path)!r} is not a trained network of this version ({_FORMAT}): give one, or for query "
+            "and key weights from elsewhere, use gf.Attention.load"
         )
     return arrays, {name: json.loads(value) for name, value in metadata.items() if name != "format"}
 

@@ -32,7 +32,7 @@ class Config:
             characters each; the others show characters upright.
         distortion: STANDARD DEVIATION of the random log-stretch of each drawing along both axes; its shift has 10
             pixels times that.
-        lead_in: steps over which the query passes from the very drawing that was shown, distorted anew, to another one
+        lead_in: steps over which the query passes from the very drawing that was shown, distorted again, to another one
             of its character. Without it Adam finds nothing to follow for thousands of steps.
 
     Raises:

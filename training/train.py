@@ -92,7 +92,7 @@ def train(
         key: typed random key; sets the start and all episodes.
         steps: steps in the end, those before a resume included; default the configuration's.
         out: .safetensors file to write, about every 20 seconds and at the end.
-        resume: go on from ``out``.
+        resume: continue from ``out``.
         evaluate: steps between accuracies.
         patience: stop once the held-out accuracy has not risen for that many steps.
         progress: a live line on stderr.

@@ -45,7 +45,7 @@ def test_findings_and_their_text(candidates):
     assert f"{evidences['both'].log_evidence:.3f} +- {evidences['both'].error:.3f}" in text
     assert f"theory {found['accuracy']['theory']:.3f}" in text
     assert "!" not in text
-    assert "! passes found" in render_evidence(evidence_findings(evidences["both"], None) | {"agrees": False})
+    assert "! replicates gave" in render_evidence(evidence_findings(evidences["both"], None) | {"agrees": False})
 
 
 def test_what_does_not_belong_is_refused(candidates):

@@ -174,7 +174,7 @@ def two_heads(make_small):
 )
 def test_standard_errors_are_honest(case, factor, request):
     """z-scores of many passes have variance 1, known to sqrt(2 / 200), through changes of beta with a likelihood that
-    is far from Gaussian; also where moves are a third as long, so that families stay alike: the errors know of it."""
+    is far from Gaussian; also where moves are a third as long, so that lineages stay alike: the errors know of it."""
     posterior, expected = request.getfixturevalue(case)
     with numerics():
         program = tempering._Program.of(posterior, 128)

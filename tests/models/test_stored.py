@@ -97,7 +97,7 @@ def test_bad_layers(stored, tmp_path, name, change, said):
 
 
 def test_bad_files(tmp_path):
-    with pytest.raises(ValueError, match=r"is no file: give an \.npz or \.safetensors"):
+    with pytest.raises(ValueError, match=r"does not exist: give an \.npz or \.safetensors"):
         gf.Attention.load(tmp_path / "missing.npz")
     for name in ("net.npz", "net.safetensors"):
         (tmp_path / name).write_bytes(b"no tensors here")

@@ -32,7 +32,7 @@ def refuses(path, message):
 
 
 def test_missing(tmp_path):
-    refuses(tmp_path / "none.h5", "is no file: give a sample file")
+    refuses(tmp_path / "none.h5", "does not exist: give a sample file")
 
 
 def test_not_hdf5(path):

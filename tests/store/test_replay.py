@@ -72,7 +72,7 @@ def check(toy, folder, acknowledged, resume_first: bool) -> None:
     path = folder / "run.h5"
     if not path.exists():
         assert acknowledged is None
-        with pytest.raises(ValueError, match="is no file"):
+        with pytest.raises(ValueError, match="does not exist"):
             read(path)
         with toy.create(path) as file:
             toy.append(file, 1)

@@ -87,14 +87,14 @@ def test_bad_omniglot(folder, tmp_path, monkeypatch):
 
     monkeypatch.delenv(VARIABLE, raising=False)
     refused(f"{VARIABLE} is not set: give images_background.zip")
-    refused("is neither file nor folder", tmp_path / "missing.zip")
+    refused("is neither a file nor a directory", tmp_path / "missing.zip")
     refused("holds no alphabet/character/drawing.png", folder / "Greek" / "character02")
     (tmp_path / "text.zip").write_text("no archive")
     refused("is no zip file", tmp_path / "text.zip")
     (folder / "Greek" / "character02" / "0001_02.png").unlink()
     refused("'Greek/character02' has 1 drawings: give at least two", folder)
     (folder / "Greek" / "character02" / "0001_02.png").write_text("no image")
-    refused("0001_02.png' is no image that can be read", folder)
+    refused("0001_02.png' is not a readable image", folder)
 
 
 def test_glyphs():

@@ -136,7 +136,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_action_and_stationarity_by_the_model_document(make_small, case):
-    """Action, vanishing gradient and least Hessian eigenvalue, all from section 6 written a second time."""
+    """Action, vanishing gradient and smallest Hessian eigenvalue, all from section 6 written a second time."""
     posterior = make_small(**CASES[case]).posterior
     theory = gf.theory.solve(posterior)
     assert theory.converged

@@ -182,7 +182,7 @@ def test_bad_input(characters, trained, tmp_path):
     refused("steps=0", steps=0)
     refused("patience=0", patience=0)
     refused("give gf.training.SMALL", config="small")
-    refused("is no set of characters", characters=None)
+    refused("is not a set of characters", characters=None)
     refused("not a random key", key=0)
     wrong = {"averaging": 1.0, "learning_rate": -1, "heads": (), "width": 0, "distortion": np.nan, "turned": 1.5}
     for name, value in wrong.items():
