@@ -15,7 +15,7 @@ quick = "--quick" in sys.argv
 rng = np.random.default_rng(0)
 
 # 1. Sequences x [P, N_0, S]: token s is column s. Here a token is a marker (1 in one token of the sequence), features
-# that say + or - with noise, and its position as a one-hot code. The label is what the token before the marker says.
+# that carry + or - with noise, and its position as a one-hot code. The label is the sign that the token before the marker carries.
 P, S, features = 200, 10, 100
 marked = rng.integers(1, S, P)
 sign = rng.choice([-1.0, 1.0], (P, S))

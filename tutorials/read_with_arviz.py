@@ -26,7 +26,7 @@ print({name: settings[name] for name in ("kernel", "network", "temperature", "ch
 order_parameters = posterior[[name for name in posterior if name.startswith("U_")]]
 rhat, ess = arviz.rhat(order_parameters), arviz.ess(order_parameters)
 for name in order_parameters:
-    print(f"{name}: largest R-hat {float(rhat[name].max()):.3f}, least ESS {float(ess[name].min()):.0f}")
+    print(f"{name}: largest R-hat {float(rhat[name].max()):.3f}, minimum ESS {float(ess[name].min()):.0f}")
 
 # 4. Paths are labelled by name, so that an entry is chosen by name.
 U_1 = posterior["U_1"]  # [chain, draw, path_1, path_1_prime]
