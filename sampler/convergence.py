@@ -168,7 +168,7 @@ def _ebfmi(energy: np.ndarray) -> np.ndarray:
     """E-BFMI of each chain, energy [chain, draw]: mean squared jump over variance (Betancourt 2016)."""
     import arviz
 
-    if hasattr(arviz, "InferenceData"):
+    if arviz.__version__.startswith("0."):
         return np.asarray(arviz.bfmi(energy))
     data = xr.DataTree.from_dict({"sample_stats": xr.Dataset({"energy": (("chain", "draw"), energy)})})
     return np.asarray(arviz.bfmi(data)["energy"])

@@ -156,7 +156,7 @@ class Run:
         if self.path is not None:
             return arviz.from_netcdf(self.path)
         groups = self.datasets(weights=True)
-        if hasattr(arviz, "InferenceData"):
+        if arviz.__version__.startswith("0."):  # ArviZ 1 has the name too, for a DataTree
             return arviz.InferenceData(**groups)
         import xarray as xr
 
