@@ -1,6 +1,6 @@
-"""Your own sequences, labels and attention: to a posterior, a run, a prediction.
+"""From your own sequences, labels and attention to a posterior, a run and a prediction.
 
-python tutorials/own_sequences.py [--quick]   writes own_sequences.h5 and own_sequences.png into the current folder
+python tutorials/own_sequences.py [--quick]   writes own_sequences.h5 and own_sequences.png to the current folder
 """
 
 import sys
@@ -14,8 +14,9 @@ import gibbsformer as gf
 quick = "--quick" in sys.argv
 rng = np.random.default_rng(0)
 
-# 1. Sequences x [P, N_0, S]: token s is column s. Here a token is a marker (1 in one token of the sequence), features
-# that carry + or - with noise, and its position as a one-hot code. The label is the sign that the token before the marker carries.
+# 1. Sequences x [P, N_0, S]: token s is column s. Here a token consists of a marker (1 for one token of the sequence, 0
+# for the others), noisy features that encode a sign, and a one-hot code of its position. The label, +1 or -1, is the
+# sign of the token before the marked one.
 P, S, features = 200, 10, 100
 marked = rng.integers(1, S, P)
 sign = rng.choice([-1.0, 1.0], (P, S))
@@ -26,23 +27,24 @@ x[:, 1 + features :] = np.eye(S)
 y = sign[np.arange(P), marked - 1]
 N_0 = x.shape[1]
 
-# 2. Attention, fixed by the input: a pattern A[s, t], weight of source token s for target token t, per layer and head.
-# By weights: W [H, N_0, N_0], key on the left and query on the right, or queries and keys Q, K [H, G, N_0].
+# 2. Attention, a fixed function of the input. Each head of each layer has a pattern A[s, t], the weight of source token
+# s for target token t; columns sum to 1 (the transpose of PyTorch's convention). Attention can be given by weights:
+# W [H, N_0, N_0], with the key on the left and the query on the right, or queries and keys Q, K [H, G, N_0].
 position = slice(1 + features, None)
 W_1 = np.zeros((2, N_0, N_0))
-W_1[0, position, position] = 100 * np.eye(S, k=1)  # first head, previous token: the key's position is the query's - 1
-W_1[1, position, position] = 100 * np.eye(S)  # second head: the token itself
+W_1[0, position, position] = 100 * np.eye(S, k=1)  # head 1: the previous token (key position = query position - 1)
+W_1[1, position, position] = 100 * np.eye(S)  # head 2: the token itself
 Q_2, K_2 = np.zeros((2, 2, S, N_0))
-Q_2[0, 0, position], K_2[0, 0, 0] = 1, 100  # first head: every query asks for the marker
-Q_2[1, :, position], K_2[1, :, position] = np.eye(S), 100 * np.eye(S)  # second head: the token itself
-names = ("before marked", "before last", "marked", "last")  # what (h_1, h_2) see from the last token; h_1 slowest
+Q_2[0, 0, position], K_2[0, 0, 0] = 1, 100  # head 1: every query attends to the marker
+Q_2[1, :, position], K_2[1, :, position] = np.eye(S), 100 * np.eye(S)  # head 2: the token itself
+names = ("before marked", "before last", "marked", "last")  # token that path (h_1, h_2) reads; h_1 slowest
 by_weights = gf.Attention([W_1, (Q_2, K_2)], path_names=names)
 
 
-# By functions of x that return patterns [P, H, S, S] whose columns sum to 1.
+# Equivalently, attention can be given by functions of x that return patterns [P, H, S, S] whose columns sum to 1.
 def previous_and_own(x):
     previous = np.eye(S, k=1)
-    previous[:, 0] = 1 / S  # the first token has none before it
+    previous[:, 0] = 1 / S  # the first token has no predecessor
     return np.broadcast_to(np.stack([previous, np.eye(S)]), (len(x), 2, S, S))
 
 
@@ -55,12 +57,12 @@ by_functions = gf.Attention([previous_and_own, marked_and_own], path_names=names
 difference = gf.contract(x, by_weights).xi - gf.contract(x, by_functions).xi
 print(f"the two attentions differ by at most {np.abs(difference).max():.1e} in the inputs of the paths")
 
-# 3. The task: half of the sequences for training; the network reads its output from the last token.
+# 3. The task: half of the sequences are for training. The output of the network is read from the last token.
 half = P // 2
 task = gf.tasks.arrays(x[:half], y[:half], by_weights, x[half:], y[half:], readout="last", name="marker")
 
-# 4. The posterior of a network of width N_1 = N_2 = N_3 = 10, its theory, and a run: exact draws of the order
-# parameters into a sample file, with f on the test sequences.
+# 4. The posterior of a network of width N_1 = N_2 = N_3 = 10, its theory, and a run, which writes exact draws of the
+# order parameters, and f on the test sequences, to a sample file.
 posterior = task.posterior(10, temperature=0.1)
 theory, limit = gf.theory.solve(posterior), gf.theory.gp(posterior)
 run = gf.sample(
