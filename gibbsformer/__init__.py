@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # the same names as in ``_NAMES``, for type checkers and edit
         theory,
         training,
     )
-    from .diagnostics import (
+    from .diagnostics import (  # type: ignore[no-redef]  # functions with the name of their module
         accuracy,
         accuracy_error,
         alignment,
@@ -68,7 +68,7 @@ if TYPE_CHECKING:  # the same names as in ``_NAMES``, for type checkers and edit
         sample,
         until,
     )
-    from .sweeps import open_sweep, sweep
+    from .sweeps import open_sweep, sweep  # type: ignore[no-redef]
 
     __version__: str
 

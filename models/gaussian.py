@@ -68,7 +68,7 @@ class GaussianTerm(NamedTuple):
         return half[:, :-1].T @ half[:, -1], jnp.sum(combined * test, (1, 2)) - jnp.sum(half[:, :-1] ** 2, axis=0)
 
 
-def with_noise(covariance: Float[Array, "P P"], temperature: Float[Array, ""]) -> Float[Array, "P P"]:
+def with_noise(covariance: Float[Array, "P P"], temperature: Float[Array, ""] | float) -> Float[Array, "P P"]:
     """covariance + T I."""
     return covariance + temperature * jnp.eye(len(covariance), dtype=covariance.dtype)
 

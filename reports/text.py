@@ -78,7 +78,7 @@ def render_evidence(found: dict[str, Any]) -> str:
     """``evidence_findings`` as text."""
     lines = [
         f"evidence at N = {found['widths']}, T = {found['temperature']:g}, {len(found['paths'])} paths: "
-        f"{len(found['repeats'])} replicates of {found['particles']} particles, {len(found['betas']) - 1} steps of beta",
+        f"{len(found['repeats'])} replicates of {found['particles']} particles, {len(found['betas']) - 1} beta steps",
         f"log evidence   {found['log_evidence']:.3f} +- {found['error']:.3f}"
         f"   by thermodynamic integration {found['thermodynamic']:.3f} +- {found['thermodynamic_error']:.3f}",
     ]

@@ -348,5 +348,5 @@ def _zeros(function, *arguments, part=None):
 def _accumulate(kernel: Kernel, before, after):
     """A transition's (states, shared, statistics), its statistics accumulated with those of earlier transitions."""
     rules = STATISTICS | dict(kernel.statistics)
-    combine = {LAST: lambda old, new: new, SUM: jnp.add, ANY: jnp.logical_or, MAXIMUM: jnp.maximum}
+    combine: dict[str, Any] = {LAST: lambda old, new: new, SUM: jnp.add, ANY: jnp.logical_or, MAXIMUM: jnp.maximum}
     return *after[:2], {name: combine[rules[name]](before[name], new) for name, new in after[2].items()}

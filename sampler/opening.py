@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from .. import store
 from ..core import checks, classes
@@ -31,7 +32,7 @@ def open(path: str | os.PathLike) -> Run:
     contents = store.read(path)
     recorded = {name: contents.attributes[name] for name in _RECORDED if name in contents.attributes}
     settings = contents.settings | recorded | {"records": contents.step}
-    kind = classes.load("posterior", settings["posterior"], "restored") if "posterior" in settings else Posterior
+    kind: Any = classes.load("posterior", settings["posterior"], "restored") if "posterior" in settings else Posterior
     try:
         posterior, test = kind.restored(settings, contents.constants, contents.labels)
     except KeyError as missing:

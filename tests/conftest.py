@@ -1,5 +1,9 @@
 """Fixtures shared by the tests: the reference extract, a small network with unequal shapes, double precision."""
 
+import contextlib
+import ctypes
+import gc
+import resource
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -11,6 +15,7 @@ import pytest
 
 import gibbsformer as gf
 from gibbsformer.models.network import draw_prior
+from gibbsformer.sampler import driver
 
 # compiled programs are shared between test processes and kept for the next run
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
@@ -20,29 +25,21 @@ EXTRACT = Path(__file__).parent / "data" / "reference_hmm_extract.h5"
 REFERENCE_WIDTHS = (10, 100, 1000)
 
 
-# the dearest cases whose siblings run by default: two cores are to be through in a quarter of an hour
-SLOW = (
-    "test_cli.py::test_evidence",
-    "test_invariance.py::test_noise_of_the_wrong_variance_is_caught",
-    "test_invariance.py::test_mclmc_is_hardly_biased_at_its_default_step",
-    "test_invariance.py::test_adjusted_kernel_leaves_the_posterior_alone[two layers-ghmc]",
-    "test_saddle.py::test_saddle_approaches_the_gp_limit",
-    "test_saddle.py::test_action_and_stationarity_by_the_model_document[three layers]",
-    "test_agreement.py::test_gibbs_agrees_with_collapsed[singular]",
-    "test_agreement.py::test_nuts_agrees_with_collapsed_and_gibbs[singular]",
-    "test_driver.py::test_chunks_and_chains_beside_change_nothing[nuts]",
-    "test_driver.py::test_chunks_and_chains_beside_change_nothing[gibbs]",
-    "test_geweke.py::test_collapsed_keeps_the_joint_law[three layers]",
-    "test_geweke.py::test_gradient_kernel_keeps_the_joint_law[nuts weights--]",
-    "test_reference.py::test_collapsed_sampler[100]",
-    "test_resume.py::test_resumed_run_is_bit_for_bit_the_uninterrupted_one[mclmc]",
-)
+MEMORY = 1200  # MiB of a test process, above which compiled programs are dropped
 
 
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if item.nodeid.endswith(SLOW):
-            item.add_marker(pytest.mark.slow)
+@pytest.fixture(autouse=True, scope="module")
+def _bounded_memory():
+    """Drop compiled programs after a module that left many; the cache on disk has them when they are needed again."""
+    yield
+    pages = int(Path("/proc/self/statm").read_text().split()[1]) if Path("/proc/self/statm").exists() else 0
+    if pages * resource.getpagesize() > MEMORY * 2**20:
+        driver._program.cache_clear()
+        driver._record_shapes.cache_clear()
+        jax.clear_caches()
+        gc.collect()
+        with contextlib.suppress(OSError, AttributeError):  # give it back to the system, where the C library can
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 @pytest.fixture

@@ -122,6 +122,7 @@ def test_theory(own_arrays, capsys):
     assert "theory at N = [5, 5, 5], T = 0.5: converged" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_evidence(own_arrays, capsys):
     command = ["evidence", "--task", str(own_arrays), "--width", "5", "--temperature", "0.5", "--particles", "32"]
     assert main([*command, "--repeats", "2", "--json"]) == 0

@@ -341,7 +341,7 @@ def test_open_whole_file(stored):
 
 
 def test_open_missing_file(tmp_path):
-    refused(lambda: gf.open(tmp_path / "run.h5"), "run.h5", "no file")
+    refused(lambda: gf.open(tmp_path / "run.h5"), "run.h5", "does not exist")
 
 
 def test_open_folder(tmp_path):

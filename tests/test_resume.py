@@ -54,7 +54,7 @@ def assert_equal(one, other):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b), err_msg=name)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", [pytest.param(k, marks=[pytest.mark.slow] * (k == "mclmc")) for k in KERNELS])
 def test_resumed_run_is_bit_for_bit_the_uninterrupted_one(small, tmp_path, monkeypatch, kernel):
     whole = sample(small, KERNELS[kernel], tmp_path / "whole.h5")
     for chunks in (1, 4):  # in the middle of the warm-up, and of the draws

@@ -8,6 +8,7 @@ r"""The predictor given the order parameter U_1: Gaussian-process regression wit
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -15,6 +16,11 @@ from ..core.numerics import numerics
 from ..models.gaussian import GaussianTerm
 from ..models.path_kernel import path_kernel
 from ..models.paths import PathInputs
+
+
+def _term(train: PathInputs, y, temperature: float, variance: float) -> GaussianTerm:
+    T, sigma2 = jnp.asarray(temperature, float), jnp.asarray(variance, float)
+    return GaussianTerm(path_kernel(train.flat), jnp.asarray(y), T, sigma2)
 
 
 def conditional_mean(
@@ -38,7 +44,7 @@ def conditional_mean(
     Source: docs/model.md, section 3.
     """
     with numerics():
-        term = GaussianTerm(path_kernel(train.flat), y, temperature, variance)
+        term = _term(train, y, temperature, variance)
         B = np.asarray(_mean_path_weights(np.asarray(U_1, np.float64), term, train.flat))
     return B.reshape(len(B), -1) @ test.flat.transpose(0, 2, 1).reshape(len(test), -1).T
 
@@ -72,7 +78,7 @@ def conditional_predictor(
     Source: docs/model.md, section 3.
     """
     with numerics():
-        term = GaussianTerm(path_kernel(train.flat), y, temperature, variance)
+        term = _term(train, y, temperature, variance)
         found = _predictor(np.asarray(U_1, np.float64), term, train.flat, test.flat)
     return np.asarray(found[0]), np.asarray(found[1])
 

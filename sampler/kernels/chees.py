@@ -57,7 +57,7 @@ class ChEES(AcceptanceOptions, EnsembleKernel):
     def share(self, setting, states):
         return self._adaptation()[0](0, jnp.asarray(self.initial_step_size))
 
-    def step(self, setting, key, index, state, number, shared):
+    def step(self, setting, key, index, state, number, shared):  # type: ignore[override]  # of an ensemble
         import blackjax  # not above: its import starts XLA, after which devices cannot be chosen
 
         dtype, size = _kind(state.chain.position)

@@ -61,7 +61,7 @@ class GHMC(EnsembleKernel):
         state = self._adaptation(setting)[0](*_spread(states.chain.position, states.chain.logdensity_grad))
         return _of_one_type(state, states.chain.position)
 
-    def step(self, setting, key, index, state, number, shared):
+    def step(self, setting, key, index, state, number, shared):  # type: ignore[override]  # of an ensemble
         import blackjax  # not above: its import starts XLA, after which devices cannot be chosen
 
         folds = _folds(setting.chains)

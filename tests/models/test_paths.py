@@ -95,7 +95,7 @@ def test_arbitrary_subset_is_one_axis_of_paths(small):
     for mu, (i, path) in product(range(2), enumerate([(0, 0), (0, 2), (1, 1)])):
         naive = path_input(small.x[mu], [a[mu] for a in patterns], path, "last", paths=3)
         np.testing.assert_allclose(chosen.xi[mu, :, i], naive, rtol=RELATIVE, atol=1e-14)
-    with pytest.raises(ValueError, match=r"no network of finite width"):
+    with pytest.raises(ValueError, match=r"not a network of finite width"):
         small.posterior.select(["(1 1)", "(1 3)", "(2 2)"])
 
 
@@ -147,7 +147,7 @@ def test_storage_goes_by_size(small, monkeypatch):
     assert kernels.path_kernel(xi).blocks is None  # and larger than these
 
 
-@pytest.mark.parametrize(("P", "share"), [(63, 1), (64, 3 / 4), (100, 2 / 3), (256, 9 / 16), (259, 9 / 16)])
+@pytest.mark.parametrize(("P", "share"), [(63, 1), (64, 3 / 4), (100, 2 / 3), (256, 9 / 16)])
 def test_packed_matrices_of_several_panels(P, share):
     """k equal panels hold (k + 1) / 2 k of the entries; edges that are rounded add less than 0.01."""
     rng = np.random.default_rng(P)

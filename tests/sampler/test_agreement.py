@@ -74,13 +74,13 @@ def assert_agree(names, ours, theirs):
         assert not off, f"{what} differs by more than 4 standard errors: {off}"
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", ["regular", pytest.param("singular", marks=pytest.mark.slow)])
 def test_gibbs_agrees_with_collapsed(agreement, network):
     ours, theirs = (agreement.estimates(network, sampler) for sampler in ("collapsed", "gibbs"))
     assert_agree(agreement.names(network), ours, theirs)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", ["regular", pytest.param("singular", marks=pytest.mark.slow)])
 def test_nuts_agrees_with_collapsed_and_gibbs(agreement, network):
     nuts = agreement.estimates(network, "nuts")
     for sampler in ("collapsed", "gibbs"):

@@ -25,8 +25,16 @@ def draws(run):
     return {name: np.asarray(values) for name, values in (*run.variables.items(), *run.stats.items())}
 
 
-@pytest.mark.parametrize("kernel", ["nuts", "gibbs", "collapsed", "ghmc"])
-def test_chunks_and_chains_beside_change_nothing(small, kernel):
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        pytest.param("nuts", marks=pytest.mark.slow),
+        pytest.param("gibbs", marks=pytest.mark.slow),
+        "collapsed",
+        "ghmc",
+    ],
+)
+def test_chunks_and_other_chains_change_nothing(small, kernel):
     run = lambda **options: draws(  # noqa: E731
         gf.sample(small.posterior, kernel, key=KEY, warmup=30, draws=21, progress=False, keep="weights", **options)
     )
@@ -173,7 +181,7 @@ def test_devices_change_nothing():
         return [np.array(a) for a in json.loads(done.stdout)]
 
     one = run(1)
-    for devices in (2, 4):
+    for devices in (2,):
         several = run(devices)
         # the first transitions agree to rounding; later ones amplify it (chaotic trajectories)
         for ours, theirs, tolerance in zip(several, one, (1e-9, 1e-6, 1e-6), strict=True):

@@ -11,7 +11,7 @@ CASES = ("one layer", "two layers", "three layers", "singular")
 PAIR_LIMIT = 5
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(c, marks=[pytest.mark.slow] * (c == "three layers")) for c in CASES])
 def test_collapsed_keeps_the_joint_law(geweke, assert_within, case):
     assert_within(geweke.collapsed_z(geweke.problem(case), chains=3000, rounds=10), "statistic ")
 

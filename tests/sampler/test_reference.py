@@ -13,7 +13,7 @@ MIN_ESS = 2000
 REFERENCE_ESS = 2000
 
 
-@pytest.mark.parametrize("N", WIDTHS)
+@pytest.mark.parametrize("N", [pytest.param(N, marks=[pytest.mark.slow] * (N == 100)) for N in WIDTHS])
 def test_collapsed_sampler(reference, reference_posterior, reference_test, optimised, estimate, assert_within, N):
     """Posterior means of U_1, U_2 and U_a, and the accuracy of the Rao-Blackwell predictor, from one run."""
     with optimised():

@@ -90,7 +90,7 @@ def test_bad_omniglot(folder, tmp_path, monkeypatch):
     refused("is neither a file nor a directory", tmp_path / "missing.zip")
     refused("holds no alphabet/character/drawing.png", folder / "Greek" / "character02")
     (tmp_path / "text.zip").write_text("no archive")
-    refused("is no zip file", tmp_path / "text.zip")
+    refused("is not a readable zip file", tmp_path / "text.zip")
     (folder / "Greek" / "character02" / "0001_02.png").unlink()
     refused("'Greek/character02' has 1 drawings: give at least two", folder)
     (folder / "Greek" / "character02" / "0001_02.png").write_text("no image")

@@ -80,6 +80,7 @@ def test_gp_limit_has_the_product_of_variances(small):
     assert part.paths == ("(1 1)", "(1 2)", "(2 3)")
 
 
+@pytest.mark.slow
 def test_saddle_approaches_the_gp_limit(make_small):
     """At N >> P the order parameters differ from the GP limit by O(P/N)."""
     distances = []
@@ -134,7 +135,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(c, marks=[pytest.mark.slow] * (c == "three layers")) for c in CASES])
 def test_action_and_stationarity_by_the_model_document(make_small, case):
     """Action, vanishing gradient and smallest Hessian eigenvalue, all from section 6 written a second time."""
     posterior = make_small(**CASES[case]).posterior
