@@ -25,7 +25,7 @@ EXTRACT = Path(__file__).parent / "data" / "reference_hmm_extract.h5"
 REFERENCE_WIDTHS = (10, 100, 1000)
 
 
-MEMORY = 1200  # MiB of a test process, above which compiled programs are dropped
+MEMORY = 900  # MiB of a test process, above which compiled programs are dropped
 
 
 @pytest.fixture(autouse=True, scope="module")

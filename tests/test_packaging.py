@@ -22,7 +22,7 @@ from packaging.utils import canonicalize_name
 
 import gibbsformer as gf
 from gibbsformer import sweeps
-from gibbsformer.__main__ import _parser
+from gibbsformer.cli import parser as _parser
 
 CHECKOUT = Path(__file__).parents[1]
 PACKAGE = Path(gf.__file__).parent
