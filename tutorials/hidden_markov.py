@@ -1,6 +1,6 @@
 """Test accuracy against width on the hidden Markov chain task: theory, GP limit and exact posterior (figure 2c).
 
-python tutorials/hidden_markov.py [--quick]   writes hidden_markov.png to the current folder
+python tutorials/hidden_markov.py [--quick]   writes hidden_markov.png to the current directory
 """
 
 import sys
@@ -14,13 +14,14 @@ quick = "--quick" in sys.argv
 widths = (10,) if quick else (10, 30, 100, 300, 1000)
 key = jax.random.key(0)
 
-# 100 training and 1000 test chains with labels +-1, and fixed attention with two layers of two heads: four paths.
+# The task has 100 training chains and 1000 test chains with labels +-1. Its attention is fixed and has two layers of
+# two heads. A path takes one head per layer, so there are four paths.
 task = gf.tasks.hidden_markov_chain(key=key)
 print("attention paths:", *task.train_inputs.path_names, sep="\n  ")
 
 
 def accuracy(source):
-    """Test accuracy of a theory or a run, and its Monte Carlo standard error (0 for a theory)."""
+    """Test accuracy of a theory or a run, with its Monte Carlo standard error (0 for a theory)."""
     prediction = gf.predict(source, task.test_inputs)
     return gf.accuracy(prediction, task.test.y), gf.accuracy_error(prediction, task.test.y)
 
@@ -33,7 +34,7 @@ for N in widths:
     run = gf.sample(posterior, key=jax.random.fold_in(key, N), warmup=100, draws=draws, progress=False)
     exact.append(accuracy(run))
     print(f"N = {N:4d}: theory {theory[-1]:.3f}, exact posterior {exact[-1][0]:.3f} +- {exact[-1][1]:.3f}")
-limit = accuracy(gf.theory.gp(posterior))[0]  # N to infinity at fixed P; independent of the width
+limit = accuracy(gf.theory.gp(posterior))[0]  # N goes to infinity at fixed P, so this does not depend on the width
 print(f"GP limit: {limit:.3f}")
 
 figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")

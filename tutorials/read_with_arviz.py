@@ -1,6 +1,6 @@
 """Read a sample file with ArviZ and xarray only; neither gibbsformer nor JAX needs to be installed.
 
-python tutorials/read_with_arviz.py run.h5   writes read_with_arviz.png to the current folder
+python tutorials/read_with_arviz.py run.h5   writes read_with_arviz.png to the current directory
 """
 
 import json
@@ -12,30 +12,31 @@ import xarray
 
 path = sys.argv[1]
 
-# 1. The file is a netCDF file in ArviZ's layout: one group per kind of variable, with leading axes chain and draw.
+# 1. The file is a netCDF file in ArviZ's layout. It has one group per kind of variable. The leading axes are chain and
+# draw.
 data = arviz.from_netcdf(path)
 posterior = data.posterior
 print(posterior)
 
-# 2. The file records the settings of the run: kernel, network, temperature, key, versions, date.
+# 2. The settings of the run are stored in the file: kernel, network, temperature, key, versions, date.
 with xarray.open_datatree(path, engine="h5netcdf") as tree:
     settings = json.loads(tree.attrs["settings"])
 print({name: settings[name] for name in ("kernel", "network", "temperature", "chains", "draws")})
 
-# 3. Convergence of the order parameters: the rank-normalised split R-hat should be near 1, the effective sample size in
-# the hundreds.
+# 3. Check the convergence of the order parameters. The rank-normalised split R-hat should be near 1, and the effective
+# sample size (ESS) in the hundreds.
 order_parameters = posterior[[name for name in posterior if name.startswith("U_")]]
 rhat, ess = arviz.rhat(order_parameters), arviz.ess(order_parameters)
 for name in order_parameters:
     print(f"{name}: largest R-hat {float(rhat[name].max()):.3f}, minimum ESS {float(ess[name].min()):.0f}")
 
-# 4. Paths are labelled by name, so entries are selected by name.
+# 4. Paths are labelled by name, so entries of U_1 can be selected by name.
 U_1 = posterior["U_1"]  # [chain, draw, path_1, path_1_prime]
 first = U_1["path_1"].values[0]
 chosen = U_1.sel(path_1=first, path_1_prime=first)
 print(f"U_1[{first}, {first}]: mean {float(chosen.mean()):.2f}, standard deviation {float(chosen.std()):.2f}")
 
-# 5. A trace plot with one line per chain, and the posterior mean of U_1 over pairs of paths.
+# 5. Plot the trace with one line per chain, and the posterior mean of U_1 over pairs of paths.
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
 chosen.plot.line(x="draw", hue="chain", ax=left, linewidth=0.6)
 left.set(title=f"$U_1$[{first}, {first}]", ylabel="")
