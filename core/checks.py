@@ -23,10 +23,15 @@ def nearest(argument: str, value: str, options: Iterable[str]) -> str:
     options = tuple(options)
     if value in options:
         return value
+    raise InputError(f"{argument}={brief(value)} is not known: {choose(value, options)}")
+
+
+def choose(value: str, options: Iterable[str]) -> str:
+    """The remedy for a value that is not one of ``options``: which there are, the nearest first."""
+    options = tuple(options)
     close = difflib.get_close_matches(str(value), options, n=1, cutoff=0.4)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    remedy = f"use {options[0]}" if len(options) == 1 else f"{hint}choose one of {', '.join(options)}"
-    raise InputError(f"{argument}={brief(value)} is not known: {remedy}")
+    return f"use {options[0]}" if len(options) == 1 else f"{hint}choose one of {', '.join(options)}"
 
 
 def array(argument: str, value, axes: str) -> np.ndarray:

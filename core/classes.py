@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 
 from . import checks
 
@@ -12,8 +13,13 @@ def name_of(kind: type) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
-def load(argument: str, name: str, has: str) -> type:
-    """The class of a name from ``name_of``, which must have the attribute ``has``: nothing else is ever called.
+def load(argument: str, name: str, fits: Callable[[type], bool]) -> type:
+    """The class of a name from ``name_of``, whose module is imported.
+
+    Args:
+        argument: what the user called it, for messages.
+        name: ``module:Class``.
+        fits: whether a class is of the kind that is wanted.
 
     Raises:
         ValueError: it cannot be imported, or is something else.
@@ -27,6 +33,6 @@ def load(argument: str, name: str, has: str) -> type:
         raise checks.InputError(
             f"{argument}={name!r} cannot be imported ({error}): put the class in a module on the Python path"
         ) from None
-    if not (isinstance(found, type) and hasattr(found, has)):
+    if not (isinstance(found, type) and fits(found)):
         raise checks.InputError(f"{argument}={name!r} is not a {argument} class: use a file written by gibbsformer")
     return found

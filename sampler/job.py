@@ -1,4 +1,4 @@
-"""A run on its way: settings and arrays made into a program, its start, and its records handed to a sink."""
+"""A run in progress: settings and arrays made into a program, its start, and its records handed to a sink."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Job(NamedTuple):
     @property
     def monitored(self) -> tuple[str, ...]:
         """Names of the variables on which convergence is judged."""
-        return monitored(self.columns)
+        return tuple(name for name, column in self.columns.items() if column.role == MONITORED)
 
     def sink(self, path, overwrite: bool = False):
         """Where its draws go: a sample file, or memory without a path."""
@@ -69,11 +69,6 @@ class Job(NamedTuple):
                 if ended:
                     break
         return ended
-
-
-def monitored(columns: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the monitored among columns, in the order recorded."""
-    return tuple(name for name, column in columns.items() if column.role == MONITORED)
 
 
 def prepare(posterior, kernel: Kernel, settings: RunSettings, test, key: jax.Array) -> Job:
@@ -121,8 +116,12 @@ def _initial_positions(init, job: Job):
             raise checks.InputError(f"init is a {type(init).__name__}: give 'collapsed', or weights by name")
         checks.nearest("init", init, (_EQUILIBRIUM,))
         init = _equilibrium_weights(job)
-    all_chains = settings.share.chains
-    shapes = {name: (all_chains, *shape) for name, shape in job.posterior.network.weight_shapes.items()}
+    observed, _ = driver.record_shapes(job.problem)
+    shapes = {
+        name: (settings.share.chains, *observed[name].shape)
+        for name, variable in job.records.variables.items()
+        if variable.role == WEIGHT and name in observed
+    }
     found = {name: np.shape(w) for name, w in init.items()}
     if found != shapes:
         raise checks.InputError(f"init has weights of shapes {found}: give {shapes}")

@@ -32,16 +32,19 @@ def open(path: str | os.PathLike) -> Run:
     contents = store.read(path)
     recorded = {name: contents.attributes[name] for name in _RECORDED if name in contents.attributes}
     settings = contents.settings | recorded | {"records": contents.step}
-    kind: Any = classes.load("posterior", settings["posterior"], "restored") if "posterior" in settings else Posterior
+    kind: Any = Posterior
+    if "posterior" in settings:
+        kind = classes.load("posterior", settings["posterior"], lambda found: hasattr(found, "restored"))
     try:
         posterior, test = kind.restored(settings, contents.constants, contents.labels)
     except KeyError as missing:
         raise checks.InputError(f"{contents.path} is damaged ({missing} missing): use a copy of the file") from None
     run = Run(posterior, contents.draws, contents.stats, settings, test, contents.path)
+    known = run.records.variables  # gives the order, and the roles that files of schema 1 lack
     described = {
-        name: Variable(column.group, column.dims, column.role or run.records.variables[name].role)
-        for name, column in contents.columns.items()
-        if name in contents.draws
+        name: Variable(column.group, column.dims, column.role or (known[name].role if name in known else ""))
+        for name in (*known, *sorted(contents.draws.keys() - known.keys()))
+        if (column := contents.columns.get(name)) is not None
     }
     return Run(
         posterior, contents.draws, contents.stats, settings, test, contents.path, Records(described, contents.labels)

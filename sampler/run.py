@@ -73,9 +73,10 @@ class Run:
             role: ``"monitored"``, ``"weight"``, ``"prediction"`` or ``"state"``.
 
         Returns:
-            Names, in the order recorded.
+            Names, in the order in which the target describes them.
         """
-        return tuple(name for name in self.variables if self.records.variables[name].role == role)
+        described = self.records.variables
+        return tuple(name for name in described if name in self.variables and described[name].role == role)
 
     @property
     def monitored(self) -> tuple[str, ...]:
@@ -107,7 +108,7 @@ class Run:
         kept = self.names(WEIGHT)
         if not kept:
             raise checks.InputError("this run kept no weights: sample again with keep='weights'")
-        return {name: self.variables[name] for name in self.posterior.network.weight_shapes if name in kept}
+        return {name: self.variables[name] for name in kept}
 
     def datasets(self, weights: bool = False) -> dict[str, Any]:
         """The draws in memory as xarray Datasets, with named axes.

@@ -14,6 +14,7 @@ from ..core.numerics import numerics
 from ..models import Posterior
 from ..models.target import Sampleable
 from ..store import SampleFile
+from ..store.reading import check_resumable
 from . import driver, sink
 from .convergence import MIN_DRAWS, ConvergenceWarning, convergence
 from .job import Job, leaves, prepare
@@ -151,8 +152,7 @@ def resume(
     if until is not None and not isinstance(until, Until):
         raise checks.InputError(f"until={checks.brief(until)} is a {type(until).__name__}: give gf.until(ess=400)")
     _check_progress(progress)
-    if settings.lifted_from_draws is not None:
-        raise checks.InputError(f"{path} was lifted from other draws and holds no sampler state: lift again instead")
+    check_resumable(path, run.settings)
     if draws < run.draws:
         raise checks.InputError(f"draws={draws} is less than the {run.draws} that {path} holds already: ask for more")
     kernel = settings.resolved_kernel()

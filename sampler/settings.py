@@ -121,13 +121,13 @@ class RunSettings:
     def from_stored(cls, values: Mapping[str, Any]) -> RunSettings:
         """Settings from a file's; of schema 1 too, where the target was an option of the kernel called space."""
         known = {field.name for field in dataclasses.fields(cls)} & values.keys()
-        options = dict(values["options"])
-        space = options.pop("space", None) or _TARGETS_OF_SCHEMA_1.get(values["kernel"], "marginal")
-        until = values.get("until")
+        options, target, until = dict(values["options"]), values.get("target"), values.get("until")
+        if target is None:
+            target = options.pop("space", None) or _TARGETS_OF_SCHEMA_1.get(values["kernel"], "marginal")
         return cls(
             **{name: values[name] for name in known - {"options", "until", "target"}},
             options=options,
-            target=values.get("target", space),
+            target=target,
             until=Until(**until) if until else None,
             share=Share.of_settings(values),
         )
@@ -136,7 +136,7 @@ class RunSettings:
         """The kernel, imported if it is not one of ``KERNELS``."""
         if self.kernel_class is None:
             return resolve_kernel(self.kernel, self.options)
-        return classes.load("kernel", self.kernel_class, "step")(**self.options)
+        return classes.load("kernel", self.kernel_class, lambda kind: issubclass(kind, Kernel))(**self.options)
 
     def key(self) -> jax.Array:
         """The random key."""
@@ -154,13 +154,11 @@ def chosen_target(posterior: Sampleable, kernel: Kernel, name: str | None, keep:
     """
     if keep is not None:
         checks.nearest("keep", keep, KEEP)
-    lacking = {}
-    for candidate in posterior.targets if name is None else (checks.nearest("target", name, posterior.targets),):
-        target = posterior.target(candidate, keep)
-        lacking[candidate] = [need for need in kernel.needs if not getattr(target, need)]
-        if not lacking[candidate]:
-            return target
+    if name is not None:
+        checks.nearest("target", name, posterior.targets)
     fitting = [each for each in posterior.targets if all(getattr(posterior.target(each), n) for n in kernel.needs)]
+    if fitting and name in (None, *fitting):
+        return posterior.target(name or fitting[0], keep)
     needed = ", ".join(need.replace("_", " ") for need in kernel.needs)
     if not fitting:
         raise checks.InputError(

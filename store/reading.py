@@ -11,7 +11,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -205,6 +205,14 @@ def present(path: str | os.PathLike) -> Path:
     if not path.stat().st_size:  # opened for writing, HDF5 would make it one
         raise checks.InputError(f"{path} is not an HDF5 file: it is empty, {remedy}")
     return path
+
+
+def check_resumable(path: str | os.PathLike, settings: Mapping[str, Any]) -> None:
+    """Refuse the settings of a file that no sampler wrote, by ``checks.InputError``."""
+    if "merged_from" in settings:
+        raise checks.InputError(f"{path} was merged and holds no sampler state: resume its parts instead")
+    if settings.get("lifted_from_draws") is not None:
+        raise checks.InputError(f"{path} was lifted from other draws and holds no sampler state: lift again instead")
 
 
 def check_contents(path: Path, file: h5py.File) -> None:

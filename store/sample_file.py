@@ -23,7 +23,7 @@ import numpy as np
 from ..core import checks, files
 from . import journal, layout, sampler_state
 from .layout import Column
-from .reading import check_contents, explained, present
+from .reading import check_contents, check_resumable, explained, present
 
 
 class SampleFile:
@@ -115,8 +115,7 @@ class SampleFile:
             with _closed_on_failure(backing), explained(path):
                 file = h5py.File(path, "r+", driver="fileobj", fileobj=backing, libver=layout.VERSIONS)
                 check_contents(path, file)
-                if "merged_from" in json.loads(file.attrs["settings"]):
-                    raise checks.InputError(f"{path} was merged and holds no sampler state: resume its parts instead")
+                check_resumable(path, json.loads(file.attrs["settings"]))
                 made = cls(backing, file, layout.columns(file))
                 made.length = len(file["posterior/draw"])
                 made.step = int(file["sampler_state"].attrs.get("step", 0))

@@ -84,7 +84,8 @@ def check_options(name: str, options: dict[str, Any]) -> None:
     """Refuse options that a built-in task does not have, by ``checks.InputError``."""
     known = [parameter for parameter in inspect.signature(BUILT_IN[name]).parameters if parameter != "key"]
     for option in options:
-        checks.nearest(f"option of task {name!r}", option, known)
+        if option not in known:
+            raise checks.InputError(f"task {name!r} has no option {option!r}: {checks.choose(option, known)}")
 
 
 def characters_by_name(name: str) -> Characters:

@@ -37,7 +37,7 @@ IN_GUIDES = (
     (stored, ("split_heads", "split_in_projection")),
     (drawing, ("save",)),
 )
-NO_CHECKS = {"InputError", "brief", "available_memory"}  # of ``checks``: they refuse nothing by themselves
+NO_CHECKS = {"InputError", "brief", "available_memory", "choose"}  # of ``checks``: they refuse nothing by themselves
 
 
 def public() -> dict[str, Any]:

@@ -135,6 +135,33 @@ def test_import_changes_no_global_state():
     assert found.stderr == ""
 
 
+LATE = ("jax", "numpy", "scipy", "h5py", "arviz", "matplotlib", "pandas", "xarray", "gibbsformer.sampler")
+
+
+@pytest.mark.parametrize("start", ["import gibbsformer", "from gibbsformer.cli import parser; parser().format_help()"])
+def test_nothing_heavy_is_imported_at_the_start(start):
+    code = f"{start}\nimport sys; print([name for name in {LATE} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "before", ["", "import gibbsformer.evidence.tempering", "import gibbsformer.evidence as e", "gibbsformer.sweep"]
+)
+def test_evidence_is_the_function_whatever_was_imported(before):
+    """A folder has its name, which the import system would put in its place."""
+    code = f"import gibbsformer\n{before}\nfrom gibbsformer import evidence\nimport gibbsformer as gf\n"
+    code += "assert evidence is gf.evidence\nassert evidence.__module__ == 'gibbsformer.evidence.tempering'"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_type_checkers_see_the_public_names():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert seen == set(gibbsformer.__all__)
+
+
 def test_public_names_exist():
     for name in gibbsformer.__all__:
         assert hasattr(gibbsformer, name), name

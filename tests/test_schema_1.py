@@ -1,8 +1,10 @@
 """Sample files of schema 1, written by version 0.1.0, open, verify, resume, merge, lift and report as they did."""
 
+import json
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -58,8 +60,22 @@ def test_merges_and_reports(tmp_path):
     with pytest.raises(ValueError, match="both hold chain 0 of the same key"):  # they agree in everything else
         gf.store.merge([path, again], tmp_path / "both.h5")
     assert gf.report(path, tmp_path / "report.html").read_text().count("U_1") > 4
+    merged = gf.open(both(path, again, tmp_path / "both.h5"))
+    assert (merged.chains, merged.draws) == (4, DRAWS)
+    np.testing.assert_array_equal(merged.variables["U_1"][2:], new.variables["U_1"])
+    assert merged.monitored == new.monitored == ("U_a", "U_1")
+    with pytest.raises(ValueError, match="was merged and holds no sampler state"):
+        gf.resume(tmp_path / "both.h5", DRAWS + 1, progress=False)
     lifted = gf.lift(new, key=_key(1), draws=3, progress=False)
     assert lifted.weights["V_0"].shape == (2, 3, *new.posterior.network.weight_shapes["V_0"])
+
+
+def both(path, other, out):
+    """Merge the file with a copy that is told to have another key."""
+    with h5py.File(other, "r+") as file:
+        file.attrs["settings"] = json.dumps(json.loads(file.attrs["settings"]) | {"key_data": [0, 99]})
+    gf.store.merge([path, other], out)
+    return out
 
 
 def _key(seed):

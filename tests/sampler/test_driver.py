@@ -129,6 +129,20 @@ def test_every_random_key_is_used_once(thin):
     assert len(np.unique(keys, axis=0)) == len(keys)
 
 
+def test_statistics_of_a_thinned_draw(small):
+    """Steps add up over its transitions, the depth of the tree is the largest, a divergence counts if there was one."""
+    options = {"key": KEY, "chains": 2, "warmup": 0, "progress": False}
+    kernel = gf.NUTS(initial_step_size=1.0)
+    each = gf.sample(small.posterior, kernel, draws=12, **options).stats
+    thinned = gf.sample(small.posterior, kernel, draws=4, thin=3, **options).stats
+    groups = {name: np.reshape(values, (2, 4, 3)) for name, values in each.items()}
+    np.testing.assert_array_equal(thinned["n_steps"], groups["n_steps"].sum(-1))
+    np.testing.assert_array_equal(thinned["tree_depth"], groups["tree_depth"].max(-1))
+    np.testing.assert_array_equal(thinned["diverging"], groups["diverging"].any(-1))
+    np.testing.assert_array_equal(thinned["lp"], groups["lp"][..., -1])
+    assert len(np.unique(groups["tree_depth"])) > 1  # or the largest would be the last
+
+
 def test_nothing_random_is_shared(small):
     run = gf.sample(small.posterior, "nuts", key=KEY, chains=4, warmup=0, draws=3, progress=False)
     first = np.asarray(run.variables["U_a"])[:, 0]

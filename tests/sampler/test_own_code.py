@@ -83,6 +83,24 @@ def test_a_target_of_ones_own_has_driver_files_resume_monitor_and_convergence(re
     assert {"posterior", "posterior_predictive", "sample_stats"} <= set(run.datasets())
 
 
+def test_weights_of_ones_own_target(regression):
+    start = {"w": np.full((2, 2), 0.25)}
+    run = gf.sample(regression, "nuts", key=KEY, chains=2, warmup=0, draws=1, init=start, progress=False)
+    assert list(run.weights) == ["w"]
+    with pytest.raises(ValueError, match="init has weights of shapes"):
+        gf.sample(regression, "nuts", key=KEY, chains=2, init={"w": np.zeros(2)}, progress=False)
+    with pytest.raises(ValueError, match="target='collapsed' is not known: use weights"):
+        gf.sample(regression, "nuts", key=KEY, chains=2, init="collapsed", progress=False)
+
+
+def test_a_kernel_may_have_an_option_called_space(own, small, tmp_path):
+    """That name was an option of built-in kernels in files of schema 1 only."""
+    made = gf.sampler.settings.RunSettings.from_stored(
+        {"kernel": "own", "options": {"space": 3}, "target": "weights", "warmup": 1, "draws": 1, "chains": 1}
+    )
+    assert made.options == {"space": 3}
+
+
 def test_what_a_target_lacks_is_said_in_one_line(regression, own):
     with pytest.raises(ValueError, match=r"'collapsed' needs a target with .*guided, which this posterior lacks"):
         gf.sample(regression, "collapsed", key=KEY)

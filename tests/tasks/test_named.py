@@ -64,7 +64,7 @@ def test_home_is_expanded(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("hmm", {"data": "glyphs"}, "option of task 'hmm'='data' is not known"),
+        ("hmm", {"data": "glyphs"}, "task 'hmm' has no option 'data': choose one of|did you mean"),
         ("own.npz", {"network": "n"}, "network='n' is not an option of a file of arrays"),
         ("one-shot", {}, "needs a trained network, make one with `gibbsformer train"),
         ("oneshot", {}, "did you mean 'one-shot'"),
