@@ -62,6 +62,7 @@ if TYPE_CHECKING:  # the same names as in ``_NAMES``, for type checkers and edit
         ConvergenceWarning,
         Gibbs,
         Run,
+        SplitHMC,
         lift,
         open,
         resume,
@@ -85,7 +86,7 @@ _NAMES = {  # folder -> its names that are public here
     "reports": ("report",),
     "sampler": (
         "AdjustedMCLMC", "ChEES", "Collapsed", "ConvergenceWarning", "GHMC", "Gibbs", "HMC", "KERNELS", "MALA", "MCLMC",
-        "NUTS", "Run", "SGHMC", "SGLD", "lift", "open", "resume", "sample", "until",
+        "NUTS", "Run", "SGHMC", "SGLD", "SplitHMC", "lift", "open", "resume", "sample", "until",
     ),
     "sweeps": ("open_sweep", "sweep"),
 }  # fmt: skip

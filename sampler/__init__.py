@@ -19,6 +19,7 @@ from .kernels import (
     EnsembleKernel,
     Gibbs,
     Kernel,
+    SplitHMC,
     resolve_kernel,
 )
 from .lifting import lift
@@ -44,6 +45,7 @@ __all__ = [
     "Gibbs",
     "Kernel",
     "Run",
+    "SplitHMC",
     "Target",
     "Until",
     "convergence",

@@ -15,11 +15,12 @@ from .kernel import EnsembleKernel, Kernel
 from .mala import MALA
 from .mclmc import MCLMC
 from .nuts import NUTS
+from .split import SplitHMC
 from .stochastic import SGHMC, SGLD
 
 KERNELS = {
     kernel.name: kernel
-    for kernel in (Collapsed, Gibbs, NUTS, HMC, ChEES, MALA, GHMC, MCLMC, AdjustedMCLMC, SGLD, SGHMC)
+    for kernel in (Collapsed, Gibbs, NUTS, HMC, SplitHMC, ChEES, MALA, GHMC, MCLMC, AdjustedMCLMC, SGLD, SGHMC)
 }
 
 
@@ -71,5 +72,6 @@ __all__ = [
     "EnsembleKernel",
     "Gibbs",
     "Kernel",
+    "SplitHMC",
     "resolve_kernel",
 ]

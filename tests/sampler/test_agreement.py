@@ -1,5 +1,5 @@
 """Samplers that share no code beyond the network agree on one posterior: NUTS and HMC on the weights, Gibbs, and the
-collapsed sampler with lifting, on order parameters, outputs, norms of all blocks and the train loss."""
+collapsed and split samplers with lifting, on order parameters, outputs, norms of all blocks and the train loss."""
 
 from functools import cache
 from types import SimpleNamespace
@@ -15,6 +15,7 @@ NETWORKS = {"regular": (7, 5, 4), "singular": (5, 4, 3)}  # 6 paths: U_1 has ran
 # Draws per chain (4 chains), for an ESS well above MIN_ESS; a multiple of 256 lifts in equal batches.
 SAMPLERS = {
     "collapsed": (gf.Collapsed(), 300, 2048),
+    "split": (gf.SplitHMC(kicks=4), 100, 4096),
     "gibbs": (gf.Gibbs(), 100, 2048),
     "nuts": (gf.NUTS(), 400, 1024),
     "hmc": (gf.HMC(integration_steps=16), 400, 2048),
@@ -40,7 +41,7 @@ def agreement(make_small, optimised, estimate):
                 run = gf.sample(posterior, kernel, target="weights", **options, progress=False)
         else:
             run = gf.sample(posterior, kernel, **options, progress=False)
-        if sampler == "collapsed":
+        if sampler in ("collapsed", "split"):
             run = gf.lift(run, key=jax.random.key(2), progress=False)
         U_1 = run.order_parameters.U[0]
         rows, columns = np.triu_indices(U_1.shape[-1])
@@ -85,6 +86,11 @@ def test_nuts_agrees_with_collapsed_and_gibbs(agreement, network):
     nuts = agreement.estimates(network, "nuts")
     for sampler in ("collapsed", "gibbs"):
         assert_agree(agreement.names(network), agreement.estimates(network, sampler), nuts)
+
+
+def test_split_hmc_agrees_with_gibbs(agreement):
+    ours, theirs = (agreement.estimates("regular", sampler) for sampler in ("split", "gibbs"))
+    assert_agree(agreement.names("regular"), ours, theirs)
 
 
 def test_hmc_agrees_with_collapsed(agreement):

@@ -11,6 +11,8 @@ import scipy.stats
 
 import gibbsformer as gf
 from gibbsformer.models import collapsed
+from gibbsformer.sampler import driver
+from gibbsformer.sampler.kernels import split
 
 # Both quadratures are trapezoidal rules that are exact to rounding for smooth densities vanishing at both ends.
 RELATIVE = 1e-9
@@ -74,11 +76,19 @@ def test_evidence_and_moments_of_the_package_density(problem, expected, batched,
     np.testing.assert_allclose(moments_of(U_a, U_1, weight), expected.moments, rtol=RELATIVE)
 
 
-def test_collapsed_sampler_reproduces_the_integrals(problem, expected, estimate, assert_within):
+KERNELS = {"collapsed": (gf.Collapsed(), 4000), "split": (gf.SplitHMC(kicks=3), 16_000)}
+
+
+def drawn(posterior, test, name):
+    kernel, draws = KERNELS[name]
+    options = {"key": jax.random.key(0), "draws": draws, "warmup": 300, "test": (test, np.zeros(len(test)))}
+    return gf.sample(posterior, kernel, **options, progress=False)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_sampler_reproduces_the_integrals(problem, expected, estimate, assert_within, name):
     posterior, test = problem
-    run = gf.sample(
-        posterior, key=jax.random.key(0), draws=4000, warmup=300, test=(test, np.zeros(len(test))), progress=False
-    )
+    run = drawn(posterior, test, name)
     U_a, U_1 = run.order_parameters.U_a, run.order_parameters.U[0][:, :, 0, 0]
     found = estimate(np.stack([U_a, U_1, U_a**2, U_1**2, U_a * U_1], axis=-1))
     assert found.ess.min() >= 1000
@@ -88,3 +98,19 @@ def test_collapsed_sampler_reproduces_the_integrals(problem, expected, estimate,
     assert found.ess.min() >= 1000
     assert_within((found.mean - expected.f) / found.error, "f ")
     np.testing.assert_allclose(gf.predict(run, test).mean, found.mean, rtol=1e-12)
+
+
+def rotation_that_shrinks(z, p, angle, original=split._rotated):
+    z, p = original(z, p, angle)
+    return 0.95 * z, p  # loses volume
+
+
+def test_a_planted_fault_of_split_hmc_is_caught(problem, expected, estimate, monkeypatch):
+    monkeypatch.setattr(split, "_rotated", rotation_that_shrinks)
+    jax.clear_caches()
+    driver._program.cache_clear()
+    run = drawn(*problem, "split")
+    driver._program.cache_clear()
+    U_a, U_1 = run.order_parameters.U_a, run.order_parameters.U[0][:, :, 0, 0]
+    found = estimate(np.stack([U_a, U_1, U_a**2, U_1**2, U_a * U_1], axis=-1))
+    assert np.max(np.abs(found.mean - expected.moments) / found.error) > 6
