@@ -46,7 +46,7 @@ def exact(posterior, chains):
     flat = {name: np.reshape(np.asarray(w), (-1, *w.shape[2:])) for name, w in run.weights.items()}
     found = {}
     for space in ("weights", "marginal"):
-        target = gf.sampler.targets.of_weights(posterior.network, space)
+        target = posterior.target(space)
         with numerics():
             data = target.data(posterior, "float64")
             one = lambda w, t=target, d=data: t.log_density(d, t.from_weights(w))  # noqa: E731
@@ -67,7 +67,7 @@ def measure(options: Options) -> Measured:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", gf.ConvergenceWarning)
                 run = gf.sample(
-                    posterior, kernel, key=jax.random.key(3), chains=chains, warmup=20, draws=300, thin=thin,
+                    posterior, kernel, target=space, key=jax.random.key(3), chains=chains, warmup=20, draws=300, thin=thin,
                     init=start, progress=False, keep="order_parameters",
                 )  # fmt: skip
             lp = np.asarray(run.stats["lp"])[:, 50:].mean(1)  # the first draws still come from the exact start

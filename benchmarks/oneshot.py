@@ -34,7 +34,7 @@ def derivatives(posterior) -> list[dict]:
         problem = saddle._prepare(posterior, None)
         theta = np.zeros(problem.shape.size)
         gradient = harness.timed(lambda: saddle._action(problem.shape, problem.data, theta))
-        hessian = harness.timed(lambda: saddle._hessian(problem.shape, problem.data, problem.parts, theta))
+        hessian = harness.timed(lambda: saddle._action_hessian(problem.shape, problem.data, problem.parts, theta))
     return [
         {"what": f"gradient of the action ({len(theta)} coordinates)", "seconds": gradient["median"]},
         {"what": "Hessian of the action", "seconds": hessian["median"]},

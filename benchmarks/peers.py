@@ -186,7 +186,7 @@ def langevin(setting: Setting) -> Timed:
         flat, tree = jax.tree.flatten(weights)
         noise = [jax.random.normal(k, w.shape) for k, w in zip(jax.random.split(now, len(flat)), flat, strict=True)]
         new = lambda w, g, n: w + step_size * g + jnp.sqrt(2 * step_size) * n  # noqa: E731
-        return (key, jax.tree.map(new, weights, jax.vmap(gradient)(weights), tree.unflatten(noise))), None
+        return (key, jax.tree.map(new, weights, jax.vmap(gradient)(weights), jax.tree.unflatten(tree, noise))), None
 
     @jax.jit
     def step(carry):

@@ -69,7 +69,7 @@ class SplitHMC(Kernel):
             return setting.log_density(guide.centre + guide.spread @ z)
 
         def arc(_, at):
-            z, p = _rotated(*at, angle / 2)
+            z, p = _rotated(at[0], at[1], angle / 2)
             p = p + angle * (jax.grad(log_density)(z) + z)
             return _rotated(z, p, angle / 2)
 

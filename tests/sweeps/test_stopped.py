@@ -84,7 +84,7 @@ def test_ctrl_c_in_a_terminal(plan, started, tmp_path):
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the workers too
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said == "gibbsformer: stopped by the user\n"
+    assert said == "gibbsformer: interrupted\n"
     finished_and_completed(out, plan)
 
 
