@@ -67,7 +67,8 @@ def measure(options: Options) -> Measured:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", gf.ConvergenceWarning)
                 run = gf.sample(
-                    posterior, kernel, target=space, key=jax.random.key(3), chains=chains, warmup=20, draws=300, thin=thin,
+                    posterior, kernel, target=space, key=jax.random.key(3), chains=chains,
+                    warmup=20, draws=300, thin=thin,
                     init=start, progress=False, keep="order_parameters",
                 )  # fmt: skip
             lp = np.asarray(run.stats["lp"])[:, 50:].mean(1)  # the first draws still come from the exact start

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core import checks
+from ..core.numerics import full_precision
 from . import collapsed, marginal, targets, weight_space
 from .gaussian import with_noise
 from .network import Network, Weights
@@ -182,11 +183,13 @@ class Posterior:
         Returns:
             Scalar, differentiable in the weights.
         """
-        return weight_space.log_density(self.network, self.weight_data(weights["a"].dtype), weights)
+        with full_precision():
+            return weight_space.log_density(self.network, self.weight_data(weights["a"].dtype), weights)
 
     def model(self) -> None:
         """The same density as a NumPyro model over the weights, for NumPyro's own inference."""
-        weight_space.model(self.network, self.weight_data(jnp.asarray(0.0).dtype))
+        with full_precision():
+            weight_space.model(self.network, self.weight_data(jnp.asarray(0.0).dtype))
 
     def collapsed_model(self) -> None:
         """The collapsed posterior over order parameters as a NumPyro model (docs/model.md, section 4).

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from . import many
 from .run import Run
 
 RHAT_LIMIT = 1.01  # Vehtari et al. 2021
@@ -29,7 +30,7 @@ class Convergence(NamedTuple):
     """Worst values over U_a and all entries of U_l.
 
     Attributes:
-        rhat: largest rank-normalised split R-hat.
+        rhat: largest rank-normalised split R-hat; nested R-hat of 1,024 chains or more.
         ess_bulk, ess_tail: minimum effective sample sizes, all chains together.
         ebfmi: minimum E-BFMI of any chain; NaN for kernels without energy.
         divergences: divergent transitions after the warm-up.
@@ -56,10 +57,13 @@ def moments(samples: np.ndarray) -> dict[str, np.ndarray]:
         samples: draws [chain, draw, ..].
 
     Returns:
-        "mean", "mcse" (of the mean), "ess_bulk", "ess_tail", "rhat", each [..]; NaN where chains never move.
+        "mean", "mcse" (of the mean), "ess_bulk", "ess_tail", "rhat", each [..]; NaN where chains never move. Of
+        1,024 chains or more the R-hat is nested, and both ESS come from the spread of the chains' means.
 
-    Source: Vehtari et al. 2021 (rank-normalised split R-hat, bulk and tail ESS).
+    Source: Vehtari et al. 2021 (rank-normalised split R-hat, bulk and tail ESS), Margossian et al. 2024 (nested R-hat).
     """
+    if len(samples) >= many.MANY:
+        return _moments_of_many(samples)
     import arviz
 
     data = xr.Dataset({"x": (("chain", "draw", *(f"d{i}" for i in range(samples.ndim - 2))), samples)})
@@ -71,6 +75,22 @@ def moments(samples: np.ndarray) -> dict[str, np.ndarray]:
             "ess_tail": np.asarray(arviz.ess(data, method="tail")["x"]),
             "rhat": np.asarray(arviz.rhat(data)["x"]),
         }
+
+
+def _moments_of_many(samples: np.ndarray) -> dict[str, np.ndarray]:
+    def nested(x):
+        mean = x.mean(1)
+        return many.nested(x.shape[1], mean, ((x - mean[:, None]) ** 2).sum(1))
+
+    rhat, ess, variance = nested(samples)
+    low, high = np.quantile(samples, (0.05, 0.95), axis=(0, 1))
+    return {
+        "mean": samples.mean((0, 1)),
+        "mcse": np.sqrt(variance / ess),
+        "ess_bulk": ess,
+        "ess_tail": np.minimum(nested((samples <= low) * 1.0)[1], nested((samples <= high) * 1.0)[1]),
+        "rhat": rhat,
+    }
 
 
 def convergence(run: Run) -> Convergence:

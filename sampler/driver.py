@@ -52,12 +52,16 @@ class Plan(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """A plan and its arrays: the target's data, test inputs or None, the chains' keys [chains]."""
+    """A plan and its arrays: the target's data, test inputs or None, the chains' keys [chains].
+
+    Chains with the same entry of ``starts`` [chains], a key of theirs, start at the same position; None: all apart.
+    """
 
     plan: Plan
     data: Any
     test: jax.Array | None
     keys: jax.Array
+    starts: jax.Array | None = None
 
 
 class Chunk(NamedTuple):
@@ -70,20 +74,21 @@ class Chunk(NamedTuple):
     state: Any  # device pytree: (states with leading chain axis, what the chains share)
 
 
-def chain_keys(key: jax.Array, chains: int, first_chain: int = 0) -> jax.Array:
-    """Keys of chains first_chain, .. [chains]."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(first_chain, first_chain + chains))
+def chain_keys(key: jax.Array, chains) -> jax.Array:
+    """Keys of chains by number [chains]."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(chains))
 
 
 def start_chains(problem: Problem, positions=None):
     """State before the first transition, at given positions [chains, ..] or the target's own."""
-    start = _program(_start, problem.plan, 0, _shapes((problem.data, problem.keys, positions)))
-    return start(problem.data, problem.keys, positions)
+    starts = problem.keys if problem.starts is None else problem.starts
+    start = _program(_start, problem.plan, 0, _shapes((problem.data, problem.keys, starts, positions)))
+    return start(problem.data, problem.keys, starts, positions)
 
 
 def state_structure(problem: Problem):
     """The tree that ``start_chains`` returns, to rebuild a state from its leaves."""
-    return _program(_start, problem.plan, 0, _shapes((problem.data, problem.keys, None))).out_tree
+    return _program(_start, problem.plan, 0, _shapes((problem.data, problem.keys, problem.keys, None))).out_tree
 
 
 def record_shapes(problem: Problem) -> tuple[dict, dict]:
@@ -270,19 +275,20 @@ def _gather(tree):
 def _start(plan: Plan, capacity: int):
     kernel, target = plan.kernel, plan.target
 
-    def local(data, keys, positions):
+    def local(data, keys, starts, positions):
         setting = _setting(plan, data)
 
-        def start(key, position):
+        def start(key, start_key, position):
             # transitions fold in 0, 1, ..: the start takes a number they never reach
-            key_position, key_state = jax.random.split(jax.random.fold_in(key, 2**31 - 1))
+            key_position, _ = jax.random.split(jax.random.fold_in(start_key, 2**31 - 1))
+            _, key_state = jax.random.split(jax.random.fold_in(key, 2**31 - 1))
             position = target.initial(data, key_position) if position is None else position
             return kernel.init(setting, key_state, position)
 
-        states = _each(plan, start, keys, positions)
+        states = _each(plan, start, keys, starts, positions)
         return states, _share(kernel, setting, _gather(states) if isinstance(kernel, EnsembleKernel) else states)
 
-    return local, (_ALL, _SPLIT, _SPLIT), (_SPLIT, _ALL)
+    return local, (_ALL, _SPLIT, _SPLIT, _SPLIT), (_SPLIT, _ALL)
 
 
 def _advance(plan: Plan, capacity: int):

@@ -11,7 +11,7 @@ import numpy as np
 from ..core import checks
 from ..models.target import MONITORED, WEIGHT, WEIGHTS, Records
 from ..store import Column
-from . import driver, interrupt, sink
+from . import driver, interrupt, many, sink
 from .guide import laplace
 from .kernels import Collapsed, Kernel
 from .monitor import Monitor
@@ -77,7 +77,7 @@ def prepare(posterior, kernel: Kernel, settings: RunSettings, test, key: jax.Arr
     data = target.data(posterior, settings.precision)
     if target.guided:
         data = data._replace(guide=laplace(posterior, data.density))
-    own = settings.share.own
+    own = np.arange(settings.share.own.start, settings.share.own.stop)
     plan = driver.Plan(
         kernel, target, settings.warmup, settings.chains, thin=settings.thin,
         chains_at_once=settings.chains_at_once,
@@ -86,7 +86,8 @@ def prepare(posterior, kernel: Kernel, settings: RunSettings, test, key: jax.Arr
         plan=plan,
         data=data,
         test=None if test is None else posterior.test_array(test[0], settings.precision),
-        keys=driver.chain_keys(key, len(own), own.start),
+        keys=driver.chain_keys(key, own),
+        starts=driver.chain_keys(key, many.superchain(own)) if settings.share.chains >= many.MANY else None,
     )
     observed, statistics = driver.record_shapes(problem)
     records = target.describe(posterior, 0 if test is None else len(test[1]))

@@ -5,7 +5,8 @@ ESS of the series of means by ArviZ, those of the draws follow from the variance
 
     ESS = ESS_means v_draws / v_means,        R-hat^2 - 1 = (R-hat_means^2 - 1) v_means / v_draws
 
-(both give the same Monte Carlo error of the mean, and the same spread between chains). Exact until batches form.
+(both give the same Monte Carlo error of the mean, and the same spread between chains). Exact until batches form. Of many
+chains (``many.MANY``) only their moments are kept.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core import checks
+from . import many
 
 _SERIES = 2048  # batches per chain at most: half as many leave R-hat and ESS accurate to a few per cent
 _LEAST = 8  # draws per chain that ArviZ needs
@@ -109,7 +111,8 @@ class Monitor:
             self._mean = self._squares = np.zeros_like(values[:, 0])
         self._moved |= (values != self._first).any((1, 2))
         self._add_moments(values)
-        self._add_batches(values)
+        if len(values) < many.MANY:
+            self._add_batches(values)
         now = time.perf_counter()
         due = now - self._judged_at > self._cost / _SHARE and self._count >= 1.02 * self._judged_draws
         if due or last:
@@ -158,6 +161,11 @@ class Monitor:
             self._batch *= 2
 
     def _judge(self):
+        if len(self._mean) >= many.MANY:
+            if self._count < 2 or self._broken.any():
+                return np.nan, np.nan
+            rhat, ess, _ = many.nested(self._count, self._mean, self._squares)
+            return float(np.max(rhat)), float(np.min(ess))
         import arviz
 
         n = self._series.shape[1]

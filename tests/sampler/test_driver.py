@@ -118,7 +118,7 @@ KEY_TARGET = Target(
 def test_every_random_key_is_used_once(thin):
     """Keys of the start, of every transition and of every record differ, between chains too."""
     plan = driver.Plan(KeyRecorder(), KEY_TARGET, warmup=4, chains=3, record=("key", "start"), thin=thin)
-    problem = driver.Problem(plan, jnp.zeros(1), None, driver.chain_keys(KEY, 3))
+    problem = driver.Problem(plan, jnp.zeros(1), None, driver.chain_keys(KEY, range(3)))
     keys = []
     for part in driver.run_chains(problem, driver.start_chains(problem), 0, 4 + 5, chunk=2):
         first = max(0, 4 - part.start)

@@ -157,3 +157,54 @@ def test_progress_as_json_lines(small, capsys):
     assert last["done"] == last["total"] == 35
     assert last["phase"] == "sample"
     assert last["seconds_left"] == 0
+
+
+@pytest.fixture
+def many_chains():
+    """AR(1) chains [2048, 30, 2], superchain by superchain at one start far out, that forget it at a rate."""
+
+    def make(rate, seed=0):
+        rng = np.random.default_rng(seed)
+        x = np.empty((2048, 30, 2))
+        now = np.repeat(rng.normal(0, 3, (32, 2)), 64, axis=0)
+        for i in range(30):
+            now = rate * now + np.sqrt(1 - rate**2) * rng.normal(size=now.shape)
+            x[:, i] = now
+        return x
+
+    return make
+
+
+def test_diagnostics_of_many_short_chains(many_chains):
+    x = many_chains(0.3)[:, 5:]  # forgotten after five draws
+    found = gf.diagnostics.moments(x)
+    assert np.all(found["rhat"] < 1.01)
+    # of AR(1): draws (1 - r) / (1 + r), a little more of a finite stretch; tails have a correlation of their own
+    np.testing.assert_allclose(found["ess_bulk"], x[..., 0].size * 0.7 / 1.3, rtol=0.15)
+    assert np.all((found["ess_tail"] > found["ess_bulk"]) & (found["ess_tail"] < 1.2 * x[..., 0].size))
+    np.testing.assert_allclose(found["mcse"], x.std((0, 1)) / np.sqrt(found["ess_bulk"]), rtol=0.01)
+    assert np.all(gf.diagnostics.moments(many_chains(0.99))["rhat"] > 1.5)  # and chains that have not forgotten it
+    stuck = np.repeat(x[:, :1], 30, axis=1) * np.ones((2048, 1, 1))
+    assert np.all(gf.diagnostics.moments(stuck)["ess_bulk"] < 2.5 * 2048)  # one draw a chain, whatever their number
+
+
+def test_the_monitor_of_many_chains_says_the_same(many_chains):
+    x = many_chains(0.3)
+    monitor = Monitor(len(x))
+    for part in np.split(x, [3, 4, 17], axis=1):
+        report = monitor.add({"x": part}, {}, last=True)
+    found = gf.diagnostics.moments(x)
+    np.testing.assert_allclose((report.rhat, report.ess), (found["rhat"].max(), found["ess_bulk"].min()), rtol=1e-9)
+
+
+def test_many_chains_start_in_groups(make_small):
+    posterior = make_small(widths=(7, 6, 4)).posterior
+    options = {"key": jax.random.key(0), "warmup": 0, "draws": 1, "progress": False}
+    run = gf.sample(posterior, gf.SplitHMC(kicks=0), chains=1024, **options)
+    theta = np.asarray(run.variables["theta"])[:, 0]
+    # a proposal is accepted or not: those that were not are where they started
+    stayed = [np.unique(group, axis=0, return_counts=True)[1].max() for group in theta.reshape(16, 64, -1)]
+    assert np.median(stayed) > 1
+    assert len(np.unique(theta, axis=0)) < 1024
+    few = gf.sample(posterior, gf.SplitHMC(kicks=0), chains=64, **options)
+    assert len(np.unique(np.asarray(few.variables["theta"]), axis=0)) == 64
