@@ -11,7 +11,7 @@ LOCK   := $(if $(filter-out 0,$(LOCKED)),-c requirements.lock)
 STAMP  := $(VENV)/.installed-$(shell pwd | cksum | cut -d' ' -f1)$(if $(LOCK),-locked)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check docs bench lock clean
+.PHONY: help demo test test-slow check docs bench lock offline clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -41,6 +41,28 @@ lock: $(STAMP)  ## update requirements.lock to the newest versions that pyprojec
 	$(PIP) uv
 	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --all-extras --no-annotate \
 	  --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
+
+# Platforms that a Linux machine with glibc 2.28 or later runs; wheels are matched by name.
+PLATFORMS := $(foreach glibc,2_28 2_27 2_26 2_24 2_17 2_12 2_5,--platform manylinux_$(glibc)_x86_64) \
+  --platform manylinux2014_x86_64 --platform manylinux2010_x86_64 --platform manylinux1_x86_64
+# What a machine with JAX has already.
+WITH_JAX  := $(if $(filter-out 0,$(CUDA)),,$(foreach name,jax jaxlib numpy scipy ml-dtypes opt-einsum,--no-emit-package $(name)))
+VERSION   = $(if $(filter 3.%,$(PYTHON)),$(PYTHON),$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
+OFFLINE   := build/offline
+
+offline:  ## gather in build/offline what a machine without network needs: PYTHON=3.12, CUDA=1 for JAX with CUDA too
+	rm -rf $(OFFLINE)
+	python3 -m venv build/tools
+	build/tools/bin/python -m pip install --quiet --disable-pip-version-check uv pip build
+	mkdir -p $(OFFLINE)/wheels
+	build/tools/bin/uv pip compile --quiet pyproject.toml $(if $(filter-out 0,$(CUDA)),--extra cuda) $(WITH_JAX) \
+	  --python-version $(VERSION) --python-platform x86_64-manylinux_2_28 --no-header --no-annotate \
+	  --output-file $(OFFLINE)/requirements.txt
+	build/tools/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+	  --python-version $(VERSION) --implementation cp $(PLATFORMS) --dest $(OFFLINE)/wheels -r $(OFFLINE)/requirements.txt
+	build/tools/bin/python -m build --wheel --outdir $(OFFLINE)/wheels .
+	cp benchmarks/offline.sh $(OFFLINE)
+	du -sh $(OFFLINE)
 
 clean:  ## remove the environment and everything that was built
 	rm -rf $(VENV) demo build dist *.egg-info

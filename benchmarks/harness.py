@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..core import checks
+
 RESULTS = Path(__file__).parent / "results"
+_BEGAN = time.monotonic()  # of a suite's own process
+DEVICES = ("cpu", "gpu")
 _PACKAGES = ("gibbsformer", "jax", "jaxlib", "numpyro", "blackjax", "numpy")
 _UNIT_SIZE = 1024
 
@@ -35,11 +40,32 @@ class Options(NamedTuple):
     Attributes:
         quick: small sizes, for a first look and for comparing ratios with an earlier record.
         data, network: images and trained network of the suites on one-shot images; None trains one.
+        device: "cpu" or "gpu", where it is to run; None leaves it to JAX.
+        seconds: what a suite may take, its start included; measurements that would exceed it are left out.
     """
 
     quick: bool = False
     data: str = "glyphs"
     network: str | None = None
+    device: str | None = None
+    seconds: float | None = None
+
+    @property
+    def on_gpu(self) -> bool:
+        """Sizes are those for a GPU."""
+        return self.device == "gpu"
+
+    def left(self) -> float:
+        """Seconds left."""
+        return float("inf") if self.seconds is None else self.seconds - (time.monotonic() - _BEGAN)
+
+    def within(self, cases: Iterable) -> Iterator:
+        """Cases, in order of worth, until one more that takes as long as the last would exceed the time."""
+        for case in cases:
+            begun = time.monotonic()
+            yield case
+            if time.monotonic() - begun > self.left():
+                return
 
 
 class Table(NamedTuple):
@@ -77,11 +103,13 @@ class Measured(NamedTuple):
         tables: see ``Table``.
         ratios: name -> cost as a ratio to something timed in the same run; larger is slower.
         settings: plain values that made it.
+        headline: the result in a few words.
     """
 
     tables: list[Table]
     ratios: dict[str, float]
     settings: dict[str, Any]
+    headline: str = ""
 
 
 def timed(function, *arguments, repeats: int = 7, inner: int = 1) -> dict[str, float]:
@@ -98,10 +126,29 @@ def timed(function, *arguments, repeats: int = 7, inner: int = 1) -> dict[str, f
     return {"first": first, "median": statistics.median(seconds), "min": min(seconds), "max": max(seconds)}
 
 
+def use(options: Options) -> None:
+    """Run on the device asked for.
+
+    Raises:
+        ValueError: there is none; a quick run takes what there is, as a rehearsal.
+    """
+    if options.device == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+    elif options.on_gpu and jax.default_backend() == "cpu" and not options.quick:
+        raise checks.InputError(
+            "device='gpu', but JAX finds no GPU: install gibbsformer[cuda], or add --quick to rehearse on the CPU"
+        )
+
+
 def unit() -> float:
     """Seconds of a float32 matrix product of size 1024, the yardstick of costs that have none of their own."""
-    matrix = jnp.ones((_UNIT_SIZE, _UNIT_SIZE), jnp.float32)
+    matrix = random_matrix((_UNIT_SIZE, _UNIT_SIZE), jnp.float32)
     return timed(jax.jit(jnp.matmul), matrix, matrix, repeats=15)["median"]
+
+
+def random_matrix(shape: tuple[int, ...], dtype) -> jax.Array:
+    """Normal numbers: products of ones or zeros may be faster than those of data."""
+    return jax.random.normal(jax.random.key(0), shape, dtype)
 
 
 def reset_peak_memory() -> None:
@@ -168,6 +215,7 @@ def write(folder: Path, suite: str, options: Options, measured: Measured, second
         "seconds": seconds,
         "peak MiB": peak_memory(),
         "settings": measured.settings,
+        "headline": measured.headline,
         "ratios": measured.ratios,
         "tables": [table._asdict() for table in measured.tables],
     }

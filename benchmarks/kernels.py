@@ -22,9 +22,10 @@ import gibbsformer as gf
 from .harness import Measured, Options, Table
 
 ALL = "all weights"
-FLOAT64 = ("collapsed", "gibbs")
+FLOAT64 = ("collapsed", "split", "gibbs")
 KERNELS = {  # kernel, transitions per draw; a name that ends in ALL samples all weights
     "collapsed": (gf.Collapsed(), 1),
+    "split": (gf.SplitHMC(), 1),
     "gibbs": (gf.Gibbs(), 1),
     "nuts": (gf.NUTS(), 1),
     "nuts, all weights": (gf.NUTS(), 1),
@@ -38,8 +39,9 @@ KERNELS = {  # kernel, transitions per draw; a name that ends in ALL samples all
     "sgld (biased)": (gf.SGLD(step_size=1e-6, batch_size=50), 64),
     "sghmc (biased)": (gf.SGHMC(step_size=1e-5), 16),
 }
-FOR_MANY_CHAINS = ("collapsed", "chees", "ghmc", "mclmc (biased)")
+FOR_MANY_CHAINS = ("collapsed", "split", "chees", "ghmc", "mclmc (biased)")
 PATIENCE = {"nuts": 4, "nuts, all weights": 10}  # times the budget: a warm-up takes longer than the other runs
+ON_GPU = ("split", "chees", "mclmc (biased)", "ghmc", "chees, all weights")
 QUICK = ("collapsed", "gibbs", "hmc", "mala", "mclmc (biased)")
 FEW = 16  # chains up to which every kernel runs
 WARMUP = 100
@@ -47,8 +49,9 @@ WARMUP = 100
 
 def exact_start(posterior, chains) -> dict:
     """Exact weights [chains, ..] to start from."""
+    kernel = gf.SplitHMC(kicks=4) if min(posterior.network.widths) >= posterior.network.paths else "collapsed"
     run = gf.sample(
-        posterior, key=jax.random.key(2), chains=chains, warmup=200, draws=1, progress=False, keep="weights"
+        posterior, kernel, key=jax.random.key(2), chains=chains, warmup=200, draws=1, progress=False, keep="weights"
     )
     return {name: np.asarray(w)[:, 0] for name, w in run.weights.items()}
 
@@ -59,7 +62,7 @@ def one_run(posterior, name, chains, seconds, start) -> dict:
     sample = functools.partial(
         gf.sample, posterior, kernel, key=jax.random.key(1), chains=chains, warmup=WARMUP, draws=20_000, thin=thin,
         keep="order_parameters", progress=False, precision="float64" if name in FLOAT64 else "float32",
-        init=None if name == "collapsed" else start, target="weights" if name.endswith(ALL) else None,
+        init=None if name in ("collapsed", "split") else start, target="weights" if name.endswith(ALL) else None,
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", gf.ConvergenceWarning)
@@ -83,20 +86,26 @@ def one_run(posterior, name, chains, seconds, start) -> dict:
 def measure(options: Options) -> Measured:
     """Every kernel at each width and number of chains."""
     widths, chain_counts, seconds = ((10,), (4,), 4.0) if options.quick else ((10, 100), (4, 64), 10.0)
+    cases = [(N, chains) for N in widths for chains in chain_counts]
+    if options.on_gpu and not options.quick:
+        cases, seconds = [(100, 64), (100, 1024), (1000, 64), (100, 4), (1000, 4)], 4.0
     task = gf.tasks.hidden_markov_chain(key=jax.random.key(0))
     rows = []
-    for N in widths:
+    for N, chains in options.within(cases):
         posterior = task.posterior(N)
-        for chains in chain_counts:
-            start = exact_start(posterior, chains)
-            for name in QUICK if options.quick else KERNELS if chains <= FEW else FOR_MANY_CHAINS:
-                budget = seconds * PATIENCE.get(name, 1 if chains <= FEW else 3)
-                rows.append({"N": N, **one_run(posterior, name, chains, budget, start)})
+        start = exact_start(posterior, chains)
+        names = ON_GPU if options.on_gpu else QUICK if options.quick else KERNELS if chains <= FEW else FOR_MANY_CHAINS
+        for name in options.within(names):
+            budget = seconds * PATIENCE.get(name, 1 if chains <= FEW or options.on_gpu else 3)
+            rows.append({"N": N, **one_run(posterior, name, chains, budget, start)})
     columns = {"N": "", "chains": "", "kernel": "", "draws": "", "ESS": ".0f", "ESS/s": ".3g",
                "ESS per 1000 gradients": ".3g", "gradients per draw": ".0f"}  # fmt: skip
-    first = {r["kernel"]: r["ESS/s"] for r in rows if r["N"] == widths[0] and r["chains"] == chain_counts[0]}
-    ratios = {f"{name} / collapsed, N={widths[0]}": first["collapsed"] / found
-              for name, found in first.items() if found and name != "collapsed"}  # fmt: skip
+    N, chains = cases[0]
+    first = {r["kernel"]: r["ESS/s"] for r in rows if (r["N"], r["chains"]) == (N, chains)}
+    ratios = {f"{name} / {next(iter(first))}, N={N}": first[next(iter(first))] / found
+              for name, found in list(first.items())[1:] if found}  # fmt: skip
     title = "Effective draws of U, all kernels"
-    plot = {"x": "kernel", "y": ["ESS/s"], "where": {"N": widths[0], "chains": chain_counts[0]}, "label": "ESS/s"}
-    return Measured([Table(title, rows, columns, plot)], ratios, {"seconds": seconds, "warmup": WARMUP})
+    plot = {"x": "kernel", "y": ["ESS/s"], "where": {"N": N, "chains": chains}, "label": "ESS/s"}
+    headline = ", ".join(f"{name} {found:,.0f}" for name, found in first.items() if found)
+    headline = f"ESS/s at N={N}, {chains} chains: {headline}"
+    return Measured([Table(title, rows, columns, plot)], ratios, {"seconds": seconds, "warmup": WARMUP}, headline)

@@ -1,11 +1,12 @@
 """The machine's limits, and the share of them that gradients and exact draws of all weights reach
 
-Rate of matrix products (size 2048) and bandwidth of passes over 256 MiB, read and written in place, measured in the
-same run. The least time of an operation is the larger of its arithmetic at that rate and its traffic at that
-bandwidth; the share is that over the time measured. Weight gradient: all weights are read twice and their gradient is
-written once, arithmetic as XLA counts it. Collapsed gradient: P^3 for the Cholesky factor and the inverse of K + T I,
-and two passes over the packed path kernels with 2 operations per entry each. A Gibbs sweep and a lift draw as many
-normal numbers as there are weights, so the time of drawing those is their limit (one chain, float64).
+Rate of matrix products (size 2048; 8192 on a GPU, float32 in full precision) and bandwidth of passes over 256 MiB
+(2 GiB on a GPU), read and written in place, measured in the same run. The least time of an operation is the larger of
+its arithmetic at that rate and its traffic at that bandwidth; the share is that over the time measured. Weight gradient:
+all weights are read twice and their gradient is written once, arithmetic as XLA counts it. Collapsed gradient: P^3 for
+the Cholesky factor and the inverse of K + T I, and two passes over the packed path kernels with 2 operations per entry
+each. A Gibbs sweep and a lift draw as many normal numbers as there are weights, so the time of drawing those is their
+limit (one chain, float64).
 """
 
 from __future__ import annotations
@@ -29,18 +30,42 @@ PRODUCT, COPY_MIB, PASSES = 2048, 256, 20
 NOTE = "More than 100 % means that the operands stay in a cache, which is faster than the memory."
 
 
-def machine_limits(quick: bool) -> dict[str, float]:
+def machine_limits(quick: bool, dtypes: tuple[str, ...] = ("float32", "float64")) -> dict[str, float]:
     """Operations per second in each precision, and bytes per second."""
-    size, found = PRODUCT // (4 if quick else 1), {}
-    with jax.enable_x64(True):
-        for dtype in ("float32", "float64"):
-            matrix = jnp.ones((size, size), dtype)
+    gpu, found = jax.default_backend() != "cpu", {}
+    size = PRODUCT * (4 if gpu else 1) // (4 if quick else 1)
+    with numerics():
+        for dtype in dtypes:
+            matrix = harness.random_matrix((size, size), dtype)
             found[dtype] = 2 * size**3 / harness.timed(jax.jit(jnp.matmul), matrix, matrix)["median"]
-        long = jnp.ones(COPY_MIB * 2**20 // 4, jnp.float32)
+        long = harness.random_matrix((COPY_MIB * (8 if gpu else 1) * 2**20 // 4,), jnp.float32)
         # in place: a fresh result would measure how fast the system hands out pages
         passes = jax.jit(lambda x: jax.lax.fori_loop(0, PASSES, lambda _, x: x + 1, x))
         found["bytes"] = PASSES * 2 * long.nbytes / harness.timed(passes, long)["median"]
     return found
+
+
+def covariances(n: int, count: int, dtype) -> jax.Array:
+    """Positive definite matrices [count, n, n]."""
+    x = harness.random_matrix((count, n, 4), dtype)
+    return x @ jnp.swapaxes(x, 1, 2) / n + jnp.eye(n, dtype=dtype)
+
+
+def cholesky_rows(options: Options) -> list[dict]:
+    """Milliseconds and rates of batched factorisations, float64 and float32."""
+    sizes = {100: (1, 64, 1024, 4096, 16_384), 300: (1, 64, 1024), 600: (1, 16, 256), 1000: (1, 16, 64)}
+    if options.quick or not options.on_gpu:
+        sizes = {100: (1, 4, 64), 300: (1, 4), 600: (1, 4)}
+    rows = []
+    with numerics():
+        factorise = jax.jit(lambda A: jax.lax.linalg.cholesky(A, symmetrize_input=False))
+        for n, count in options.within([(n, b) for n, counts in sizes.items() for b in counts]):
+            row = {"n": n, "matrices": count}
+            for dtype in ("float64", "float32"):
+                seconds = harness.timed(factorise, covariances(n, count, dtype))["median"]
+                row |= {f"{dtype} ms": 1e3 * seconds, f"{dtype} Gflop/s": count * n**3 / 3 / seconds / 1e9}
+            rows.append(row)
+    return rows
 
 
 def weight_row(N: int, limits: dict) -> dict:
@@ -48,7 +73,7 @@ def weight_row(N: int, limits: dict) -> dict:
     case = Case(N=N)
     call = weight_gradient(case)
     size = 4 * case.posterior().network.weight_count
-    inner = 20 if N < 1000 else 1
+    inner = 20 if N < 1000 or jax.default_backend() != "cpu" else 1
     return _row(f"weight gradient, N={N}", call, call.operations, 3 * size, "float32", limits, inner)
 
 
@@ -99,20 +124,27 @@ def measure(options: Options) -> Measured:
     limits = machine_limits(options.quick)
     rates = [{"float32 Gflop/s": limits["float32"] / 1e9, "float64 Gflop/s": limits["float64"] / 1e9,
               "memory GB/s": limits["bytes"] / 1e9}]  # fmt: skip
+    factored = cholesky_rows(options)
     rows = [weight_row(N, limits) for N in ((100,) if options.quick else (10, 100, 1000))]
+    if options.on_gpu and not options.quick:
+        rows.append(weight_row(10_000, limits))
     sizes = [(100, (2, 2))] if options.quick else [(100, (2, 2)), (100, (4, 4)), (600, (2, 2)), (600, (4, 4))]
-    rows += [collapsed_row(P, heads, limits) for P, heads in sizes]
+    rows += [collapsed_row(P, heads, limits) for P, heads in options.within(sizes)]
     columns = {"operation": "", "ms": ".3g", "least ms, arithmetic": ".3g", "least ms, memory": ".3g",
                "share of the limit": ".0%"}  # fmt: skip
-    draws = [exact_draw_row(N) for N in ((100,) if options.quick else (10, 100, 1000))]
+    draws = [exact_draw_row(N) for N in options.within((100,) if options.quick else (1000, 100, 10))]
     ratios = {f"{r['operation']} / least": 1 / r["share of the limit"] for r in rows}
     ratios |= {f"{name} / normals, N={r['N']}": 1 / r[f"normals / {name}"]
                for r in draws for name in ("Gibbs sweep", "lift")}  # fmt: skip
     tables = [
         Table("Limits", rates, dict.fromkeys(rates[0], ".1f")),
+        Table("Batched Cholesky factorisations", factored, {
+            "n": "", "matrices": ",", "float64 ms": ".3g", "float64 Gflop/s": ".0f", "float32 ms": ".3g",
+            "float32 Gflop/s": ".0f"}),
         Table("Share reached", rows, columns, note=NOTE),
         Table("One exact draw of all weights", draws, {
             "N": "", "normals ms": ".3g", "Gibbs sweep ms": ".3g", "lift ms": ".3g",
             "normals / Gibbs sweep": ".0%", "normals / lift": ".0%"}),
     ]  # fmt: skip
-    return Measured(tables, ratios, {})
+    headline = ", ".join(f"{name} {value:,.0f}" for name, value in rates[0].items())
+    return Measured(tables, ratios, {}, headline)

@@ -23,4 +23,5 @@ END
     "$python" -m pip --python "$environment/bin/python" install --quiet --disable-pip-version-check \
         --no-index --find-links "$here/wheels" gibbsformer
 fi
+export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$environment/programs}  # for all suites
 exec "$environment/bin/gibbsformer" bench --device gpu --out "${OUT:-records}" "$@"

@@ -16,6 +16,8 @@ Seconds per draw exclude warm-up and compilation; "in all" includes both. Every 
 - `Langevin, bare`: x + e grad + sqrt(2 e) noise on the contracted gradient, e half of 1 / (largest curvature), 256
   steps a draw: biased at any e.
 
+On a GPU: `split`, and NumPyro's NUTS, few draws of each.
+
 ESS of a run so short that it has not mixed is an overestimate. Where a peer is too slow to be run its draws are
 bounded.
 """
@@ -235,6 +237,24 @@ def as_contracted(slow: dict, contracted: dict) -> dict:
     return slow | {"U per 1000 gradients": slow["ESS of U"] / per_gradient, "U /s in all": None}
 
 
+def on_gpu(task, N: int, options: Options) -> list[dict]:
+    """Ours with many chains' kernel, and NumPyro's NUTS on the published network: what a GPU is compared by."""
+    posterior = task.posterior(N)
+    start = {name: jnp.asarray(w, jnp.float32) for name, w in exact_start(posterior, CHAINS).items()}
+    setting = Setting(task, posterior, start, 4.0)
+    rows = [row(N, "split", ours(setting, "split", warmup=WARMUP, keep="order_parameters"))]
+    if options.left() > 30:
+        contracted, state = numpyro_nuts(setting, posterior.model, warmup=20)
+        rows.append(row(N, CONTRACTED, contracted))
+        adapted = state.adapt_state
+        tuned = {"step_size": float(jnp.median(adapted.step_size)), "warmup": 0}
+        tuned["metric"] = {k: jnp.mean(v, 0) for k, v in adapted.inverse_mass_matrix.items()}
+        if options.left() > 20:
+            slow, _ = numpyro_nuts(setting, token_level_model(setting), **tuned)
+            rows.append(as_contracted(row(N, TOKEN_LEVEL, slow), rows[-1]))
+    return rows
+
+
 def at_width(task, N: int, seconds: float, patience: float) -> list[dict]:
     """A row per sampler; NumPyro's have ``patience`` times the budget."""
     posterior = task.posterior(N)
@@ -281,15 +301,17 @@ def measure(options: Options) -> Measured:
     """Every sampler at N=10 and 100, and a bound at N=1000; N=10 alone when quick."""
     task = gf.tasks.hidden_markov_chain(key=jax.random.key(0))
     widths, seconds, patience = ((10,), 3.0, 1.0) if options.quick else ((10, 100), 15.0, 12.0)
+    if options.on_gpu:
+        widths, seconds = (10,) if options.quick else (100, 10), 4.0
     rows = []
-    for N in widths:
-        rows += at_width(task, N, seconds, patience)
-    if not options.quick:
+    for N in options.within(widths):
+        rows += on_gpu(task, N, options) if options.on_gpu else at_width(task, N, seconds, patience)
+    if not options.quick and not options.on_gpu:
         rows += bound(task, rows)
     for N in {r["N"] for r in rows}:
-        slowest = next(r for r in rows if r["N"] == N and r["sampler"].startswith(TOKEN_LEVEL))
+        slowest = next((r for r in rows if r["N"] == N and r["sampler"].startswith(TOKEN_LEVEL)), None)
         for r in (r for r in rows if r["N"] == N):
-            r["times token level"] = r["U /s"] / slowest["U /s"]
+            r["times token level"] = slowest and r["U /s"] / slowest["U /s"]
     columns = {
         "N": "", "sampler": "", "draws": "", "ms per draw of 4 chains": ".3g", "ESS of U": ".0f", "ESS of f": ".0f",
         "U /s": ".3g", "f /s": ".3g", "U per 1000 gradients": ".3g", "U /s in all": ".3g", "times token level": ".3g",
@@ -303,6 +325,11 @@ def measure(options: Options) -> Measured:
     ]  # fmt: skip
     ratios = {
         f"token level / {r['sampler']}, N={r['N']}": r["times token level"] ** -1
-        for r in rows if r["N"] == widths[0] and r["sampler"] != TOKEN_LEVEL
+        for r in rows if r["N"] == widths[0] and r["sampler"] != TOKEN_LEVEL and r["times token level"]
     }  # fmt: skip
-    return Measured(tables, ratios, {"chains": CHAINS, "warmup": WARMUP, "seconds": seconds})
+    first = rows[0]
+    times = (
+        f", {first['times token level']:,.0f} times NumPyro's NUTS, token level" if first["times token level"] else ""
+    )
+    headline = f"{first['sampler']}, {CHAINS} chains, N={first['N']}: {first['U /s']:,.0f} draws of U per second{times}"
+    return Measured(tables, ratios, {"chains": CHAINS, "warmup": WARMUP, "seconds": seconds}, headline)

@@ -126,7 +126,7 @@ def cost(axis: Axis, sizes: Iterable[int], repeats: int) -> list[dict]:
         for name in sorted(left):
             try:
                 call = OPERATIONS[name](axis.case(size))
-                if _needed(call) > ROOM * _memory():
+                if needed(call) > ROOM * _memory():
                     left.discard(name)
                     continue
                 with numerics():
@@ -194,14 +194,14 @@ def memory_end(quick: bool) -> list[dict]:
     if not quick:
         cases["collapsed gradient, P=600, 16 paths"] = (collapsed_gradient, Case(P=600, N_0=64, heads=(4, 4)))
     for name, (operation, case) in cases.items():
-        few, many = (_needed(operation(case._replace(chains=n))) for n in (2, 4))
+        few, many = (needed(operation(case._replace(chains=n))) for n in (2, 4))
         each = (many - few) / 2
         rows.append({"operation": name, "MiB of a chain": each / 2**20, "MiB of all": (few - 2 * each) / 2**20,
                      "chains that fit": int((_memory() - few + 2 * each) / each)})  # fmt: skip
     return rows
 
 
-def _needed(call) -> int:
+def needed(call) -> int:
     """Bytes of a compiled call: arguments, results, work space."""
     needs = getattr(call, "memory", None)
     if needs is None:

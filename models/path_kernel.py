@@ -26,7 +26,8 @@ from jaxtyping import Array, Float
 # they stay small in absolute terms even where xi is smaller still.
 BLOCK_BYTES = 512 * 2**20
 _PANELS = 8  # of a packed matrix at most: 0.56 of the entries; more of them would be slim
-_LEAF = 32  # largest diagonal block that ``inverse_of_lower`` gives to LAPACK
+_LEAF = 32  # largest diagonal block that ``inverse_of_lower`` gives to LAPACK,
+_LEVELS = 5  # unless there would be more than 2^5 of them, which take long to compile
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["blocks", "xi"], meta_fields=["examples", "paths"])
@@ -160,7 +161,7 @@ def inverse_of_lower(L: Float[Array, "n n"]) -> Float[Array, "n n"]:
     A triangular solve with the identity takes no notice of its zeros, and was slower on a CPU.
     """
     n = L.shape[-1]
-    levels = max(0, int(np.ceil(np.log2(n / _LEAF))))
+    levels = min(_LEVELS, max(0, int(np.ceil(np.log2(n / _LEAF)))))
     leaf = -(-n // 2**levels)
     size = leaf * 2**levels
     padded = jnp.eye(size, dtype=L.dtype).at[:n, :n].set(L)

@@ -190,15 +190,19 @@ def _abstract(shapes: _Shapes):
 
 @lru_cache(maxsize=32)
 def _program(function, plan: Plan, capacity: int, shapes: _Shapes):
-    """``function`` compiled for a plan, its chains split over the devices."""
+    """``function`` compiled for a plan."""
+    return jitted(function, plan, capacity).lower(*_abstract(shapes)).compile()
+
+
+def jitted(function, plan: Plan, capacity: int):
+    """``function`` for a plan as a ``jax.jit``, its chains split over the devices."""
     local, in_specs, out_specs = function(plan, capacity)
     mesh = _mesh(plan)
     sharded = jax.shard_map(local, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
     place = lambda specs: jax.tree.map(  # noqa: E731
         lambda spec: jax.sharding.NamedSharding(mesh, spec), specs, is_leaf=lambda x: isinstance(x, PartitionSpec)
     )
-    program = jax.jit(sharded, in_shardings=place(in_specs), out_shardings=place(out_specs))
-    return program.lower(*_abstract(shapes)).compile()
+    return jax.jit(sharded, in_shardings=place(in_specs), out_shardings=place(out_specs))
 
 
 @lru_cache(maxsize=32)

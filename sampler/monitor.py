@@ -5,8 +5,8 @@ ESS of the series of means by ArviZ, those of the draws follow from the variance
 
     ESS = ESS_means v_draws / v_means,        R-hat^2 - 1 = (R-hat_means^2 - 1) v_means / v_draws
 
-(both give the same Monte Carlo error of the mean, and the same spread between chains). Exact until batches form. Of many
-chains (``many.MANY``) only their moments are kept.
+(both give the same Monte Carlo error of the mean, and the same spread between chains). Exact until batches form. Of
+many chains (``many.MANY``) only their moments are kept.
 """
 
 from __future__ import annotations

@@ -11,11 +11,16 @@ imports are inside ``run``, so that ``--help`` and invalid options answer at onc
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
+import platform
 import sys
 import warnings
+import zlib
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 __all__ = ["VERBS", "main", "parser"]
 
@@ -65,6 +70,22 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
+def program_cache() -> Path:
+    """Directory in which compiled programs are kept for later commands, made if it is missing.
+
+    One for each type of processor, since programs for one need not run on another and a cluster shares homes.
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        features = platform.processor()
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    path = home / "gibbsformer" / f"{platform.machine()}-{zlib.crc32(features.encode()):08x}"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -82,6 +103,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # as its workers do, so that its numbers are the same to the last bit.
     if options.verb != "sweep" and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    kept: Any = jax.config
+    if options.verb != "bench" and not kept.jax_compilation_cache_dir:  # bench times compilation
+        with contextlib.suppress(OSError):  # a home that cannot be written
+            jax.config.update("jax_compilation_cache_dir", str(program_cache()))
     from ..core.checks import InputError
     from ..evidence import EvidenceWarning
     from ..sampler import ConvergenceWarning

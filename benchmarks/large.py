@@ -1,0 +1,47 @@
+"""Many examples and many paths: one collapsed gradient of one chain
+
+Random inputs, N_0=64, float64. Memory is what XLA says the compiled gradient takes, arguments included, beside the peak
+that the device counted. The limit is arithmetic: (1/3 + 1/3 + 1) P^3 multiplications and additions for the factor, its
+inverse and the derivative in the kernel, 2 operations each, at the rate of float64 products of the same run.
+"""
+
+from __future__ import annotations
+
+import jax
+
+from ..core import checks
+from . import harness
+from .harness import Measured, Options, Table
+from .limits import machine_limits
+from .scaling import Case, collapsed_gradient, needed
+
+
+def measure(options: Options) -> Measured:
+    """The cases, what is worth most first."""
+    cases = [(1000, 2), (5000, 2), (20_000, 2), (1000, 8), (1000, 4), (5000, 4)]
+    if options.quick:
+        cases = [(200, 2), (200, 4)]
+    elif not options.on_gpu:
+        cases = [(1000, 2), (1000, 4), (1000, 8), (5000, 2)]
+    limit, rows = machine_limits(options.quick, ("float64",))["float64"], []
+    for P, heads in options.within(cases):
+        row = {"P": P, "paths": heads**2, "ms": None, "memory GiB": None, "peak GiB": None, "share of the limit": None}
+        try:
+            call = collapsed_gradient(Case(P=P, N_0=64, heads=(heads, heads)))
+            row["memory GiB"] = needed(call) / 2**30
+            seconds = harness.timed(call, repeats=3)
+            peak = harness.peak_memory()["device"]
+            row |= {"ms": 1e3 * seconds["median"], "peak GiB": peak and peak / 2**10}
+            row["share of the limit"] = 2 * (5 / 3) * P**3 / limit / seconds["median"]
+        except (jax.errors.JaxRuntimeError, MemoryError, checks.InputError) as error:
+            print(f"P={P}, {heads**2} paths: {str(error)[:200]}", flush=True)
+        rows.append(row)
+    rows.sort(key=lambda r: (r["paths"], r["P"]))
+    columns = {"P": ",", "paths": "", "ms": ",.4g", "memory GiB": ".2f", "peak GiB": ".2f", "share of the limit": ".0%"}
+    plot = {"x": "P", "y": ["ms"], "where": {"paths": 4}, "label": "ms"}
+    unit = harness.unit()
+    ratios = {f"gradient, P={r['P']}, {r['paths']} paths / unit": r["ms"] / 1e3 / unit for r in rows if r["ms"]}
+    largest = max((r for r in rows if r["ms"]), key=lambda r: (r["P"], r["paths"]))
+    headline = f"gradient at P={largest['P']:,}, {largest['paths']} paths: {largest['ms']:,.0f} ms"
+    table = Table("One gradient", rows, columns, plot)
+    return Measured([table], ratios, {"float64 Gflop/s": limit / 1e9, "N_0": 64}, headline)
