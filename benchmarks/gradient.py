@@ -43,36 +43,41 @@ def token_level_log_density(task, posterior, dtype):
     return log_density
 
 
+def row(task, dtype: str, N: int) -> dict:
+    """Both gradients at one width and precision."""
+    posterior = task.posterior(N)
+    with jax.enable_x64(dtype == "float64"):
+        weights = draw_prior(posterior.network, jax.random.key(1), jnp.dtype(dtype))
+        tokens = jax.jit(jax.grad(token_level_log_density(task, posterior, dtype)))
+        paths = jax.jit(jax.grad(posterior.log_density))
+        seconds = {
+            "token_level": harness.timed(tokens, weights, inner=20 if N < 1000 else 2),
+            "contracted": harness.timed(paths, weights, inner=20 if N < 10_000 else 2),
+        }
+        one, other = tokens(weights), paths(weights)
+        error = max(float(jnp.abs(one[k] - other[k]).max() / jnp.abs(one[k]).max()) for k in weights)
+    medians = {name: s["median"] for name, s in seconds.items()}
+    return {
+        "precision": dtype,
+        "N": N,
+        "token-level ms": 1e3 * medians["token_level"],
+        "contracted ms": 1e3 * medians["contracted"],
+        "ratio": medians["token_level"] / medians["contracted"],
+        "relative difference": error,
+        "compile s": seconds["contracted"]["first"],
+        "seconds": seconds,
+    }
+
+
 def measure(options: Options) -> Measured:
     """Milliseconds of both gradients at each width and precision."""
     task = gf.tasks.hidden_markov_chain(key=jax.random.key(0))
-    rows = []
-    for dtype in ("float32",) if options.quick else ("float32", "float64"):
-        for N in options.within(WIDTHS[:2] if options.quick else WIDTHS + (10_000,) * options.on_gpu):
-            posterior = task.posterior(N)
-            with jax.enable_x64(dtype == "float64"):
-                weights = draw_prior(posterior.network, jax.random.key(1), jnp.dtype(dtype))
-                tokens = jax.jit(jax.grad(token_level_log_density(task, posterior, dtype)))
-                paths = jax.jit(jax.grad(posterior.log_density))
-                seconds = {
-                    "token_level": harness.timed(tokens, weights, inner=20 if N < 1000 else 2),
-                    "contracted": harness.timed(paths, weights, inner=20 if N < 10_000 else 2),
-                }
-                one, other = tokens(weights), paths(weights)
-                error = max(float(jnp.abs(one[k] - other[k]).max() / jnp.abs(one[k]).max()) for k in weights)
-            medians = {name: s["median"] for name, s in seconds.items()}
-            rows.append(
-                {
-                    "precision": dtype,
-                    "N": N,
-                    "token-level ms": 1e3 * medians["token_level"],
-                    "contracted ms": 1e3 * medians["contracted"],
-                    "ratio": medians["token_level"] / medians["contracted"],
-                    "relative difference": error,
-                    "compile s": seconds["contracted"]["first"],
-                    "seconds": seconds,
-                }
-            )
+    widths = WIDTHS[:2] if options.quick else WIDTHS
+    if options.on_gpu and not options.quick:
+        widths = (1000, 10_000, 100, 10)
+    cases = [(dtype, N) for dtype in (("float32",) if options.quick else ("float32", "float64")) for N in widths]
+    rows = options.each(cases, lambda case: row(task, *case))
+    rows.sort(key=lambda r: (r["precision"], r["N"]))
     columns = {
         "precision": "", "N": "", "token-level ms": ".3f", "contracted ms": ".3f", "ratio": ".1f",
         "relative difference": ".1e", "compile s": ".2f",

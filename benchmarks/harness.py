@@ -13,11 +13,12 @@ import os
 import platform
 import re
 import resource
+import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +33,14 @@ _BEGAN = time.monotonic()  # of a suite's own process
 DEVICES = ("cpu", "gpu")
 _PACKAGES = ("gibbsformer", "jax", "jaxlib", "numpyro", "blackjax", "numpy")
 _UNIT_SIZE = 1024
+
+
+class _OutOfTime(BaseException):
+    """A suite's time is over."""
+
+
+def _out_of_time(*_):
+    raise _OutOfTime
 
 
 class Options(NamedTuple):
@@ -59,13 +68,29 @@ class Options(NamedTuple):
         """Seconds left."""
         return float("inf") if self.seconds is None else self.seconds - (time.monotonic() - _BEGAN)
 
-    def within(self, cases: Iterable) -> Iterator:
-        """Cases, in order of worth, until one more that takes as long as the last would exceed the time."""
-        for case in cases:
-            begun = time.monotonic()
-            yield case
-            if time.monotonic() - begun > self.left():
-                return
+    def each(self, cases: Iterable, function: Callable[[Any], Any]) -> list:
+        """``function`` of cases, in order of worth, as far as the time goes; what is under way then is dropped."""
+        found: list = []
+        with contextlib.suppress(_OutOfTime), self._alarm():
+            for case in cases:
+                found.append(function(case))
+        return found
+
+    @contextlib.contextmanager
+    def _alarm(self) -> Iterator[None]:
+        left = self.left()
+        if left == float("inf") or signal.getitimer(signal.ITIMER_REAL)[0]:  # none, or set further up
+            yield
+            return
+        if left <= 0:
+            raise _OutOfTime
+        before = signal.signal(signal.SIGALRM, _out_of_time)
+        signal.setitimer(signal.ITIMER_REAL, left)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
 
 class Table(NamedTuple):

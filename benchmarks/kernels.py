@@ -90,14 +90,20 @@ def measure(options: Options) -> Measured:
     if options.on_gpu and not options.quick:
         cases, seconds = [(100, 64), (100, 1024), (1000, 64), (100, 4), (1000, 4)], 4.0
     task = gf.tasks.hidden_markov_chain(key=jax.random.key(0))
-    rows = []
-    for N, chains in options.within(cases):
+    starts: dict[tuple[int, int], dict] = {}
+
+    def row(case):
+        N, chains, name = case
         posterior = task.posterior(N)
-        start = exact_start(posterior, chains)
-        names = ON_GPU if options.on_gpu else QUICK if options.quick else KERNELS if chains <= FEW else FOR_MANY_CHAINS
-        for name in options.within(names):
-            budget = seconds * PATIENCE.get(name, 1 if chains <= FEW or options.on_gpu else 3)
-            rows.append({"N": N, **one_run(posterior, name, chains, budget, start)})
+        if (N, chains) not in starts:
+            starts[N, chains] = exact_start(posterior, chains)
+        budget = seconds * PATIENCE.get(name, 1 if chains <= FEW or options.on_gpu else 3)
+        return {"N": N, **one_run(posterior, name, chains, budget, starts[N, chains])}
+
+    def names(chains):
+        return ON_GPU if options.on_gpu else QUICK if options.quick else KERNELS if chains <= FEW else FOR_MANY_CHAINS
+
+    rows = options.each([(N, chains, name) for N, chains in cases for name in names(chains)], row)
     columns = {"N": "", "chains": "", "kernel": "", "draws": "", "ESS": ".0f", "ESS/s": ".3g",
                "ESS per 1000 gradients": ".3g", "gradients per draw": ".0f"}  # fmt: skip
     N, chains = cases[0]

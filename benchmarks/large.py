@@ -7,6 +7,8 @@ inverse and the derivative in the kernel, 2 operations each, at the rate of floa
 
 from __future__ import annotations
 
+import sys
+
 import jax
 
 from ..core import checks
@@ -16,6 +18,28 @@ from .limits import machine_limits
 from .scaling import Case, collapsed_gradient, needed
 
 
+def row(P: int, heads: int, limit: float) -> dict:
+    """One size; without a time where it does not fit."""
+    found: dict = {
+        "P": P,
+        "paths": heads**2,
+        "ms": None,
+        "memory GiB": None,
+        "peak GiB": None,
+        "share of the limit": None,
+    }
+    try:
+        call = collapsed_gradient(Case(P=P, N_0=64, heads=(heads, heads)))
+        found["memory GiB"] = needed(call) / 2**30
+        seconds = harness.timed(call, repeats=3)["median"]
+        peak = harness.peak_memory()["device"]
+        found |= {"ms": 1e3 * seconds, "peak GiB": peak and peak / 2**10}
+        found["share of the limit"] = 2 * (5 / 3) * P**3 / limit / seconds
+    except (jax.errors.JaxRuntimeError, MemoryError, checks.InputError) as error:
+        print(f"P={P}, {heads**2} paths: {str(error)[:200]}", file=sys.stderr, flush=True)
+    return found
+
+
 def measure(options: Options) -> Measured:
     """The cases, what is worth most first."""
     cases = [(1000, 2), (5000, 2), (20_000, 2), (1000, 8), (1000, 4), (5000, 4)]
@@ -23,19 +47,8 @@ def measure(options: Options) -> Measured:
         cases = [(200, 2), (200, 4)]
     elif not options.on_gpu:
         cases = [(1000, 2), (1000, 4), (1000, 8), (5000, 2)]
-    limit, rows = machine_limits(options.quick, ("float64",))["float64"], []
-    for P, heads in options.within(cases):
-        row = {"P": P, "paths": heads**2, "ms": None, "memory GiB": None, "peak GiB": None, "share of the limit": None}
-        try:
-            call = collapsed_gradient(Case(P=P, N_0=64, heads=(heads, heads)))
-            row["memory GiB"] = needed(call) / 2**30
-            seconds = harness.timed(call, repeats=3)
-            peak = harness.peak_memory()["device"]
-            row |= {"ms": 1e3 * seconds["median"], "peak GiB": peak and peak / 2**10}
-            row["share of the limit"] = 2 * (5 / 3) * P**3 / limit / seconds["median"]
-        except (jax.errors.JaxRuntimeError, MemoryError, checks.InputError) as error:
-            print(f"P={P}, {heads**2} paths: {str(error)[:200]}", flush=True)
-        rows.append(row)
+    limit = machine_limits(options.quick, ("float64",))["float64"]
+    rows = options.each(cases, lambda case: row(case[0], case[1], limit))
     rows.sort(key=lambda r: (r["paths"], r["P"]))
     columns = {"P": ",", "paths": "", "ms": ",.4g", "memory GiB": ".2f", "peak GiB": ".2f", "share of the limit": ".0%"}
     plot = {"x": "P", "y": ["ms"], "where": {"paths": 4}, "label": "ms"}

@@ -2,11 +2,11 @@
 
 Rate of matrix products (size 2048; 8192 on a GPU, float32 in full precision) and bandwidth of passes over 256 MiB
 (2 GiB on a GPU), read and written in place, measured in the same run. The least time of an operation is the larger of
-its arithmetic at that rate and its traffic at that bandwidth; the share is that over the time measured. Weight gradient:
-all weights are read twice and their gradient is written once, arithmetic as XLA counts it. Collapsed gradient: P^3 for
-the Cholesky factor and the inverse of K + T I, and two passes over the packed path kernels with 2 operations per entry
-each. A Gibbs sweep and a lift draw as many normal numbers as there are weights, so the time of drawing those is their
-limit (one chain, float64).
+its arithmetic at that rate and its traffic at that bandwidth; the share is that over the time measured. Weight
+gradient: all weights are read twice and their gradient is written once, arithmetic as XLA counts it. Collapsed
+gradient: P^3 for the Cholesky factor and the inverse of K + T I, and two passes over the packed path kernels with 2
+operations per entry each. A Gibbs sweep and a lift draw as many normal numbers as there are weights, so the time of
+drawing those is their limit (one chain, float64).
 """
 
 from __future__ import annotations
@@ -53,19 +53,21 @@ def covariances(n: int, count: int, dtype) -> jax.Array:
 
 def cholesky_rows(options: Options) -> list[dict]:
     """Milliseconds and rates of batched factorisations, float64 and float32."""
-    sizes = {100: (1, 64, 1024, 4096, 16_384), 300: (1, 64, 1024), 600: (1, 16, 256), 1000: (1, 16, 64)}
+    sizes: dict = {100: (4096, 64, 16_384, 1024, 1), 600: (16, 256), 300: (1024,), 1000: (16,)}
     if options.quick or not options.on_gpu:
         sizes = {100: (1, 4, 64), 300: (1, 4), 600: (1, 4)}
-    rows = []
+
+    def row(case):
+        (n, count), found = case, {"n": case[0], "matrices": case[1]}
+        for dtype in ("float64", "float32"):
+            seconds = harness.timed(factorise, covariances(n, count, dtype))["median"]
+            found |= {f"{dtype} ms": 1e3 * seconds, f"{dtype} Gflop/s": count * n**3 / 3 / seconds / 1e9}
+        return found
+
     with numerics():
         factorise = jax.jit(lambda A: jax.lax.linalg.cholesky(A, symmetrize_input=False))
-        for n, count in options.within([(n, b) for n, counts in sizes.items() for b in counts]):
-            row = {"n": n, "matrices": count}
-            for dtype in ("float64", "float32"):
-                seconds = harness.timed(factorise, covariances(n, count, dtype))["median"]
-                row |= {f"{dtype} ms": 1e3 * seconds, f"{dtype} Gflop/s": count * n**3 / 3 / seconds / 1e9}
-            rows.append(row)
-    return rows
+        rows = options.each([(n, b) for n, counts in sizes.items() for b in counts], row)
+    return sorted(rows, key=lambda r: (r["n"], r["matrices"]))
 
 
 def weight_row(N: int, limits: dict) -> dict:
@@ -124,15 +126,14 @@ def measure(options: Options) -> Measured:
     limits = machine_limits(options.quick)
     rates = [{"float32 Gflop/s": limits["float32"] / 1e9, "float64 Gflop/s": limits["float64"] / 1e9,
               "memory GB/s": limits["bytes"] / 1e9}]  # fmt: skip
-    factored = cholesky_rows(options)
-    rows = [weight_row(N, limits) for N in ((100,) if options.quick else (10, 100, 1000))]
-    if options.on_gpu and not options.quick:
-        rows.append(weight_row(10_000, limits))
+    widths = (100,) if options.quick else (1000, 10_000, 100, 10) if options.on_gpu else (10, 100, 1000)
+    rows = options.each(widths, lambda N: weight_row(N, limits))
     sizes = [(100, (2, 2))] if options.quick else [(100, (2, 2)), (100, (4, 4)), (600, (2, 2)), (600, (4, 4))]
-    rows += [collapsed_row(P, heads, limits) for P, heads in options.within(sizes)]
+    rows += options.each(sizes, lambda size: collapsed_row(size[0], size[1], limits))
     columns = {"operation": "", "ms": ".3g", "least ms, arithmetic": ".3g", "least ms, memory": ".3g",
                "share of the limit": ".0%"}  # fmt: skip
-    draws = [exact_draw_row(N) for N in options.within((100,) if options.quick else (1000, 100, 10))]
+    draws = options.each((100,) if options.quick else (1000, 100, 10), exact_draw_row)[::-1]
+    factored = cholesky_rows(options)
     ratios = {f"{r['operation']} / least": 1 / r["share of the limit"] for r in rows}
     ratios |= {f"{name} / normals, N={r['N']}": 1 / r[f"normals / {name}"]
                for r in draws for name in ("Gibbs sweep", "lift")}  # fmt: skip

@@ -47,6 +47,7 @@ from .kernels import exact_start
 
 CHAINS, TEST = 4, 100
 WARMUP = 60
+KEEP = "order_parameters"
 LANGEVIN_STEPS = 256
 TOKEN_LEVEL, CONTRACTED = "NumPyro nuts, token level", "NumPyro nuts, contracted"
 BOUND_WIDTH = 1000
@@ -237,22 +238,29 @@ def as_contracted(slow: dict, contracted: dict) -> dict:
     return slow | {"U per 1000 gradients": slow["ESS of U"] / per_gradient, "U /s in all": None}
 
 
-def on_gpu(task, N: int, options: Options) -> list[dict]:
-    """Ours with many chains' kernel, and NumPyro's NUTS on the published network: what a GPU is compared by."""
+def tuning(state) -> dict:
+    """Step size and metric that NumPyro's warm-up found."""
+    adapted = state.adapt_state
+    metric = {name: jnp.mean(values, 0) for name, values in adapted.inverse_mass_matrix.items()}
+    return {"step_size": float(jnp.median(adapted.step_size)), "metric": metric, "warmup": 0}
+
+
+def on_gpu(task, N: int, options: Options, rows: list[dict]) -> None:
+    """Add the kernel for many chains, and NumPyro's NUTS on the published network, as far as the time goes."""
     posterior = task.posterior(N)
-    start = {name: jnp.asarray(w, jnp.float32) for name, w in exact_start(posterior, CHAINS).items()}
-    setting = Setting(task, posterior, start, 4.0)
-    rows = [row(N, "split", ours(setting, "split", warmup=WARMUP, keep="order_parameters"))]
-    if options.left() > 30:
+
+    def ours_alone():
+        rows.append(row(N, "split", ours(Setting(task, posterior, {}, 4.0), "split", warmup=WARMUP, keep=KEEP)))
+
+    def theirs():
+        start = {name: jnp.asarray(w, jnp.float32) for name, w in exact_start(posterior, CHAINS).items()}
+        setting = Setting(task, posterior, start, 4.0)
         contracted, state = numpyro_nuts(setting, posterior.model, warmup=20)
         rows.append(row(N, CONTRACTED, contracted))
-        adapted = state.adapt_state
-        tuned = {"step_size": float(jnp.median(adapted.step_size)), "warmup": 0}
-        tuned["metric"] = {k: jnp.mean(v, 0) for k, v in adapted.inverse_mass_matrix.items()}
-        if options.left() > 20:
-            slow, _ = numpyro_nuts(setting, token_level_model(setting), **tuned)
-            rows.append(as_contracted(row(N, TOKEN_LEVEL, slow), rows[-1]))
-    return rows
+        slow, _ = numpyro_nuts(setting, token_level_model(setting), **tuning(state))
+        rows.append(as_contracted(row(N, TOKEN_LEVEL, slow), rows[-1]))
+
+    options.each((ours_alone, theirs), lambda add: add())
 
 
 def at_width(task, N: int, seconds: float, patience: float) -> list[dict]:
@@ -261,18 +269,15 @@ def at_width(task, N: int, seconds: float, patience: float) -> list[dict]:
     start = {name: jnp.asarray(w, jnp.float32) for name, w in exact_start(posterior, CHAINS).items()}
     setting = Setting(task, posterior, start, seconds)
     rows = [
-        row(N, "collapsed", ours(setting, "collapsed", warmup=WARMUP, keep="order_parameters")),
+        row(N, "collapsed", ours(setting, "collapsed", warmup=WARMUP, keep=KEEP)),
         row(N, "collapsed, weights", ours(setting, "collapsed", warmup=WARMUP, keep="weights")),
-        row(N, "gibbs", ours(setting, "gibbs", warmup=WARMUP, init=start, keep="order_parameters")),
-        row(N, "nuts", ours(setting, "nuts", warmup=WARMUP, init=start, keep="order_parameters", precision="float32")),
+        row(N, "gibbs", ours(setting, "gibbs", warmup=WARMUP, init=start, keep=KEEP)),
+        row(N, "nuts", ours(setting, "nuts", warmup=WARMUP, init=start, keep=KEEP, precision="float32")),
     ]
     patient = setting._replace(seconds=patience * seconds)
     contracted, state = numpyro_nuts(patient, posterior.model)
     rows.append(row(N, CONTRACTED, contracted))
-    adapted = state.adapt_state
-    tuned = {"step_size": float(jnp.median(adapted.step_size)), "warmup": 0}
-    tuned["metric"] = {k: jnp.mean(v, 0) for k, v in adapted.inverse_mass_matrix.items()}
-    slow, _ = numpyro_nuts(patient, token_level_model(setting), **tuned)
+    slow, _ = numpyro_nuts(patient, token_level_model(setting), **tuning(state))
     rows.append(as_contracted(row(N, TOKEN_LEVEL, slow), rows[-1]))
     print(f"peers: N={N}, token level done", file=sys.stderr, flush=True)
     rows.append(row(N, "BlackJAX nuts, bare", blackjax_nuts(setting)))
@@ -292,7 +297,7 @@ def bound(task, rows: list[dict]) -> tuple[dict, dict]:
         seconds = harness.timed(gradient, weights, repeats=3)["median"]
     steps = [r for r in rows if r["sampler"] == TOKEN_LEVEL][-1]["gradients per draw"]
     setting = Setting(task, posterior, {}, rows[0]["seconds"])
-    exact = row(BOUND_WIDTH, "collapsed", ours(setting, "collapsed", warmup=WARMUP, keep="order_parameters"))
+    exact = row(BOUND_WIDTH, "collapsed", ours(setting, "collapsed", warmup=WARMUP, keep=KEEP))
     least = dict.fromkeys(exact) | {"N": BOUND_WIDTH, "sampler": f"{TOKEN_LEVEL} (bound, not run)"}
     return exact, least | {"gradients per draw": steps, "U /s": 1 / (steps * seconds)}
 
@@ -304,8 +309,12 @@ def measure(options: Options) -> Measured:
     if options.on_gpu:
         widths, seconds = (10,) if options.quick else (100, 10), 4.0
     rows = []
-    for N in options.within(widths):
-        rows += on_gpu(task, N, options) if options.on_gpu else at_width(task, N, seconds, patience)
+    if options.on_gpu:
+        for N in widths:
+            on_gpu(task, N, options, rows)
+    else:
+        for N in widths:
+            rows += at_width(task, N, seconds, patience)
     if not options.quick and not options.on_gpu:
         rows += bound(task, rows)
     for N in {r["N"] for r in rows}:

@@ -8,6 +8,7 @@ largest difference in standard errors, over all entries of U_1 (10 different one
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from pathlib import Path
 
@@ -22,10 +23,11 @@ import gibbsformer as gf
 from ..core import checks
 from ..core.numerics import numerics
 from ..models import collapsed
+from ..theory import saddle
 from .harness import Measured, Options, Table
 
 FILE = "tests/data/reference_hmm_extract.h5"
-WIDTHS = (10, 100, 1000)
+WIDTHS = (100, 10, 1000)
 ROUNDING, ERRORS = 1e-10, 4.0  # what passes: relative difference, standard errors
 REFERENCE = 1e-3  # relative, to which the reference's optimiser found the saddle point
 
@@ -73,6 +75,17 @@ def log_density(posterior, theta) -> tuple[float, float]:
     return ours, prior + scipy.stats.multivariate_normal.logpdf(posterior.y, np.zeros(len(A)), A)
 
 
+def actions(theory) -> tuple[np.ndarray, np.ndarray]:
+    """(on the device, on the host) the action and its gradient at half the saddle point's theta."""
+    found = []
+    for place in (contextlib.nullcontext(), jax.default_device(jax.local_devices(backend="cpu")[0])):
+        with numerics(), place:
+            problem = saddle._prepare(theory.posterior, None)
+            value, gradient = saddle._action(problem.shape, problem.data, jnp.asarray(theory.theta / 2))
+            found.append(np.append(np.asarray(gradient), float(value)))
+    return found[0], found[1]
+
+
 def one_path() -> gf.Posterior:
     """A posterior over two numbers, U_a and U_1."""
     rng = np.random.default_rng(0)
@@ -96,19 +109,21 @@ def log_evidence(posterior) -> float:
 def measure(options: Options) -> Measured:
     """A row per quantity."""
     found, rows = read(), []
-    widths = WIDTHS[1:2] if options.quick else WIDTHS
+    widths = WIDTHS[:1] if options.quick else WIDTHS
     for N in widths:
         theory = gf.theory.solve(posterior_of(found, N))
         rows.append(noiseless(f"theory U_1, N={N}", theory.U[0], found[f"theory/N{N}/U_1"], REFERENCE))
         if N == 100:
+            rows.append(noiseless("action and its gradient at half of it, N=100", *actions(theory)))
             rows.append(
                 noiseless("log-density at the saddle point, N=100", *log_density(theory.posterior, theory.theta))
             )
     single = gf.evidence(one_path(), key=jax.random.key(0))
     rows.append(noisy("log evidence, one path", single.log_evidence, single.error, log_evidence(one_path())))
-    kernels = {"split": (gf.SplitHMC(kicks=3), 2048, 60), "collapsed": (gf.Collapsed(max_doublings=4), 64, 200)}
-    cases = [(name, N) for name in kernels for N in widths]
-    for name, N in options.within(cases):
+    kernels = {"split": (gf.SplitHMC(kicks=3), 2048, 60), "collapsed": (gf.Collapsed(max_doublings=4), 64, 100)}
+
+    def row(case):
+        name, N = case
         kernel, chains, draws = kernels[name]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", gf.ConvergenceWarning)
@@ -116,8 +131,10 @@ def measure(options: Options) -> Measured:
                             else chains, warmup=60, draws=draws, progress=False)  # fmt: skip
         U_1 = gf.diagnostics.moments(run.order_parameters.U[0])
         error = np.hypot(U_1["mcse"], found[f"posterior/N{N}/U_1_mcse"])
-        rows.append(noisy(f"U_1, {name}, N={N}", U_1["mean"], error, found[f"posterior/N{N}/U_1_mean"]))
-        rows[-1] |= {"ESS": float(U_1["ess_bulk"].min()), "R-hat": float(U_1["rhat"].max())}
+        seen = noisy(f"U_1, {name}, N={N}", U_1["mean"], error, found[f"posterior/N{N}/U_1_mean"])
+        return seen | {"ESS": float(U_1["ess_bulk"].min()), "R-hat": float(U_1["rhat"].max())}
+
+    rows += options.each([(name, N) for name in kernels for N in widths], row)
     columns = {"quantity": "", "difference": ".2g", "in": "", "passes": "", "ESS": ",.0f", "R-hat": ".4f"}
     rows = [{"ESS": None, "R-hat": None} | row for row in rows]
     passed = sum(row["passes"] for row in rows)

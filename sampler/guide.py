@@ -9,32 +9,30 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import theory
+from ..core.numerics import on_host
 from ..models import Posterior, collapsed
-from ..models.collapsed import CollapsedData
 from ..models.target import Guide
 from ..theory.energy import derivative_data, hessian
 
 
-def laplace(posterior: Posterior, density: CollapsedData) -> Guide:
+def laplace(posterior: Posterior) -> Guide:
     """Guide in Bartlett coordinates: the saddle point, and the inverse of the Hessian of -log density there.
 
     Where a width is below the size of its order parameter there is no saddle point: the guide is then the unit matrix
     M = I with variances 1 / N, and the warm-up finds the metric.
-
-    Args:
-        posterior: what is sampled.
-        density: its collapsed density, in float64.
     """
     shape = collapsed.layout(posterior.network)
-    if shape.singular:
-        centre = jnp.zeros(shape.size)
-        covariance = np.eye(shape.size) / min(posterior.network.widths)
-    else:
-        centre = jnp.asarray(theory.solve(posterior).theta)
-        parts = derivative_data(posterior.data.flat)
-        values, vectors = np.linalg.eigh(np.asarray(_curvature(shape, density, parts, centre)))
-        covariance = (vectors / np.abs(values)) @ vectors.T
-    return Guide(centre, jnp.asarray(covariance), jnp.linalg.cholesky(covariance))
+    with on_host(len(posterior.y)):
+        if shape.singular:
+            centre = np.zeros(shape.size)
+            covariance = np.eye(shape.size) / min(posterior.network.widths)
+        else:
+            centre = theory.solve(posterior).theta
+            parts = derivative_data(posterior.data.flat)
+            values, vectors = np.linalg.eigh(np.asarray(_curvature(shape, posterior.collapsed_data(), parts, centre)))
+            covariance = (vectors / np.abs(values)) @ vectors.T
+        spread = np.asarray(jnp.linalg.cholesky(covariance))
+    return Guide(*map(jnp.asarray, (centre, covariance, spread)))
 
 
 @partial(jax.jit, static_argnums=0)

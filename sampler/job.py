@@ -76,7 +76,7 @@ def prepare(posterior, kernel: Kernel, settings: RunSettings, test, key: jax.Arr
     target = posterior.target(settings.target, settings.keep)
     data = target.data(posterior, settings.precision)
     if target.guided:
-        data = data._replace(guide=laplace(posterior, data.density))
+        data = data._replace(guide=laplace(posterior))
     own = np.arange(settings.share.own.start, settings.share.own.stop)
     plan = driver.Plan(
         kernel, target, settings.warmup, settings.chains, thin=settings.thin,

@@ -69,7 +69,7 @@ def check_room(columns: Mapping[str, Column], chains: int, draws: int, path: Pat
 def open_sink(path: Path | None, columns, posterior, test, records: Records, settings: RunSettings, overwrite: bool):
     """A context manager with ``append(values, state, step)``: a sample file, or arrays in memory without a path."""
     if path is None:
-        return Memory(columns, settings.chains, settings.draws)
+        return Memory(columns, settings.chains, settings.draws, settings.until is None)
     described, constants = posterior.stored(test)
     if type(posterior) is not Posterior:
         described = {"posterior": classes.name_of(type(posterior))} | described
@@ -79,10 +79,15 @@ def open_sink(path: Path | None, columns, posterior, test, records: Records, set
 
 
 class Memory:
-    """Draws in preallocated arrays [chain, draw, ..] by name."""
+    """Draws in arrays [chain, draw, ..] by name, preallocated where all draws are going to be made.
 
-    def __init__(self, columns: Mapping[str, Column], chains: int, draws: int):
-        self.arrays = {name: np.empty((chains, draws, *c.shape), c.dtype) for name, c in columns.items()}
+    Otherwise they grow: of a large array that stays empty every chain would touch its own pages, 2 MiB each.
+    """
+
+    def __init__(self, columns: Mapping[str, Column], chains: int, draws: int, whole: bool = True):
+        self.arrays = {
+            name: np.empty((chains, draws if whole else 0, *c.shape), c.dtype) for name, c in columns.items()
+        }
         self.attributes: dict[str, Any] = {}
         self.step = 0
         self._statistics = {name for name, c in columns.items() if c.group == "sample_stats"}
@@ -92,6 +97,12 @@ class Memory:
         """Append draws [chain, n, ..] of every column."""
         count = next(iter(values.values())).shape[1]
         for name, array in self.arrays.items():
+            if self._length + count > array.shape[1]:
+                grown = np.empty(
+                    (len(array), max(self._length + count, 2 * self._length), *array.shape[2:]), array.dtype
+                )
+                grown[:, : self._length] = array[:, : self._length]
+                self.arrays[name] = array = grown
             array[:, self._length : self._length + count] = values[name]
         self._length += count
         self.step, self.attributes = step, self.attributes | dict(attributes or {})

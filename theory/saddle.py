@@ -26,7 +26,7 @@ import numpy as np
 import scipy.optimize
 
 from ..core import checks
-from ..core.numerics import numerics
+from ..core.numerics import numerics, on_host
 from ..models import Posterior
 from ..models.collapsed import CollapsedData, Layout, bartlett_factors, layout, order_parameters
 from ..models.paths import PathInputs
@@ -140,7 +140,7 @@ def solve(posterior: Posterior, paths: Sequence | None = None, starts: int = 1, 
     starts = checks.count("starts", starts)
     if starts > 1:
         key = checks.random_key("key", key)
-    with numerics():
+    with numerics(), on_host(len(posterior.y)):
         problem = _prepare(posterior, paths)
         begin = [np.zeros(problem.shape.size)]  # M = I, the GP limit
         if key is not None:
@@ -179,7 +179,7 @@ def grid(posterior: Posterior, widths: Sequence, temperatures: Sequence[float], 
     rows, columns = len(posteriors), len(posteriors[0])
     least = min(itertools.chain(*posteriors), key=lambda p: p.temperature)
     found: dict[tuple[int, int], Theory] = {}
-    with numerics():
+    with numerics(), on_host(len(posterior.y)):
         problem = _prepare(least, paths)
         gp_limit = np.zeros(problem.shape.size)
         for i, j, neighbour in _points(posteriors, found):

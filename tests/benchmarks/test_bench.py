@@ -232,3 +232,52 @@ def test_quick_suite(name, tmp_path):
     record = json.loads(harness.record_path(tmp_path, name, True, harness.kind()).read_text())
     assert all(value > 0 for value in record["ratios"].values())
     assert all(table["rows"] for table in record["tables"])
+
+
+def test_a_suite_keeps_what_it_measured_in_its_time(monkeypatch):
+    monkeypatch.setattr(harness, "_BEGAN", time.monotonic())
+    options = Options(seconds=0.5)
+    begun = time.monotonic()
+    found = options.each((0.0, 0.1, 30.0, 0.0), lambda seconds: (time.sleep(seconds), seconds)[1])
+    assert found == [0.0, 0.1]
+    assert time.monotonic() - begun < 5
+    assert options.each((0.0,), lambda seconds: seconds) == []  # its time is over
+    assert Options().each((1, 2), lambda x: x) == [1, 2]
+
+
+def test_shares_of_the_time(tmp_path, monkeypatch):
+    """Every suite on a GPU is given its share, and what one leaves goes to those after it."""
+    asked = []
+
+    def run(command, timeout, **_):
+        asked.append((command[4], float(command[command.index("--seconds") + 1]), timeout))
+        return SimpleNamespace(stdout="", returncode=1)
+
+    monkeypatch.setattr(suite.subprocess, "run", run)
+    found = bench(out=tmp_path, minutes=9, options=Options(device="gpu"))
+    assert [name for name, *_ in asked] == list(suite.ON_GPU) == [each["suite"] for each in found]
+    shares = list(suite.ON_GPU.values())
+    expected = [540 * share / sum(shares[i:]) for i, share in enumerate(shares)]
+    np.testing.assert_allclose([seconds for _, seconds, _ in asked], expected, atol=2)
+    assert all(seconds - 1 <= timeout <= 540 for _, seconds, timeout in asked)
+    assert suite.summary(found).count("\n") == len(found) - 1
+
+
+def test_a_missing_gpu_is_said_once(tmp_path):
+    if jax.default_backend() != "cpu":
+        pytest.skip("there is one")
+    command = [
+        sys.executable,
+        "-m",
+        "gibbsformer",
+        "bench",
+        "--device",
+        "gpu",
+        "--minutes",
+        "1",
+        "--out",
+        str(tmp_path),
+    ]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert found.stderr.count("JAX finds no GPU: install gibbsformer[cuda]") == 1
