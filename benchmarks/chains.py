@@ -50,7 +50,9 @@ def one_run(posterior, name: str, chains: int, seconds: float) -> dict:
         run = sample(gf.until(seconds=seconds), 2000)
         elapsed = time.perf_counter() - begun
     row = {"chains": chains, "N": posterior.network.widths[0], "kernel": name, "draws": run.draws, "seconds": elapsed}
-    row |= {"first s": first, "ms per draw": 1e3 * elapsed / (run.draws + WARMUP), "ESS": None, "R-hat": None}
+    row |= {"first s": first, "ms per draw": None, "ESS": None, "R-hat": None}
+    if run.draws:  # or the warm-up was not over
+        row["ms per draw"] = 1e3 * elapsed / (run.draws + WARMUP)
     row |= {"ESS/s": None, "draws/s": chains * run.draws / elapsed}
     if run.draws >= 8:
         found = gf.diagnostics.moments(run.order_parameters.U[0])
@@ -68,19 +70,21 @@ def measure(options: Options) -> Measured:
     if options.quick:
         counts, widths, seconds = (64, 1024), (100,), 2.0
     elif not options.on_gpu:
-        counts = (1024, 64, 4, 4096)
+        counts, seconds = (64, 4, 1024), 6.0
     limits: dict[int, float] = {}
 
     def row_of(case):
         chains, name, N = case
         limits.setdefault(chains, cholesky(len(task.train.y), chains))
-        return one_run(task.posterior(N), name, chains, seconds)
+        patience = 1 if options.on_gpu else max(1, chains // 256)
+        return one_run(task.posterior(N), name, chains, patience * seconds)
 
     cases = [(chains, name, N) for chains in counts for name in (SPLIT, NUTS)[: 1 + (chains <= FEW)] for N in widths]
     rows = options.each(cases, row_of)
     for row in rows:
         evaluations = KICKS + 1 if row["kernel"] == SPLIT else None
-        row["Cholesky share"] = evaluations and evaluations * 1e3 * limits[row["chains"]] / row["ms per draw"]
+        took = row["ms per draw"]
+        row["Cholesky share"] = evaluations and took and evaluations * 1e3 * limits[row["chains"]] / took
     rows.sort(key=lambda r: (r["N"], r["kernel"], r["chains"]))
     columns = {"N": "", "kernel": "", "chains": ",", "draws": "", "ms per draw": ".3g", "ESS": ",.0f", "R-hat": ".4f",
                "ESS/s": ",.0f", "Cholesky share": ".0%", "first s": ".1f"}  # fmt: skip
@@ -88,8 +92,9 @@ def measure(options: Options) -> Measured:
     most = max((r for r in rows if r["ESS/s"] and r["N"] == widths[0]), key=lambda r: r["ESS/s"])
     unit = harness.unit()
     ratios = {
-        f"draw / unit, {r['kernel']}, N={r['N']}, {r['chains']} chains": r["ms per draw"] / 1e3 / unit for r in rows
-    }
+        f"draw / unit, {r['kernel']}, N={r['N']}, {r['chains']} chains": r["ms per draw"] / 1e3 / unit
+        for r in rows if r["ms per draw"]
+    }  # fmt: skip
     table = Table("Effective draws per second", rows, columns, plot, note=f"Warm-up: {WARMUP} transitions.")
     headline = f"{most['ESS/s']:,.0f} effective draws of U_1 per second (N={most['N']}, {most['chains']:,} chains)"
     settings = {"seconds": seconds, "kicks": KICKS, "Cholesky seconds": {str(k): v for k, v in limits.items()}}

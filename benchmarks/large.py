@@ -1,8 +1,8 @@
 """Many examples and many paths: one collapsed gradient of one chain
 
 Random inputs, N_0=64, float64. Memory is what XLA says the compiled gradient takes, arguments included, beside the peak
-that the device counted. The limit is arithmetic: (1/3 + 1/3 + 1) P^3 multiplications and additions for the factor, its
-inverse and the derivative in the kernel, 2 operations each, at the rate of float64 products of the same run.
+that the device counted. The limit is arithmetic: P^3 operations, a third each for the factor, its inverse and the
+derivative in the kernel, at the rate of float64 products of the same run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def row(P: int, heads: int, limit: float) -> dict:
         seconds = harness.timed(call, repeats=3)["median"]
         peak = harness.peak_memory()["device"]
         found |= {"ms": 1e3 * seconds, "peak GiB": peak and peak / 2**10}
-        found["share of the limit"] = 2 * (5 / 3) * P**3 / limit / seconds
+        found["share of the limit"] = P**3 / limit / seconds
     except (jax.errors.JaxRuntimeError, MemoryError, checks.InputError) as error:
         print(f"P={P}, {heads**2} paths: {str(error)[:200]}", file=sys.stderr, flush=True)
     return found

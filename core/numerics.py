@@ -33,7 +33,7 @@ def on_host(examples: int) -> contextlib.AbstractContextManager:
 
 @contextlib.contextmanager
 def numerics() -> Iterator[None]:
-    """Float64 enabled inside this block, with one BLAS thread per LAPACK call; float32 is asked for by dtype, and full.
+    """Float64 enabled inside this block, with one BLAS thread per LAPACK call; float32 is asked for by dtype.
 
     BLAS threads that wait for a core taken by another process made a batch of factorisations over 10 times slower (2
     shared cores, 4 matrices of 100 x 100), and gained nothing at 600 x 600.

@@ -142,6 +142,26 @@ def compiled(problem: Problem, state, chunk: int | None = None):
     return capacity, advance
 
 
+def fitted(problem: Problem, chunk: int | None = None) -> Problem:
+    """The problem with as many chains side by side as the memory holds: all where they fit, or the number asked for."""
+    plan = problem.plan
+    if plan.chains_at_once is not None:
+        return problem
+    starts = problem.keys if problem.starts is None else problem.starts
+    state = jax.eval_shape(jitted(_start, plan, 0), problem.data, problem.keys, starts, None)
+    side_by_side = plan.chains
+    while side_by_side > 1:
+        capacity = chunk or capacity_of(record_bytes(problem) * plan.chains)
+        shapes = _shapes((problem.data, problem.test, problem.keys, state, jnp.int32(0), jnp.int32(0)))
+        needed, limit = _memory(_program(_advance, problem.plan, capacity, shapes))
+        if needed <= limit:
+            break
+        # what all chains keep is counted too, so this may be too few, and is seldom too many
+        side_by_side = min(side_by_side // 2, 2 ** int(math.log2(max(1.0, side_by_side * limit / needed))))
+        problem = problem._replace(plan=plan._replace(chains_at_once=side_by_side))
+    return problem
+
+
 def record_bytes(problem: Problem) -> int:
     """Bytes of what one record of one chain keeps."""
     shapes, _ = record_shapes(problem)
@@ -195,7 +215,10 @@ def _program(function, plan: Plan, capacity: int, shapes: _Shapes):
 
 
 def jitted(function, plan: Plan, capacity: int):
-    """``function`` for a plan as a ``jax.jit``, its chains split over the devices."""
+    """``function`` for a plan as a ``jax.jit``, its chains split over the devices.
+
+    The state is not donated: the sink reads that of one chunk while the next is under way.
+    """
     local, in_specs, out_specs = function(plan, capacity)
     mesh = _mesh(plan)
     sharded = jax.shard_map(local, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
@@ -226,22 +249,28 @@ def _record_shapes(plan: Plan, shapes: _Shapes):
     return draws, stats
 
 
-def _check_memory(plan: Plan, program) -> None:
-    """Refuse to start what the device cannot hold."""
+def _memory(program) -> tuple[float, float]:
+    """Bytes that a program needs on the device, with two chunks under way, and bytes that there are."""
     needs = program.memory_analysis()
-    device = jax.local_devices()[0]
-    limit = (device.memory_stats() or {}).get("bytes_limit")
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
     if limit is None:
         limit = checks.available_memory()
     if needs is None:  # a backend that does not say
-        return
-    needed = needs.temp_size_in_bytes + 2 * needs.output_size_in_bytes + needs.argument_size_in_bytes
+        return 0, limit
+    return needs.temp_size_in_bytes + 2 * needs.output_size_in_bytes + needs.argument_size_in_bytes, limit
+
+
+def _check_memory(plan: Plan, program) -> None:
+    """Refuse to start what the device cannot hold."""
+    needed, limit = _memory(program)
     if needed > limit:
-        side_by_side = plan.chains_at_once or plan.chains
-        fit = max(1, int(side_by_side * limit / needed))
+        fit = max(1, int((plan.chains_at_once or plan.chains) * limit / needed))
+        remedy = f"about {fit} fit, use chains_at_once={max(1, fit // 2)} or fewer chains"
+        if plan.chains_at_once == 1:
+            remedy = "not even one at a time fits, use fewer chains"
         raise checks.InputError(
-            f"chains={plan.chains} need {needed / 2**30:.1f} GiB of memory on a {device.device_kind} with "
-            f"{limit / 2**30:.1f} GiB: about {fit} fit, use chains_at_once={max(1, fit // 2)} or fewer chains"
+            f"chains={plan.chains} need {needed / 2**30:.1f} GiB of memory on a "
+            f"{jax.local_devices()[0].device_kind} with {limit / 2**30:.1f} GiB: {remedy}"
         )
 
 

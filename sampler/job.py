@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -37,6 +38,14 @@ class Job(NamedTuple):
     def monitored(self) -> tuple[str, ...]:
         """Names of the variables on which convergence is judged."""
         return tuple(name for name, column in self.columns.items() if column.role == MONITORED)
+
+    def fitted(self, chunk: int | None) -> Job:
+        """The same job with as many chains side by side as the memory holds; processes that share a run must agree."""
+        if self.settings.share.processes > 1:
+            return self
+        problem = driver.fitted(self.problem, chunk)
+        settings = dataclasses.replace(self.settings, chains_at_once=problem.plan.chains_at_once)
+        return self._replace(problem=problem, settings=settings)
 
     def sink(self, path, overwrite: bool = False):
         """Where its draws go: a sample file, or memory without a path."""

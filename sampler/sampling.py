@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +26,7 @@ from .progress import STYLES
 from .run import Run
 from .settings import GIVEN, RunSettings
 
+_SMALL = 10**7  # chains P^3 below which two cores of a CPU were as fast as an H100 (docs/gpu.md)
 _BLOCK = 4096  # stored draws read at a time
 
 
@@ -78,7 +80,8 @@ def sample(
         init: ``"collapsed"`` starts a target made of weights in equilibrium, at exact draws lifted from short collapsed
             chains; weights by name [chains, ..] start it there; default the prior (weights), or around the theory's
             saddle point (collapsed).
-        chains_at_once: chains that one device advances together, the others in turn, which needs less memory.
+        chains_at_once: chains that one device advances together, the others in turn, which needs less memory; default
+            as many as its memory holds (recorded in ``run.settings``).
         chunk: records per chunk; default about one second's worth. Draws do not depend on it.
         about: plain values recorded with the run.
         distributed: under ``jax.distributed``, this process draws its equal share of the chains, the same as a single
@@ -112,12 +115,15 @@ def sample(
     with numerics():
         job = prepare(posterior, kernel, settings, test, key)
         sink.check_room(job.columns, settings.chains, settings.draws, path, report=progress is True)
+        if progress is True:
+            _advise(job)
+        job = job.fitted(chunk)
         state = job.start(init)
         driver.compiled(job.problem, state, chunk)  # refuses what exceeds memory, before there is a file
         with job.sink(path, overwrite) as out:
             out.append(job.nothing(), leaves(state), 0, {})
             _drive(job, out, state, Monitor(settings.chains, until), 0, settings.draws, chunk, progress, path)
-    return _judged(open(path) if path is not None else in_memory(out, posterior, test, job.records, settings))
+    return _judged(open(path) if path is not None else in_memory(out, posterior, test, job.records, job.settings))
 
 
 def resume(
@@ -172,6 +178,19 @@ def resume(
             if out.step < settings.warmup + draws and monitor.stop() is None:
                 _drive(job, out, state, monitor, out.step, draws, chunk, progress, run.file)
     return _judged(open(path))
+
+
+def _advise(job: Job) -> None:
+    """Say on stderr that a problem is too small for a GPU."""
+    examples = len(getattr(job.posterior, "y", ()))
+    factorises = job.problem.plan.target.lapack or job.problem.plan.kernel.lapack
+    chains = job.settings.chains
+    if factorises and examples and chains * examples**3 < _SMALL and jax.default_backend() != "cpu":
+        print(
+            f"gibbsformer: {chains} chains of {examples} examples run as fast on a CPU: set JAX_PLATFORMS=cpu, or use "
+            "kernel 'split' with more chains",
+            file=sys.stderr,
+        )
 
 
 def _drive(job: Job, out, state, monitor, begin, draws, chunk, progress, path) -> None:

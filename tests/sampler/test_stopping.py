@@ -115,10 +115,29 @@ def test_chains_in_turns_draw_the_same(small):
     np.testing.assert_allclose(turns.order_parameters.U_a, together.order_parameters.U_a, rtol=1e-6)
 
 
-def test_more_chains_than_fit_are_refused_with_the_number_that_does(small, monkeypatch):
-    # 64 KiB of free memory: the program of 64 chains needs more
-    monkeypatch.setattr(driver.checks, "available_memory", lambda: 2**16)
+def test_chains_beyond_memory_take_turns(small, monkeypatch):
+    options = {"chains": 64, "keep": "order_parameters", "draws": 3}
+    whole = quiet(sample, small, "hmc", **options)
+    assert whole.settings["chains_at_once"] is None
+    memory, limits = driver._memory, []
+
+    def less(program):
+        needed, _ = memory(program)
+        limits.append(limits[0] if limits else 0.4 * needed)
+        return needed, limits[0]
+
+    monkeypatch.setattr(driver, "_memory", less)
+    run = quiet(sample, small, "hmc", **options)
+    assert 1 <= run.settings["chains_at_once"] < 64
+    np.testing.assert_allclose(run.order_parameters.U_a, whole.order_parameters.U_a, rtol=1e-6)
+    limits[0] /= 100
     with pytest.raises(ValueError, match=r"chains=64 need .* GiB .* about \d+ fit, use chains_at_once=\d+"):
+        sample(small, "hmc", chains_at_once=60, **options)
+
+
+def test_more_chains_than_fit_one_by_one_are_refused(small, monkeypatch):
+    monkeypatch.setattr(driver.checks, "available_memory", lambda: 2**12)
+    with pytest.raises(ValueError, match=r"chains=64 need .* GiB .* not even one at a time fits, use fewer chains"):
         sample(small, "nuts", chains=64, keep="order_parameters", draws=1)
 
 
@@ -208,3 +227,17 @@ def test_many_chains_start_in_groups(make_small):
     assert len(np.unique(theta, axis=0)) < 1024
     few = gf.sample(posterior, gf.SplitHMC(kicks=0), chains=64, **options)
     assert len(np.unique(np.asarray(few.variables["theta"]), axis=0)) == 64
+
+
+def test_small_problems_on_a_gpu_are_advised_against(make_small, monkeypatch, capfd):
+    posterior = make_small(widths=(7, 6, 4)).posterior
+    options = {"key": KEY, "chains": 2, "warmup": 2, "draws": 2}
+    on_cpu = gf.sample(posterior, **options, progress=False)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert "as fast on a CPU" not in capfd.readouterr().err
+    run = gf.sample(posterior, **options)
+    assert "gibbsformer: 2 chains of 7 examples run as fast on a CPU: set JAX_PLATFORMS=cpu" in capfd.readouterr().err
+    gf.sample(posterior, **options, progress=False)
+    assert capfd.readouterr().err == ""
+    # the start, which is then computed on the host, is the same
+    np.testing.assert_array_equal(run.variables["theta"], on_cpu.variables["theta"])
