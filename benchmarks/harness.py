@@ -69,7 +69,15 @@ class Options(NamedTuple):
         return float("inf") if self.seconds is None else self.seconds - (time.monotonic() - _BEGAN)
 
     def each(self, cases: Iterable, function: Callable[[Any], Any]) -> list:
-        """``function`` of cases, in order of worth, as far as the time goes; what is under way then is dropped."""
+        """``function`` of cases, as far as the time goes; what is under way then is dropped.
+
+        Args:
+            cases: in order of worth.
+            function: measures one.
+
+        Returns:
+            What it returned of each.
+        """
         found: list = []
         with contextlib.suppress(_OutOfTime), self._alarm():
             for case in cases:

@@ -91,7 +91,8 @@ def main():
         for target in posterior.targets:
             if not all(getattr(posterior.target(target), need) for need in kernel.needs):
                 continue
-            if target == "collapsed" and name not in ("collapsed", "split"):
+            others = {"collapsed": ("collapsed", "split"), "marginal": ("nuts", "chees", "mclmc")}.get(target)
+            if others and name not in others:
                 continue  # nothing new: the kernel was seen with other targets, the target with other kernels
             case = f"{name}, {target}, {'float64' if needs_float64(posterior, kernel, target) else 'float32'}"
             with numerics():
@@ -104,7 +105,7 @@ def main():
                 count = jax.ShapeDtypeStruct((), "int32")
                 look("advance", advance.jitted, (problem.data, problem.test, problem.keys, state, count, count), {})
     case = "lifting"
-    run = gf.sample(posterior, key=KEY, chains=2, warmup=2, draws=1, progress=False)
+    run = gf.sample(posterior, "split", key=KEY, chains=2, warmup=2, draws=1, progress=False)
     gf.lift(run, key=KEY, progress=False)
     case = "theory"
     gf.theory.grid(posterior, (5, 50), (0.1, 1.0))
