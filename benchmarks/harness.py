@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from ..core import checks
+from ..core.text import dumps
 
 RESULTS = Path(__file__).parent / "results"
 _BEGAN = time.monotonic()  # of a suite's own process
@@ -254,7 +255,7 @@ def write(folder: Path, suite: str, options: Options, measured: Measured, second
     }
     folder.mkdir(parents=True, exist_ok=True)
     path = record_path(folder, suite, options.quick, record["kind"])
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    path.write_text(dumps(record, indent=1) + "\n")
     return path
 
 

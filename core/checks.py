@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import difflib
 import numbers
-import os
 from collections.abc import Iterable
 
 import jax
 import numpy as np
+
+from . import machine
 
 
 class InputError(ValueError):
@@ -39,15 +40,8 @@ def array(argument: str, value, axes: str) -> np.ndarray:
 
     ``axes`` is the expected layout in words, ``"P, N_0, S"``; a trailing ``..`` allows any further axes.
     """
-    try:
-        result = np.asarray(value)
-        if np.iscomplexobj(result):
-            raise TypeError
-        result = result.astype(np.float64)
-    except (TypeError, ValueError):
-        kind = getattr(value, "dtype", type(value).__name__)
-        raise InputError(f"{argument}={brief(value)} ({kind}) is not real numbers: give an array [{axes}]") from None
     names = [name.strip() for name in axes.split(",")]
+    result = _numbers(argument, value, names, axes)
     open_ended = names[-1] == ".."
     rank = len(names) - open_ended
     if (result.ndim < rank) if open_ended else (result.ndim != rank):
@@ -64,6 +58,36 @@ def array(argument: str, value, axes: str) -> np.ndarray:
             f"{argument} is {result[where]} at index {where}: every entry must be finite, remove or impute it"
         )
     return result
+
+
+def _numbers(argument: str, value, names: list[str], axes: str) -> np.ndarray:
+    """A float64 array from whatever library: tensors of a graph or on a device, masked arrays, named axes, lists."""
+    if np.ma.is_masked(value):
+        where = tuple(int(i) for i in np.argwhere(np.ma.getmaskarray(value))[0])
+        raise InputError(f"{argument} is masked at index {where}: every entry must be there, remove or impute it")
+    dims = getattr(value, "dims", None)
+    if dims is not None and set(dims) == set(names) and tuple(dims) != tuple(names):  # of xarray, in another order
+        value = value.transpose(*names)
+    try:
+        for method in ("detach", "cpu"):  # of PyTorch
+            if callable(getattr(value, method, None)):
+                value = getattr(value, method)()
+        try:
+            result = np.asarray(value)
+        except TypeError:
+            result = np.asarray(value.float())  # PyTorch's bfloat16, which NumPy lacks
+        if np.iscomplexobj(result):
+            raise TypeError
+        return result.astype(np.float64)
+    except Exception as error:
+        if "inhomogeneous" in str(error):
+            remedy = f"pad them to one array [{axes}]"
+            raise InputError(f"{argument} is a list of entries of different lengths: {remedy}") from None
+        kind = getattr(value, "dtype", type(value).__name__)
+        reason = "" if isinstance(error, (TypeError, ValueError)) else f", {str(error).splitlines()[0]}"
+        raise InputError(
+            f"{argument}={brief(value)} ({kind}{reason}) is not real numbers: give an array [{axes}]"
+        ) from None
 
 
 def positive(argument: str, value) -> float:
@@ -123,12 +147,8 @@ def memory(argument: str, needed: int, remedy: str) -> None:
 
 
 def available_memory() -> int:
-    """Bytes of this machine's memory that a new program could take; caches count as free where the system says so."""
-    try:
-        with open("/proc/meminfo") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Bytes of memory that this process could still take, ``machine.available_memory``."""
+    return machine.available_memory()
 
 
 def room(argument: str, needed: int, available: int, place: str, remedy: str) -> None:

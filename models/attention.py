@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -51,27 +52,55 @@ class Attention:
             raise checks.InputError(
                 f"layers={checks.brief(self.layers)} must list one attention per layer, bottom first: [W_1, .., W_L]"
             )
+        if getattr(self.layers, "ndim", 0) == 3:
+            raise checks.InputError(f"layers is one array of shape {self.layers.shape}: give a list of layers, [W_1]")
         object.__setattr__(self, "layers", tuple(self.layers))
         patterns = tuple(_layer(f"layers[{l}]", layer, self.hardmax) for l, layer in enumerate(self.layers))
         object.__setattr__(self, "_patterns", patterns)
 
     @classmethod
-    def given(cls, patterns: Sequence, path_names: tuple[str, ...] = ()) -> Attention:
-        """Attention already computed for one set of inputs; calling it on others of another number is refused.
+    def given(cls, patterns: Sequence, path_names: tuple[str, ...] = (), *, test: Sequence | None = None) -> Attention:
+        """Attention already computed for one set of inputs, or for a training and a test set.
 
         Args:
             patterns: A_l [P, H_l, S, S] for each layer, bottom first; A[s, t] weighs source s for target t, so columns
                 (over s) sum to 1. That, and S, are checked when the attention meets its inputs.
             path_names: as for the class.
+            test: patterns of the test examples of a task, in the same form.
+
+        Returns:
+            Attention of the training examples; ``of_test`` gives that of the test examples.
+
+        Raises:
+            ValueError: no patterns, another rank, NaN or infinity, or another number of layers for the test set.
+        """
+        arrays = [checks.array(f"patterns[{l}]", a, "P, H, S, S") for l, a in enumerate(patterns)]
+        others = None if test is None else [checks.array(f"test[{l}]", a, "P, H, S, S") for l, a in enumerate(test)]
+        if others is not None and len(others) != len(arrays):
+            raise checks.InputError(
+                f"test has patterns of {len(others)} layers and patterns has {len(arrays)}: give both the same number"
+            )
+        given = [_Given(a, None if others is None else others[l]) for l, a in enumerate(arrays)]
+        return cls(given, path_names=path_names)
+
+    def of_test(self) -> Attention:
+        """The attention of a task's test examples: the same, unless patterns were given.
 
         Returns:
             Attention.
 
         Raises:
-            ValueError: no patterns, another rank, NaN or infinity.
+            ValueError: patterns were given for the training examples alone.
         """
-        arrays = [checks.array(f"patterns[{l}]", a, "P, H, S, S") for l, a in enumerate(patterns)]
-        return cls([_Given(a) for a in arrays], path_names=path_names)
+        if not any(isinstance(layer, _Given) for layer in self.layers):
+            return self
+        if any(isinstance(layer, _Given) and layer.test is None for layer in self.layers):
+            raise checks.InputError(
+                "attention was given for the training examples alone: use gf.Attention.given(patterns, test=patterns "
+                "of the test examples)"
+            )
+        layers = [_Given(layer.test) if isinstance(layer, _Given) else layer for layer in self.layers]
+        return Attention(layers, self.hardmax, self.path_names)
 
     @classmethod
     def load(cls, path: str | Path, path_names: tuple[str, ...] = ()) -> Attention:
@@ -98,6 +127,9 @@ class Attention:
             )
         return found
 
+    def __repr__(self) -> str:
+        return f"Attention({len(self.layers)} layers{', hardmax' if self.hardmax else ''})"
+
     def __call__(self, x, examples: slice = slice(None)) -> list[Float[Array, "P H S S"]]:
         """Patterns [P, H_l, S, S] of each layer for inputs x[examples], checked."""
         result = []
@@ -119,10 +151,10 @@ class Attention:
 
 
 class _Given:
-    """Patterns that need no input."""
+    """Patterns that need no input: of the training examples, and of the test examples or None."""
 
-    def __init__(self, arrays):
-        self.arrays = arrays
+    def __init__(self, arrays, test=None):
+        self.arrays, self.test = arrays, test
 
 
 def _layer(name: str, layer, hardmax: bool) -> Callable | _Given:
@@ -133,11 +165,11 @@ def _layer(name: str, layer, hardmax: bool) -> Callable | _Given:
         key = checks.array(f"{name} K", layer[1], "H, G, N_0")
         if query.shape != key.shape:
             raise checks.InputError(f"{name} has Q {query.shape} and K {key.shape}: give both as [H, G, N_0]")
-        return lambda x: query_key_attention(x, query, key, hardmax)
+        return partial(query_key_attention, query=query, key=key, hardmax=hardmax)  # not a lambda: it is pickled
     weights = checks.array(f"{name} W", layer, "H, N_0, N_0")
     if weights.shape[1] != weights.shape[2]:
         raise checks.InputError(f"{name} W has shape {weights.shape}: give one square matrix per head [H, N_0, N_0]")
-    return lambda x: bilinear_attention(x, weights, hardmax)
+    return partial(bilinear_attention, weights=weights, hardmax=hardmax)
 
 
 def bilinear_attention(

@@ -79,6 +79,9 @@ class PathInputs:
         """xi as [P, N_0, H], paths in C order."""
         return self.xi.reshape(len(self), self.input_width, self.paths)
 
+    def __repr__(self) -> str:
+        return f"PathInputs(P={len(self)}, N_0={self.input_width}, heads={self.heads})"
+
     def path_indices(self, paths: Sequence) -> tuple[int, ...]:
         """Places of some paths on the path axis.
 

@@ -174,6 +174,9 @@ class Posterior:
             return posterior, None
         return posterior, (PathInputs(arrays["xi_test"], names), arrays["y_test"])
 
+    def __repr__(self) -> str:
+        return f"Posterior({self.network}, P={len(self.y)}, T={self.temperature:g})"
+
     def log_density(self, weights: Weights) -> jax.Array:
         """log p(weights, y), natural logarithm, constants included, in the precision of ``weights``.
 

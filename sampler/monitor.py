@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core import checks
+from ..core.text import plain
 from . import many
 
 _SERIES = 2048  # batches per chain at most: half as many leave R-hat and ESS accurate to a few per cent
@@ -54,7 +55,7 @@ def until(*, ess: float | None = None, rhat: float | None = None, seconds: float
     Raises:
         ValueError: nothing asked, or a number out of range.
     """
-    asked = Until(ess, rhat, seconds)
+    asked = Until(*plain((ess, rhat, seconds)))
     if not any(asked):
         raise checks.InputError("until() asks for nothing: give ess=, rhat= or seconds=")
     for name, value in asked._asdict().items():

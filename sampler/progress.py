@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ..core.text import dumps
 from .driver import Chunk
 
 STYLES = (True, False, "json")
@@ -47,7 +47,7 @@ class Progress:
             elapsed = time.perf_counter() - self._began
             left = elapsed / max(1, done - self._first) * (self._total - done)
             line = {"phase": phase, "done": done, "total": self._total, "seconds": elapsed, "seconds_left": left}
-            print(json.dumps(line | shown), file=sys.stderr, flush=True)
+            print(dumps(line | shown), file=sys.stderr, flush=True)
             return
         text = {k: f"{v:.3f}" if k == "rhat" else f"{v:.0f}" for k, v in shown.items()}
         self._bar.set_description(phase, refresh=False)

@@ -38,6 +38,10 @@ class Run:
     path: str | None = None
     described: Records | None = None
 
+    def __repr__(self) -> str:
+        place = "in memory" if self.path is None else f"in {self.path}"
+        return f"Run({self.settings.get('kernel')!r}, {self.chains} chains x {self.draws} draws {place})"
+
     @cached_property
     def made(self) -> RunSettings:
         """``settings``, by attribute."""

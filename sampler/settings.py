@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from ..core import checks, classes
+from ..core.text import plain
 from ..models.target import KEEP, WEIGHTS, Sampleable, Target
 from .kernels import KERNELS, Kernel, resolve_kernel
 from .monitor import Until
@@ -181,6 +182,7 @@ def _chosen_precision(precision: str, kernel: Kernel, target: Target) -> str:
 
 def _plain(argument: str, values: dict) -> dict:
     """Values that JSON can hold, or ValueError."""
+    values = plain(values)
     try:
         json.dumps(values)
     except (TypeError, ValueError) as error:

@@ -21,6 +21,7 @@ import h5py
 import numpy as np
 
 from ..core import checks, files
+from ..core.text import dumps
 from . import journal, layout, sampler_state
 from .layout import Column
 from .reading import check_contents, check_resumable, explained, present
@@ -85,7 +86,7 @@ class SampleFile:
                 file.flush()
                 file.attrs["schema"], file.attrs["schema_version"] = layout.SCHEMA, layout.SCHEMA_VERSION
                 file.attrs["uuid"] = identity
-                file.attrs["settings"] = json.dumps(settings)
+                file.attrs["settings"] = dumps(settings)
                 ids = np.arange(chains) if isinstance(chains, int) else np.asarray(chains)
                 layout.create_draws(file, columns, labels, ids, crc=True)
                 for group, content in constants.items():
@@ -147,7 +148,7 @@ class SampleFile:
             OSError: the commit failed, for example because the disk is full. The file stays at its last commit and
                 takes no more draws; resume it once the cause is gone.
         """
-        texts = {name: json.dumps(value) for name, value in (attributes or {}).items()}
+        texts = {name: dumps(value) for name, value in (attributes or {}).items()}
         with _uninterrupted():
             stop = self.length + self._checked_count(values)
             try:

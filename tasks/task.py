@@ -46,6 +46,11 @@ class Task:
     temperature: float = 0.01
     settings: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        P, N_0, S = self.train.x.shape
+        test = 0 if self.test is None else len(self.test.y)
+        return f"Task({self.name!r}, {P} training and {test} test examples, N_0={N_0}, S={S}, T={self.temperature:g})"
+
     @cached_property
     def train_inputs(self) -> PathInputs:
         """Path-contracted training inputs."""
@@ -56,11 +61,11 @@ class Task:
         """Path-contracted test inputs.
 
         Raises:
-            ValueError: the task has no test set.
+            ValueError: the task has no test set, or attention given for the training examples alone.
         """
         if self.test is None:
             raise checks.InputError(f"task {self.name!r} has no test set: give x_test and y_test")
-        return contract(self.test.x, self.attention, self.readout)
+        return contract(self.test.x, self.attention.of_test(), self.readout)
 
     @property
     def test_set(self) -> tuple[PathInputs, np.ndarray] | None:
@@ -84,8 +89,7 @@ class Task:
             ValueError: as ``contract``, ``Network`` and ``Posterior``.
         """
         data = self.train_inputs
-        widths = (
-            tuple(width) if isinstance(width, Sequence) else (checks.count("width", width),) * (len(data.heads) + 1)
-        )
+        one = np.ndim(width) == 0
+        widths = (checks.count("width", width),) * (len(data.heads) + 1) if one else tuple(width)  # type: ignore[arg-type]
         network = Network(data.input_width, data.heads, widths, tuple(variances))
         return Posterior(network, data, self.train.y, self.temperature if temperature is None else temperature)

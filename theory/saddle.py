@@ -76,6 +76,10 @@ class Theory:
     covariance: np.ndarray | None = None
     others: tuple[Theory, ...] = ()
 
+    def __repr__(self) -> str:
+        state = f"{'converged' if self.converged else 'not converged'} in {self.iterations} steps"
+        return f"Theory({self.posterior}, U_a={self.U_a:.4g}, {state})"
+
     @property
     def train(self) -> PathInputs:
         """The training inputs the theory was solved for: those of the paths kept."""

@@ -99,10 +99,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")  # it announces its version 1.0
     import jax
 
+    from ..core.machine import cores
+
     # One XLA device per core lets chains run side by side on a CPU; draws do not depend on it. A sweep keeps to one,
     # as its workers do, so that its numbers are the same to the last bit.
     if options.verb != "sweep" and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+        jax.config.update("jax_num_cpu_devices", cores())
     kept: Any = jax.config
     if options.verb != "bench" and not kept.jax_compilation_cache_dir:  # bench times compilation
         with contextlib.suppress(OSError):  # a home that cannot be written

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +9,12 @@ from typing import Any
 
 def show(options, found: Any, render: Callable[[Any], str]) -> None:
     """Print findings as JSON, or as the text that ``render`` makes of them."""
-    print(json.dumps(found) if options.json else render(found))
+    if options.json:
+        from ..core.text import dumps  # not above: it imports JAX
+
+        print(dumps(found))
+    else:
+        print(render(found))
 
 
 def written(options, *files) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from ...core import checks
+from ...core.text import plain
 from .adjusted_mclmc import AdjustedMCLMC
 from .chees import ChEES
 from .collapsed import Collapsed
@@ -49,12 +50,25 @@ def resolve_kernel(kernel, options=None) -> Kernel:
             if not known:
                 raise checks.InputError(f"option={option!r}: kernel {kernel!r} has none, leave it out")
             checks.nearest("option", option, known)
-        return kind(**options or {})
+        return _plain(kind(**options or {}))
     if not isinstance(kernel, Kernel):
         raise checks.InputError(
             f"kernel={kernel!r} is not a kernel: give a name ({', '.join(KERNELS)}) or a kernel object"
         )
-    return kernel
+    return _plain(kernel)
+
+
+def _plain(kernel: Kernel) -> Kernel:
+    """The kernel with numbers of NumPy and JAX among its options, and whole numbers written as 8.0, as Python's own."""
+    changed = {}
+    for field in dataclasses.fields(kernel):
+        value = getattr(kernel, field.name)
+        new = plain(value)
+        if isinstance(new, float) and new.is_integer() and "float" not in str(field.type):
+            new = int(new)
+        if type(new) is not type(value) and not isinstance(value, tuple):
+            changed[field.name] = new
+    return dataclasses.replace(kernel, **changed) if changed else kernel
 
 
 __all__ = [
