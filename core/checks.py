@@ -81,8 +81,10 @@ def _numbers(argument: str, value, names: list[str], axes: str) -> np.ndarray:
         return result.astype(np.float64)
     except Exception as error:
         if "inhomogeneous" in str(error):
-            remedy = f"pad them to one array [{axes}]"
-            raise InputError(f"{argument} is a list of entries of different lengths: {remedy}") from None
+            raise InputError(
+                f"{argument} is a {type(value).__name__} of entries of different lengths: "
+                f"give one array [{axes}], padded"
+            ) from None
         kind = getattr(value, "dtype", type(value).__name__)
         reason = "" if isinstance(error, (TypeError, ValueError)) else f", {str(error).splitlines()[0]}"
         raise InputError(

@@ -53,7 +53,9 @@ class Attention:
                 f"layers={checks.brief(self.layers)} must list one attention per layer, bottom first: [W_1, .., W_L]"
             )
         if getattr(self.layers, "ndim", 0) == 3:
-            raise checks.InputError(f"layers is one array of shape {self.layers.shape}: give a list of layers, [W_1]")
+            raise checks.InputError(
+                f"layers is one array of shape {np.shape(self.layers)}: give a list of layers, [W_1]"
+            )
         object.__setattr__(self, "layers", tuple(self.layers))
         patterns = tuple(_layer(f"layers[{l}]", layer, self.hardmax) for l, layer in enumerate(self.layers))
         object.__setattr__(self, "_patterns", patterns)

@@ -86,7 +86,7 @@ CASES = {
     # attention
     "attention no layers": (lambda: gf.Attention([]), "layers", None),
     "attention text": (lambda: gf.Attention("softmax"), "layers", None),
-    "attention one layer unwrapped": (lambda: gf.Attention(W), "layers[0]", "(3, 3)"),
+    "attention one layer unwrapped": (lambda: gf.Attention(W), "layers", "(2, 3, 3)"),
     "attention not square": (lambda: gf.Attention([np.ones((2, 3, 4))]), "layers[0]", "(2, 3, 4)"),
     "attention nan": (lambda: gf.Attention([changed(W, np.nan)]), "layers[0]", "nan"),
     "attention infinite": (lambda: gf.Attention([W, changed(W, np.inf)]), "layers[1]", "inf"),
