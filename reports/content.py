@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from .. import store
 from ..core import checks
 from ..diagnostics import alignment, head_scores
 from ..diagnostics.findings import run_findings
@@ -85,8 +84,6 @@ def verdict(convergence: dict[str, Any], run: Run) -> str:
 def provenance(run: Run) -> list[tuple[str, str]]:
     """How a run was made, as (setting, value) rows: all that its file records."""
     rows = [("file", run.path or "in memory")]
-    if run.path:
-        rows.append(("uuid", str(store.read(run.path).attributes["uuid"])))
     for name, value in run.settings.items():
         if isinstance(value, dict) and name != "report":
             rows += [(f"{name}: {inner}", _text(v)) for inner, v in value.items()]

@@ -31,7 +31,7 @@ def open(path: str | os.PathLike) -> Run:
     """
     contents = store.read(path)
     recorded = {name: contents.attributes[name] for name in _RECORDED if name in contents.attributes}
-    settings = contents.settings | recorded | {"records": contents.step}
+    settings = contents.settings | recorded | {"records": contents.step, "uuid": contents.attributes["uuid"]}
     kind: Any = Posterior
     if "posterior" in settings:
         kind = classes.load("posterior", settings["posterior"], lambda found: hasattr(found, "restored"))

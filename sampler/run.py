@@ -70,6 +70,21 @@ class Run:
         """Draws per chain after warm-up."""
         return next(iter(self.variables.values())).shape[1]
 
+    def refresh(self) -> Run:
+        """The run as its file holds it now; ``gf.open`` fixed the draws that this one sees.
+
+        Returns:
+            A new Run.
+
+        Raises:
+            ValueError: the run has no file, or as ``gf.open``.
+        """
+        from .opening import open  # not above: it makes runs
+
+        if self.path is None:
+            raise checks.InputError("this run is in memory: refresh is for runs from gf.open or with store=")
+        return open(self.path)
+
     def names(self, role: str) -> tuple[str, ...]:
         """Recorded variables of a role.
 
@@ -159,6 +174,7 @@ class Run:
         import arviz
 
         if self.path is not None:
+            next(iter(self.variables.values()))[:0]  # refuses a file that was put in its place
             return arviz.from_netcdf(self.path)
         groups = self.datasets(weights=True)
         if arviz.__version__.startswith("0."):  # ArviZ 1 has the name too, for a DataTree

@@ -168,7 +168,7 @@ def resume(
         sink.check_room(job.columns, settings.chains, draws - run.draws, run.file)
         monitor = Monitor(settings.chains, until)
         _read_again(run, monitor)
-        with SampleFile.resume(run.file) as out:
+        with SampleFile.resume(run.file, run.settings["uuid"]) as out:
             if out.state:
                 state = driver.state_structure(job.problem).unflatten(out.state)
             elif settings.init == GIVEN:

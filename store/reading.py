@@ -27,12 +27,14 @@ _OWN_ATTRIBUTES = ("schema", "schema_version", "uuid")
 
 
 class LazyArray:
-    """An array [chain, draw, ..] in a sample file; indexing reads just that part from disk."""
+    """An array [chain, draw, ..] in a sample file as of its opening; indexing reads just that part from disk.
 
-    def __init__(self, path: str, name: str):
-        self._path, self._name = path, name
-        with reading(path) as file:
-            self.shape, self.dtype = file[name].shape, layout.dtype(file[name])
+    Draws that the file takes later are not seen. A file put in its place is refused.
+    """
+
+    def __init__(self, path: str, name: str, file: h5py.File):
+        self._path, self._name, self._uuid = path, name, str(file.attrs.get("uuid"))
+        self.shape, self.dtype = file[name].shape, layout.dtype(file[name])
 
     @property
     def ndim(self) -> int:
@@ -44,13 +46,35 @@ class LazyArray:
 
     def __getitem__(self, index) -> np.ndarray:
         with reading(self._path) as file:
-            return np.asarray(file[self._name][index]).astype(self.dtype, copy=False)
+            check_same(self._path, file, self._uuid)
+            dataset = file[self._name]
+            if dataset.shape != self.shape:  # it grew
+                index = _within(index, self.shape)
+            return np.asarray(dataset[index]).astype(self.dtype, copy=False)
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return np.asarray(self[...], dtype=dtype)
 
     def __repr__(self) -> str:
         return f"LazyArray({self._name!r}, shape={self.shape}, dtype={self.dtype}, file={self._path!r})"
+
+
+def _within(index, shape: tuple[int, ...]) -> tuple:
+    """An index of an array of a shape, for one that has grown along axis 1: ends and signs become plain numbers."""
+    given = list(index) if isinstance(index, tuple) else [index]
+    if Ellipsis in [each for each in given if each is Ellipsis]:
+        i = next(i for i, each in enumerate(given) if each is Ellipsis)
+        given[i : i + 1] = [slice(None)] * (len(shape) - len(given) + 1)
+    given += [slice(None)] * (2 - len(given))
+    draws, length = given[1], shape[1]
+    if isinstance(draws, slice):
+        start, stop, step = draws.indices(length)
+        given[1] = slice(start, stop, step) if step > 0 else np.arange(start, stop, step)[::-1]
+    elif np.ndim(draws) == 0:
+        given[1] = range(length)[draws]  # an IndexError beyond the end
+    else:
+        given[1] = np.arange(length)[draws]  # a mask of its length too
+    return tuple(given)
 
 
 class Contents(NamedTuple):
@@ -113,7 +137,7 @@ def read(path: str | os.PathLike) -> Contents:
         draws: dict[str, LazyArray] = {}
         stats: dict[str, LazyArray] = {}
         for name, column in columns.items():
-            (stats if column.group == "sample_stats" else draws)[name] = LazyArray(path, f"{column.group}/{name}")
+            (stats if column.group == "sample_stats" else draws)[name] = LazyArray(path, f"{column.group}/{name}", file)
         known = (*_OWN_ATTRIBUTES, "settings")
         recorded = {k: json.loads(v) for k, v in file.attrs.items() if k not in known and not k.startswith("_")}
         return Contents(
@@ -213,6 +237,12 @@ def check_resumable(path: str | os.PathLike, settings: Mapping[str, Any]) -> Non
         raise checks.InputError(f"{path} was merged and holds no sampler state: resume its parts instead")
     if settings.get("lifted_from_draws") is not None:
         raise checks.InputError(f"{path} was lifted from other draws and holds no sampler state: lift again instead")
+
+
+def check_same(path: str | os.PathLike, file: h5py.File, uuid: str) -> None:
+    """Refuse a file that is not the one that was opened first, by ``checks.InputError``."""
+    if str(file.attrs.get("uuid")) != uuid:
+        raise checks.InputError(f"{path} was replaced by another run since it was opened: use gf.open to open that one")
 
 
 def check_contents(path: Path, file: h5py.File) -> None:

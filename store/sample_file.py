@@ -24,7 +24,7 @@ from ..core import checks, files
 from ..core.text import dumps
 from . import journal, layout, sampler_state
 from .layout import Column
-from .reading import check_contents, check_resumable, explained, present
+from .reading import check_contents, check_resumable, check_same, explained, present
 
 
 class SampleFile:
@@ -96,19 +96,20 @@ class SampleFile:
         return made
 
     @classmethod
-    def resume(cls, path: str | os.PathLike) -> SampleFile:
+    def resume(cls, path: str | os.PathLike, uuid: str | None = None) -> SampleFile:
         """Open a file for appending, at its last commit.
 
         Args:
             path: sample file.
+            uuid: of the file that is meant; None for whichever is there.
 
         Returns:
             SampleFile with ``length``, ``state`` and ``step`` of that commit; it holds the file's lock until it is
             closed.
 
         Raises:
-            ValueError: the file is missing, damaged, no sample file, of a newer schema, merged from others, being
-                written by another process, or cannot be written.
+            ValueError: the file is missing, damaged, no sample file, of a newer schema, merged from others, another
+                than the one meant, being written by another process, or cannot be written.
         """
         path = present(path)
         with _uninterrupted(), writing(path):
@@ -117,6 +118,8 @@ class SampleFile:
                 file = h5py.File(path, "r+", driver="fileobj", fileobj=backing, libver=layout.VERSIONS)
                 check_contents(path, file)
                 check_resumable(path, json.loads(file.attrs["settings"]))
+                if uuid is not None:
+                    check_same(path, file, uuid)
                 made = cls(backing, file, layout.columns(file))
                 made.length = len(file["posterior/draw"])
                 made.step = int(file["sampler_state"].attrs.get("step", 0))

@@ -47,7 +47,9 @@ def derivative_data(xi: Float[np.ndarray, "P N_0 H"]) -> tuple[Array | None, Arr
     by_blocks = 4.0 * B * P**3 + 2.0 * B**2 * P**2
     by_inputs = 2.0 * (H * N_0) ** 2 * P + 2.0 * H**4 * N_0**2
     # the blocks and W, or G and its transpose
-    needed = 2 * (block_bytes(xi.shape) if by_blocks < by_inputs else 8 * (H * N_0) ** 2)
+    needed = 2 * (block_bytes(xi.shape) if by_blocks < by_inputs else 8 * (H * N_0) ** 2 + 12 * H**4)
+    # Hessians in U_1 and in the coordinates, which are about as many, Jacobian, factorisations of the Newton step
+    needed += 8 * 8 * B**2
     checks.memory(f"theory of {H} paths", needed, "fewer paths or examples")
     if by_blocks < by_inputs:
         return symmetric_blocks(jnp.asarray(xi)), None
