@@ -19,7 +19,7 @@ import numpy as np
 
 from ..core import checks, files, lock
 from . import layout
-from .reading import check_draws, checksums, explained, reading
+from .reading import check_draws, checksums, explained, read_settings, reading
 from .sample_file import writing
 
 _BLOCK_BYTES = 16 * 2**20
@@ -51,7 +51,7 @@ def merge(paths: Sequence[str | os.PathLike], out: str | os.PathLike, overwrite:
     target = _target(out, sources, overwrite)
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(reading(path)) for path in sources]
-        settings = [json.loads(file.attrs["settings"]) for file in files]
+        settings: Any = [read_settings(path, file) for path, file in zip(sources, files, strict=True)]
         order = sorted(range(len(files)), key=lambda i: settings[i].get("distributed", {}).get("process", i))
         sources, files, settings = ([listed[i] for i in order] for listed in (sources, files, settings))
         described = [_description(file, setting) for file, setting in zip(files, settings, strict=True)]

@@ -146,6 +146,8 @@ def dtype(dataset: h5py.Dataset) -> np.dtype:
 
 def plain(value):
     """An attribute as a Python value."""
+    if isinstance(value, np.ndarray) and value.size == 1:  # as xarray writes it
+        value = value.reshape(-1)[0]
     return value.decode() if isinstance(value, bytes) else value.item() if isinstance(value, np.generic) else value
 
 

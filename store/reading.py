@@ -23,6 +23,7 @@ from . import journal, layout, sampler_state
 
 _REQUIRED = ("posterior/chain", "posterior/draw", "sample_stats", "sampler_state")
 _DRAWS = tuple(f"{group}/" for group in layout.DRAW_GROUPS)
+_SMALL_BYTES, _RATIO = 64 * 2**20, 1000  # arrays above that size hold a thousandth of their bytes at least
 _OWN_ATTRIBUTES = ("schema", "schema_version", "uuid")
 
 
@@ -139,9 +140,13 @@ def read(path: str | os.PathLike) -> Contents:
         for name, column in columns.items():
             (stats if column.group == "sample_stats" else draws)[name] = LazyArray(path, f"{column.group}/{name}", file)
         known = (*_OWN_ATTRIBUTES, "settings")
-        recorded = {k: json.loads(v) for k, v in file.attrs.items() if k not in known and not k.startswith("_")}
+        recorded = {}
+        for key, value in file.attrs.items():
+            if key not in known and not key.startswith("_"):
+                with contextlib.suppress(TypeError, ValueError):  # somebody else's
+                    recorded[key] = json.loads(layout.plain(value))
         return Contents(
-            json.loads(file.attrs["settings"]),
+            read_settings(path, file),
             {key: layout.plain(file.attrs[key]) for key in _OWN_ATTRIBUTES} | recorded,
             draws,
             stats,
@@ -239,6 +244,46 @@ def check_resumable(path: str | os.PathLike, settings: Mapping[str, Any]) -> Non
         raise checks.InputError(f"{path} was lifted from other draws and holds no sampler state: lift again instead")
 
 
+def read_settings(path: str | os.PathLike, file: h5py.File) -> dict[str, Any]:
+    """The settings of an open sample file, or ValueError."""
+    try:
+        found = json.loads(layout.plain(file.attrs["settings"]))
+    except (TypeError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise checks.InputError(f"{path} is damaged (its settings are no JSON object): use a copy of the file")
+    return found
+
+
+def _check_inside(path: str | os.PathLike, group: h5py.Group, seen: set[int]) -> None:
+    """Refuse data that lie outside of the file, or that are made of others: our files have neither."""
+    address = h5py.h5o.get_info(group.id).addr
+    if address in seen:
+        return
+    seen.add(address)
+    for name in group:
+        place = f"{group.name.rstrip('/')}/{name}"
+        link = group.get(name, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            kind = "another file" if isinstance(link, h5py.ExternalLink) else "another place"
+            raise checks.InputError(
+                f"{path} is not to be trusted: {place} leads to {kind}, use a file that holds its data"
+            )
+        item = group[name]
+        if isinstance(item, h5py.Group):
+            _check_inside(path, item, seen)
+        elif isinstance(item, h5py.Dataset):
+            if item.is_virtual or item.external:
+                raise checks.InputError(
+                    f"{path} is not to be trusted: {place} keeps data in other files, use a file that holds its data"
+                )
+            stored = item.id.get_storage_size()
+            if None not in item.maxshape and item.nbytes > max(_SMALL_BYTES, _RATIO * stored):
+                raise checks.InputError(
+                    f"{path} is damaged: {place} has shape {item.shape} and {stored} bytes, use a copy of the file"
+                )
+
+
 def check_same(path: str | os.PathLike, file: h5py.File, uuid: str) -> None:
     """Refuse a file that is not the one that was opened first, by ``checks.InputError``."""
     if str(file.attrs.get("uuid")) != uuid:
@@ -247,13 +292,16 @@ def check_same(path: str | os.PathLike, file: h5py.File, uuid: str) -> None:
 
 def check_contents(path: Path, file: h5py.File) -> None:
     """Raise ValueError unless an open HDF5 file is a sample file that this code knows."""
-    if str(file.attrs.get("schema")) != layout.SCHEMA:
+    if str(layout.plain(file.attrs.get("schema"))) != layout.SCHEMA:
         raise checks.InputError(f"{path} is an HDF5 file, but not a sample file of gibbsformer: check the name")
-    version = int(file.attrs.get("schema_version", 0))
+    version = layout.plain(file.attrs.get("schema_version", 0))
+    if not isinstance(version, int):
+        raise checks.InputError(f"{path} is damaged (schema version {checks.brief(version)}): use a copy of the file")
     if version > layout.SCHEMA_VERSION:
         raise checks.InputError(
             f"{path} has schema version {version}, newer than {layout.SCHEMA_VERSION}: upgrade gibbsformer"
         )
+    _check_inside(path, file, set())
     missing = [name for name in _REQUIRED if name not in file] + ["settings"] * ("settings" not in file.attrs)
     if version < 1 or missing:
         raise checks.InputError(

@@ -7,7 +7,6 @@ Every commit brings the same draws of all variables together with the sampler st
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import threading
@@ -24,7 +23,7 @@ from ..core import checks, files
 from ..core.text import dumps
 from . import journal, layout, sampler_state
 from .layout import Column
-from .reading import check_contents, check_resumable, check_same, explained, present
+from .reading import check_contents, check_resumable, check_same, explained, present, read_settings
 
 
 class SampleFile:
@@ -117,7 +116,7 @@ class SampleFile:
             with _closed_on_failure(backing), explained(path):
                 file = h5py.File(path, "r+", driver="fileobj", fileobj=backing, libver=layout.VERSIONS)
                 check_contents(path, file)
-                check_resumable(path, json.loads(file.attrs["settings"]))
+                check_resumable(path, read_settings(path, file))
                 if uuid is not None:
                     check_same(path, file, uuid)
                 made = cls(backing, file, layout.columns(file))
