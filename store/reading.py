@@ -24,6 +24,7 @@ from . import journal, layout, sampler_state
 _REQUIRED = ("posterior/chain", "posterior/draw", "sample_stats", "sampler_state")
 _DRAWS = tuple(f"{group}/" for group in layout.DRAW_GROUPS)
 _SMALL_BYTES, _RATIO = 64 * 2**20, 1000  # arrays above that size hold a thousandth of their bytes at least
+_inside: dict[str, tuple[int, int, int]] = {}  # path -> state in which nothing was found outside
 _OWN_ATTRIBUTES = ("schema", "schema_version", "uuid")
 
 
@@ -255,6 +256,16 @@ def read_settings(path: str | os.PathLike, file: h5py.File) -> dict[str, Any]:
     return found
 
 
+def _check_once(path: Path, file: h5py.File) -> None:
+    """``_check_inside``, once for each state of a file: every reading of a draw opens it."""
+    stat = os.stat(path)
+    state = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+    if file.driver == "fileobj" or _inside.get(str(path)) != state:  # a journal may lie over it
+        _check_inside(path, file, set())
+        if file.driver != "fileobj":
+            _inside[str(path)] = state
+
+
 def _check_inside(path: str | os.PathLike, group: h5py.Group, seen: set[int]) -> None:
     """Refuse data that lie outside of the file, or that are made of others: our files have neither."""
     address = h5py.h5o.get_info(group.id).addr
@@ -301,7 +312,7 @@ def check_contents(path: Path, file: h5py.File) -> None:
         raise checks.InputError(
             f"{path} has schema version {version}, newer than {layout.SCHEMA_VERSION}: upgrade gibbsformer"
         )
-    _check_inside(path, file, set())
+    _check_once(path, file)
     missing = [name for name in _REQUIRED if name not in file] + ["settings"] * ("settings" not in file.attrs)
     if version < 1 or missing:
         raise checks.InputError(
