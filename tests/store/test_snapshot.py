@@ -32,6 +32,17 @@ def test_a_file_that_grows(path):
     np.testing.assert_array_equal(now.variables["U_1"], new.variables["U_1"])
 
 
+@pytest.fixture(scope="module")
+def grown(small, tmp_path_factory):
+    """(U_1 of a run as of its opening, what it was then), after its file took more draws."""
+    path = tmp_path_factory.mktemp("grown") / "run.h5"
+    gf.sample(small.posterior, "gibbs", draws=10, store=path, keep="order_parameters", **OPTIONS)
+    U_1 = gf.open(path).variables["U_1"]
+    before = np.asarray(U_1)
+    gf.resume(path, draws=12, progress=False)
+    return U_1, before
+
+
 @pytest.mark.parametrize(
     "index",
     [
@@ -40,11 +51,9 @@ def test_a_file_that_grows(path):
     ],
     ids=str,
 )  # fmt: skip
-def test_indices_of_a_file_that_grew(path, index):
-    old = gf.open(path)
-    before = np.asarray(old.variables["U_1"])
-    gf.resume(path, draws=12, progress=False)
-    np.testing.assert_array_equal(old.variables["U_1"][index], before[index])
+def test_indices_of_a_file_that_grew(grown, index):
+    U_1, before = grown
+    np.testing.assert_array_equal(U_1[index], before[index])
 
 
 def test_beyond_the_end():
