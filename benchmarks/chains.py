@@ -89,7 +89,8 @@ def measure(options: Options) -> Measured:
     columns = {"N": "", "kernel": "", "chains": ",", "draws": "", "ms per draw": ".3g", "ESS": ",.0f", "R-hat": ".4f",
                "ESS/s": ",.0f", "Cholesky share": ".0%", "first s": ".1f"}  # fmt: skip
     plot = {"x": "chains", "y": ["ESS/s"], "where": {"N": widths[0], "kernel": SPLIT}, "label": "ESS/s"}
-    most = max((r for r in rows if r["ESS/s"] and r["N"] == widths[0]), key=lambda r: r["ESS/s"])
+    seen = [r for r in rows if r["ESS/s"] and r["N"] == widths[0]]
+    most = harness.first_of(sorted(seen, key=lambda r: -r["ESS/s"]))
     unit = harness.unit()
     ratios = {
         f"draw / unit, {r['kernel']}, N={r['N']}, {r['chains']} chains": r["ms per draw"] / 1e3 / unit

@@ -40,6 +40,17 @@ class _OutOfTime(BaseException):
     """A suite's time is over."""
 
 
+class NothingMeasuredError(Exception):
+    """Not even the first case was done in the time."""
+
+
+def first_of(rows: list) -> Any:
+    """The first row, or ``NothingMeasuredError``."""
+    if not rows:
+        raise NothingMeasuredError
+    return rows[0]
+
+
 def _out_of_time(*_):
     raise _OutOfTime
 

@@ -19,6 +19,7 @@ import numpy as np
 
 import gibbsformer as gf
 
+from . import harness
 from .harness import Measured, Options, Table
 
 ALL = "all weights"
@@ -108,8 +109,8 @@ def measure(options: Options) -> Measured:
                "ESS per 1000 gradients": ".3g", "gradients per draw": ".0f"}  # fmt: skip
     N, chains = cases[0]
     first = {r["kernel"]: r["ESS/s"] for r in rows if (r["N"], r["chains"]) == (N, chains)}
-    ratios = {f"{name} / {next(iter(first))}, N={N}": first[next(iter(first))] / found
-              for name, found in list(first.items())[1:] if found}  # fmt: skip
+    leader, best = harness.first_of(list(first.items()))
+    ratios = {f"{name} / {leader}, N={N}": best / found for name, found in list(first.items())[1:] if found and best}
     title = "Effective draws of U, all kernels"
     plot = {"x": "kernel", "y": ["ESS/s"], "where": {"N": N, "chains": chains}, "label": "ESS/s"}
     headline = ", ".join(f"{name} {found:,.0f}" for name, found in first.items() if found)

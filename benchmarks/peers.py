@@ -336,7 +336,7 @@ def measure(options: Options) -> Measured:
         f"token level / {r['sampler']}, N={r['N']}": r["times token level"] ** -1
         for r in rows if r["N"] == widths[0] and r["sampler"] != TOKEN_LEVEL and r["times token level"]
     }  # fmt: skip
-    first = rows[0]
+    first = harness.first_of(rows)
     times = (
         f", {first['times token level']:,.0f} times NumPyro's NUTS, token level" if first["times token level"] else ""
     )

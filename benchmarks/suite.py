@@ -88,7 +88,10 @@ def _here(name: str, folder: Path, options: Options) -> dict:
     module = import_module(f"{__package__}.{name}")
     harness.reset_peak_memory()
     start = time.perf_counter()
-    measured = module.measure(options)
+    try:
+        measured = module.measure(options)
+    except harness.NothingMeasuredError:
+        return _failed(name, "nothing was measured in its time")
     seconds = time.perf_counter() - start
     before = _last(folder, name, options.quick)
     path = harness.write(folder, name, options, measured, seconds)

@@ -42,6 +42,7 @@ def look(name, jitted, arguments, named):
     record = {
         "custom calls": sorted(set(re.findall(r"custom_call @([\w.$]+)", text))),
         "products": sorted(set(re.findall(r"dot_general.*-> tensor<([\dx]*f\d+)>", text))),
+        "rounded": len(re.findall(r"dot_general.*precision = \[DEFAULT.*xf32>$", text, re.MULTILINE)),
         "transfers": sorted(set(re.findall(r"stablehlo\.(send|recv|infeed|outfeed)", text))),
     }
     seen[key] = record
@@ -104,6 +105,9 @@ def main():
                 advance = driver.jitted(driver._advance, problem.plan, 4)
                 count = jax.ShapeDtypeStruct((), "int32")
                 look("advance", advance.jitted, (problem.data, problem.test, problem.keys, state, count, count), {})
+    case = "log-density alone"
+    weights = {n: jax.ShapeDtypeStruct(s, "float32") for n, s in posterior.network.weight_shapes.items()}
+    look("log_density", original(jax.grad(posterior.log_density)), (weights,), {})
     case = "lifting"
     run = gf.sample(posterior, "split", key=KEY, chains=2, warmup=2, draws=1, progress=False)
     gf.lift(run, key=KEY, progress=False)

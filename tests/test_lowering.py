@@ -55,6 +55,9 @@ def test_float32_programs_multiply_in_float32(programs):
         wide = [shape for shape in program["products"] if shape.endswith("f64")]
         sizes = [re.findall(r"\d+(?=x)", shape) for shape in wide]
         assert all(size in ([], [str(CHAINS)]) for size in sizes), program
+    densities = [*found, *(p for p in programs if p["name"] == "log_density")]
+    assert len(densities) == len(found) + 1
+    assert not [p for p in densities if p["rounded"]]  # to TF32, which a GPU takes for float32 unless told otherwise
     single = [p for p in programs if p["case"] == "training"]
     assert single
     assert not any(shape.endswith("f64") for p in single for shape in p["products"])

@@ -281,3 +281,11 @@ def test_a_missing_gpu_is_said_once(tmp_path):
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 1
     assert found.stderr.count("JAX finds no GPU: install gibbsformer[cuda]") == 1
+
+
+@pytest.mark.parametrize("name", ["chains", "gradient", "large", "kernels"])
+def test_a_suite_without_time_says_so(tmp_path, name):
+    (found,) = bench([name], tmp_path, options=Options(quick=True, seconds=0.0))
+    assert found["problem"] == "nothing was measured in its time"
+    assert found["record"] is None
+    assert list(tmp_path.iterdir()) == []
