@@ -86,11 +86,20 @@ def write() -> list[Path]:
     for suite in SUITES:
         for record in _records(harness.RESULTS, suite):
             for i, table in enumerate(record["tables"]):
-                figure = draw(harness.Table(**table))
+                figure = draw(harness.Table(**table)) if _has_picture(harness.Table(**table)) else None
                 if figure is not None:
                     paths.append(DOCS / PICTURES / _picture(suite, record, i))
                     figure.savefig(paths[-1], dpi=110)
     return paths
+
+
+def _has_picture(table: harness.Table) -> bool:
+    """There is more than one value to compare."""
+    if table.plot is None:
+        return False
+    where = table.plot.get("where", {})
+    rows = [row for row in table.rows if all(row[key] == value for key, value in where.items())]
+    return sum(any(row[column] is not None for column in table.plot["y"]) for row in rows) > 1
 
 
 def _introduction(suite: str) -> tuple[str, str]:
@@ -110,7 +119,7 @@ def _section(suite: str, record: dict) -> list[str]:
     for i, table in enumerate(harness.Table(**table) for table in record["tables"]):
         parts += [f"**{table.title}**", table.render()]
         parts += [table.note] if table.note else []
-        if table.plot:
+        if _has_picture(table):
             parts.append(f"![{table.title}]({PICTURES}/{_picture(suite, record, i)})")
     return parts
 

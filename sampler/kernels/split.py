@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from ...core import checks
+from ...models.collapsed import layout
+from ...models.network import Network
 from .kernel import Kernel
 
 _DIVERGED = 1000.0  # error in energy, as in Stan
@@ -55,6 +57,14 @@ class SplitHMC(Kernel):
 
     def __post_init__(self):
         checks.count("kicks", self.kicks, least=0)
+
+    def check(self, posterior):
+        network = getattr(posterior, "network", None)
+        if isinstance(network, Network) and layout(network).singular:
+            raise checks.InputError(
+                f"widths={network.widths}: kernel 'split' needs each U_l to have full rank, N_l of at least H_l .. H_L "
+                f"= {network.path_counts}: use kernel 'collapsed', or larger widths"
+            )
 
     def init(self, setting, key, position):
         return SplitState(Place(position, setting.log_density(position)))

@@ -235,3 +235,9 @@ def test_small_problems_on_a_gpu_are_advised_against(make_small, monkeypatch, ca
     assert capfd.readouterr().err == ""
     # the start, which is then computed on the host, is the same
     np.testing.assert_array_equal(run.variables["theta"], on_cpu.variables["theta"])
+
+
+def test_split_hmc_says_which_widths_it_needs(small):
+    message = r"widths=\(4, 3, 5\): kernel 'split' needs each U_l .* use kernel 'collapsed', or larger widths"
+    with pytest.raises(ValueError, match=message):
+        sample(small, "split")
