@@ -17,7 +17,7 @@ import numpy as np
 
 import gibbsformer as gf
 
-from ..evidence.selection import theory_accuracy
+from ..evidence.selection import theory_score
 from . import harness
 from .harness import Measured, Options, Table
 
@@ -40,7 +40,7 @@ def row(posterior, test, **options) -> dict:
         "changes of beta": len(found.ess),
         "least acceptance": float(found.acceptance.min()),
         "seconds": time.perf_counter() - start,
-        "test accuracy": theory_accuracy(posterior, test),
+        "test accuracy": theory_score(posterior, test).value,
     }
 
 

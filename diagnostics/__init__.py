@@ -6,15 +6,28 @@ from .compare import compare
 from .finite_width import FiniteWidth, finite_width
 from .heads import head_drops, head_scores, prune, pruning_curve, pruning_order
 from .kernels import Alignment, alignment, path_kernels, renormalized_kernel
-from .predictor import GeneralizationError, Prediction, accuracy, accuracy_error, generalization_error, predict
+from .predictor import (
+    Difference,
+    GeneralizationError,
+    Prediction,
+    Score,
+    accuracy,
+    accuracy_error,
+    generalization_error,
+    predict,
+    score,
+    score_difference,
+)
 
 __all__ = [
     "Alignment",
     "Convergence",
     "ConvergenceWarning",
+    "Difference",
     "FiniteWidth",
     "GeneralizationError",
     "Prediction",
+    "Score",
     "Until",
     "accuracy",
     "accuracy_error",
@@ -32,5 +45,7 @@ __all__ = [
     "pruning_curve",
     "pruning_order",
     "renormalized_kernel",
+    "score",
+    "score_difference",
     "until",
 ]

@@ -10,7 +10,7 @@ from ..sampler import Run
 from ..sampler.convergence import MIN_DRAWS, convergence
 from ..theory import Theory
 from .compare import compare
-from .predictor import accuracy, accuracy_error, predict
+from .predictor import Score, predict, score, score_difference
 
 
 def theory_findings(theory: Theory, gp: Theory, test=None) -> dict[str, Any]:
@@ -30,14 +30,13 @@ def theory_findings(theory: Theory, gp: Theory, test=None) -> dict[str, Any]:
         "problem": theory.problem,
     }
     if test is not None:
-        result["accuracy"] = {
-            name: accuracy(predict(t, test[0]), test[1]) for name, t in (("theory", theory), ("gp", gp))
-        }
+        found = {name: score(predict(t, test[0]), test[1]) for name, t in (("theory", theory), ("gp", gp))}
+        result |= _scores(found)
     return result
 
 
 def run_findings(run: Run, theory: Theory, gp: Theory) -> dict[str, Any]:
-    """Plain values of a run compared with the theory: settings, accuracy, order parameters, convergence."""
+    """Plain values of a run compared with the theory: settings, test score, order parameters, convergence."""
     verdict = convergence(run)
     result: dict[str, Any] = {
         "kernel": run.settings["kernel"],
@@ -53,14 +52,21 @@ def run_findings(run: Run, theory: Theory, gp: Theory) -> dict[str, Any]:
         result["leapfrog_steps_per_draw"] = float(np.mean(np.asarray(run.stats["n_steps"])))
     if run.test is not None:
         inputs, labels = run.test
-        sampled = predict(run, inputs)
-        result["accuracy"] = {
-            "theory": accuracy(predict(theory, inputs), labels),
-            "sampled": accuracy(sampled, labels),
-            "sampled_error": accuracy_error(sampled, labels),
-            "gp": accuracy(predict(gp, inputs), labels),
+        predictions = {"theory": predict(theory, inputs), "sampled": predict(run, inputs), "gp": predict(gp, inputs)}
+        found = {name: score(p, labels) for name, p in predictions.items()}
+        result |= _scores(found)
+        result["sampled_minus"] = {
+            name: score_difference(predictions["sampled"], predictions[name], labels)._asdict()
+            for name in ("theory", "gp")
         }
     return result
+
+
+def _scores(found: dict[str, Score]) -> dict[str, dict[str, float]]:
+    """Scores under the name of their kind, ``accuracy`` or ``r_squared``."""
+    values = {name: s.value for name, s in found.items()}
+    errors = {f"{name}_error": s.error for name, s in found.items() if name == "sampled"}
+    return {next(iter(found.values())).name: values | errors}
 
 
 def inspection(run: Run) -> dict[str, Any]:

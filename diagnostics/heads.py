@@ -23,7 +23,7 @@ from ..models.network import forward, path_weights
 from ..sampler import Run
 from ..theory import Theory
 from .kernels import mean_order_parameter, weights_by_name
-from .predictor import Prediction, accuracy, predict
+from .predictor import Prediction, Score, predict, score
 
 Head = tuple[int, int]  # (layer, head), both counted from 1
 
@@ -123,7 +123,7 @@ def pruning_order(scores: pd.Series) -> list[Head]:
 
 
 def pruning_curve(source: Theory | Run | Weights, data_test: PathInputs, y_test, order: Sequence[Head]) -> pd.Series:
-    """Test accuracy after removing the first 0, 1, .. heads of an order.
+    """Test score (accuracy, or R^2 of real labels) after removing the first 0, 1, .. heads of an order.
 
     Args:
         source: a theory, a run, or all weights of one network by name.
@@ -131,54 +131,52 @@ def pruning_curve(source: Theory | Run | Weights, data_test: PathInputs, y_test,
         order: heads as (layer, head), such as ``pruning_order(head_scores(theory))``.
 
     Returns:
-        Series of len(order) + 1 accuracies, indexed by the number of heads removed.
+        Series of len(order) + 1 scores, named after the score, indexed by the number of heads removed.
 
     Raises:
-        ValueError: as ``prune`` and ``accuracy``.
+        ValueError: as ``prune`` and ``score``.
 
     Source: docs/model.md, section 8.
     """
-    values = [_pruned_accuracy(source, data_test, y_test, order[:n]) for n in range(len(order) + 1)]
-    return pd.Series(values, pd.RangeIndex(len(values), name="heads_removed"), name="accuracy")
+    found = [_pruned_score(source, data_test, y_test, order[:n]) for n in range(len(order) + 1)]
+    return pd.Series([s.value for s in found], pd.RangeIndex(len(found), name="heads_removed"), name=found[0].name)
 
 
 def head_drops(source: Theory | Run | Weights, data_test: PathInputs, y_test) -> pd.Series:
-    """Loss of test accuracy when one head alone is removed.
+    """Loss of test score (accuracy, or R^2 of real labels) when one head alone is removed.
 
     Args:
         source: a theory, a run, or all weights of one network by name.
         data_test, y_test: test inputs of all paths and labels [Q].
 
     Returns:
-        Series of accuracies lost (below 0 where accuracy rises), indexed by (layer, head) counted from 1; NaN for the
+        Series of scores lost (below 0 where the score rises), indexed by (layer, head) counted from 1; NaN for the
         only head of its layer.
 
     Raises:
-        ValueError: as ``prune`` and ``accuracy``.
+        ValueError: as ``prune`` and ``score``.
 
     Source: docs/model.md, section 8.
     """
-    whole = _pruned_accuracy(source, data_test, y_test, ())
+    whole = _pruned_score(source, data_test, y_test, ())
+    lost = lambda head: whole.value - _pruned_score(source, data_test, y_test, [head]).value  # noqa: E731
     heads = _heads(source)
-    drops = {
-        (l, h): np.nan if heads[l - 1] == 1 else whole - _pruned_accuracy(source, data_test, y_test, [(l, h)])
-        for l, h in _all_heads(heads)
-    }
+    drops = {(l, h): np.nan if heads[l - 1] == 1 else lost((l, h)) for l, h in _all_heads(heads)}
     index = pd.MultiIndex.from_tuples(list(drops), names=("layer", "head"))
-    return pd.Series(list(drops.values()), index, name="accuracy_drop")
+    return pd.Series(list(drops.values()), index, name=f"{whole.name}_drop")
 
 
-def _pruned_accuracy(source, data_test, y_test, heads) -> float:
+def _pruned_score(source, data_test, y_test, heads) -> Score:
     if isinstance(source, Theory):
-        return accuracy(predict(prune(source, heads), data_test), y_test)
+        return score(predict(prune(source, heads), data_test), y_test)
     inputs = prune(data_test, heads)
     if isinstance(source, dict):
         with numerics():
             weights = weights_by_name(source, first_layer=True)
             B = path_weights({name: jnp.asarray(w, float) for name, w in weights.items()})
             f = np.asarray(forward(B, inputs.flat))
-        return accuracy(Prediction(f, np.zeros_like(f)), y_test)
-    return accuracy(predict(source, inputs), y_test)
+        return score(Prediction(f, np.zeros_like(f)), y_test)
+    return score(predict(source, inputs), y_test)
 
 
 def _heads(source) -> tuple[int, ...]:

@@ -1,4 +1,8 @@
-"""The predictor of a theory or of a run on test inputs, and its accuracy (docs/model.md, sections 3 and 8)."""
+"""The predictor of a theory or of a run on test inputs, and its score (docs/model.md, sections 3 and 8).
+
+The score is the accuracy where labels are classes and R^2 where they are real values. Either is a mean over test
+examples of what each contributes, 1 or 0 for a hit, or 1 - (<f> - y)^2 / var y; errors follow from that.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core import checks
-from ..models import PathInputs
+from ..models import PathInputs, labels
 from ..models.target import STATE
 from ..sampler import Run
 from ..sampler.convergence import warn_of_bad_chains
@@ -25,11 +29,41 @@ class Prediction(NamedTuple):
         mean: of f over the posterior [Q].
         variance: of f over the posterior [Q]; that of a label has T added.
         blocks: means over B blocks of consecutive draws of all chains [B, Q], for error bars; None for a theory.
+        classes: those of the training labels, () for real values; None if unknown, then those of the test labels.
     """
 
     mean: np.ndarray
     variance: np.ndarray
     blocks: np.ndarray | None = None
+    classes: tuple | None = None
+
+
+class Score(NamedTuple):
+    """How well a predictor does on a test set.
+
+    Attributes:
+        name: ``"accuracy"`` (labels are classes) or ``"r_squared"`` (real values).
+        value: the accuracy in [0, 1]; or R^2, at most 1, and 0 for a constant predictor of the mean label.
+        error: its Monte Carlo standard error, 0 for a theory; the test set is taken as given.
+    """
+
+    name: str
+    value: float
+    error: float
+
+
+class Difference(NamedTuple):
+    """Score of one predictor minus that of another on the same test examples.
+
+    Attributes:
+        value: the difference.
+        monte_carlo: standard error from the finite number of draws.
+        test_set: standard error from the finite number of test examples, which the two share.
+    """
+
+    value: float
+    monte_carlo: float
+    test_set: float
 
 
 class GeneralizationError(NamedTuple):
@@ -75,9 +109,12 @@ def predict(source: Theory | Run, data_test: PathInputs) -> Prediction:
         mean, variance = conditional_predictor(
             source.U[0][None], source.train, posterior.y, posterior.temperature, posterior.network.variances[0], inputs
         )
-        return Prediction(mean[0], variance[0])
+        return Prediction(mean[0], variance[0], None, posterior.classes)
+    if not source.draws:
+        raise checks.InputError("source is a run without draws: continue it with gf.resume, or sample again")
     warn_of_bad_chains(source)
-    return (_from_order_parameters if source.names(STATE) else _from_path_weights)(source, data_test)
+    found = (_from_order_parameters if source.names(STATE) else _from_path_weights)(source, data_test)
+    return found._replace(classes=posterior.classes)
 
 
 def _from_order_parameters(run: Run, data_test: PathInputs) -> Prediction:
@@ -113,48 +150,90 @@ def _from_path_weights(run: Run, data_test: PathInputs) -> Prediction:
     return Prediction(xi @ mean, variance, blocks)
 
 
-def accuracy(prediction: Prediction, y_test) -> float:
-    """Fraction of test labels with sign(mean predictor) = y.
+def score(prediction: Prediction, y_test) -> Score:
+    """Accuracy where labels are classes, R^2 where they are real values, with its Monte Carlo standard error.
+
+    The error is that of a bootstrap over blocks of draws of all chains; the jackknife would miss it, as the accuracy
+    jumps where a mean prediction changes sign. Uncertainty from the finite test set is not in it, see
+    ``score_difference``.
 
     Args:
         prediction: from ``predict``.
-        y_test: labels [Q], +1 or -1.
+        y_test: labels [Q] of the classes of the training labels, or real values.
+
+    Returns:
+        Score, the same at each call.
+
+    Raises:
+        ValueError: labels of another number than the predictions, or of other classes.
+
+    Source: docs/model.md, section 3; Efron 1979 (bootstrap), Carlstein 1986 (blocks of a series that do not overlap).
+    """
+    y, classes = _labels(prediction, y_test)
+    return Score("accuracy" if classes else "r_squared", *_with_error(prediction, y, classes))
+
+
+def score_difference(prediction: Prediction, other: Prediction, y_test) -> Difference:
+    """Score of a predictor minus that of another, with both of its errors.
+
+    The error from the test set is that of paired examples: those which both get right, or both get wrong, say nothing
+    about the difference.
+
+    Args:
+        prediction, other: from ``predict``, on the same test inputs.
+        y_test: labels [Q], as for ``score``.
+
+    Returns:
+        Difference.
+
+    Raises:
+        ValueError: as ``score``.
+
+    Source: McNemar 1947 (paired classifiers).
+    """
+    y, classes = _labels(prediction, y_test)
+    _labels(other, y_test)
+    each = _contributions(prediction.mean, y, classes) - _contributions(other.mean, y, classes)
+    errors = [_with_error(p, y, classes)[1] for p in (prediction, other)]
+    of_test = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")
+    return Difference(float(each.mean()), float(np.hypot(errors[0], errors[1])), of_test)
+
+
+def accuracy(prediction: Prediction, y_test) -> float:
+    """Fraction of test labels whose class the sign of the mean predictor gives.
+
+    Args:
+        prediction: from ``predict``.
+        y_test: labels [Q] of the two classes of the training labels, such as -1 and +1.
 
     Returns:
         Fraction in [0, 1]; a mean of exactly 0 or NaN counts as wrong.
 
     Raises:
-        ValueError: labels of another number than the predictions.
+        ValueError: labels of another number than the predictions, of other classes, or real values, for which use
+            ``score`` or ``generalization_error``.
 
     Source: docs/model.md, section 3.
     """
-    return float(_hits(prediction.mean, _labels(prediction, y_test)))
+    return _accuracy(prediction, y_test).value
 
 
 def accuracy_error(prediction: Prediction, y_test) -> float:
-    """Monte Carlo standard error of the accuracy, by the bootstrap over blocks of draws of all chains.
-
-    The jackknife would miss it: the accuracy jumps where a mean prediction changes sign. 0 for a theory. Uncertainty
-    from the finite test set is not included: theory and samples share it.
+    """Monte Carlo standard error of the accuracy, as ``score`` has it.
 
     Args:
         prediction: from ``predict``.
-        y_test: labels [Q], +1 or -1.
+        y_test: labels [Q], as for ``accuracy``.
 
     Returns:
-        Standard error of ``accuracy``, the same at each call.
+        Standard error of ``accuracy``, 0 for a theory.
 
     Raises:
-        ValueError: labels of another number than the predictions.
+        ValueError: as ``accuracy``.
 
-    Source: Efron 1979 (bootstrap), Carlstein 1986 (blocks of a series that do not overlap).
+    Source: as ``score``.
     """
-    labels = _labels(prediction, y_test)
-    if prediction.blocks is None:
-        return 0.0
-    B = len(prediction.blocks)
-    shares = np.random.default_rng(0).multinomial(B, np.full(B, 1 / B), size=_RESAMPLES) / B
-    return float(_hits(shares @ prediction.blocks, labels).std())
+    return _accuracy(prediction, y_test).error
 
 
 def generalization_error(prediction: Prediction, y_test) -> GeneralizationError:
@@ -162,29 +241,55 @@ def generalization_error(prediction: Prediction, y_test) -> GeneralizationError:
 
     Args:
         prediction: from ``predict``.
-        y_test: labels [Q], any real numbers.
+        y_test: labels [Q], real values, or classes, which count as -1 and +1.
 
     Returns:
         GeneralizationError.
 
     Raises:
-        ValueError: labels of another number than the predictions.
+        ValueError: labels of another number than the predictions, or of other classes.
 
     Source: docs/model.md, section 3 (mean and variance of f); the split is that of bias and variance.
     """
-    labels = _labels(prediction, y_test)
-    bias, variance = float(np.mean((prediction.mean - labels) ** 2)), float(np.mean(prediction.variance))
+    y, _ = _labels(prediction, y_test)
+    bias, variance = float(np.mean((prediction.mean - y) ** 2)), float(np.mean(prediction.variance))
     return GeneralizationError(bias, variance, bias + variance)
 
 
-def _hits(mean, labels):
-    return np.mean(np.sign(mean) == labels, axis=-1)
-
-
-def _labels(prediction, y_test):
-    labels = checks.array("y_test", y_test, "Q")
-    if labels.shape != prediction.mean.shape:
+def _accuracy(prediction, y_test) -> Score:
+    found = score(prediction, y_test)
+    if found.name != "accuracy":
         raise checks.InputError(
-            f"y_test has {len(labels)} labels and the prediction {len(prediction.mean)}: give one each"
+            "labels are real values, which have no accuracy: use gf.score (R^2) or gf.generalization_error, or give "
+            "the posterior classes=(.., ..)"
         )
-    return labels
+    return found
+
+
+def _contributions(mean, y, classes):
+    """What each test example adds to the score, whose mean it is [.., Q]."""
+    if classes:
+        return (np.sign(mean) == y) * 1.0
+    with np.errstate(invalid="ignore", divide="ignore"):  # equal labels have no R^2: NaN says so
+        return 1 - (mean - y) ** 2 / y.var()
+
+
+def _with_error(prediction: Prediction, y, classes) -> tuple[float, float]:
+    """The score, and its standard error by the bootstrap over blocks of draws."""
+    value = float(_contributions(prediction.mean, y, classes).mean())
+    if prediction.blocks is None:
+        return value, 0.0
+    B = len(prediction.blocks)
+    shares = np.random.default_rng(0).multinomial(B, np.full(B, 1 / B), size=_RESAMPLES) / B
+    return value, float(_contributions(shares @ prediction.blocks, y, classes).mean(-1).std())
+
+
+def _labels(prediction: Prediction, y_test) -> tuple[np.ndarray, tuple]:
+    """(labels as the network sees them [Q], their classes)."""
+    found = labels.array("y_test", y_test, "Q")
+    if found.shape != prediction.mean.shape:
+        raise checks.InputError(
+            f"y_test has {len(found)} labels and the prediction {len(prediction.mean)}: give one each"
+        )
+    classes = labels.classes_of("y_test", found, prediction.classes)
+    return labels.encoded("y_test", found, classes), classes

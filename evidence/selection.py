@@ -9,7 +9,7 @@ import pandas as pd
 
 from .. import theory
 from ..core import checks
-from ..diagnostics import accuracy, predict
+from ..diagnostics import Score, predict, score
 from ..models import PathInputs, Posterior
 from .tempering import Evidence
 
@@ -26,7 +26,7 @@ def select(evidences: Mapping[Hashable, Evidence], test: tuple[PathInputs, Any] 
 
     Returns:
         DataFrame, a row per name: log_evidence, error, behind (the best row's log-evidence minus this one's), and
-        with a test set accuracy, that of the large-N theory.
+        with a test set the score of the large-N theory, accuracy or r_squared.
 
     Raises:
         ValueError: no evidences, something else among them, posteriors of different labels, or test inputs that lack
@@ -49,18 +49,18 @@ def select(evidences: Mapping[Hashable, Evidence], test: tuple[PathInputs, Any] 
     best = max(found.log_evidence for found in evidences.values())
     rows = [
         {"log_evidence": found.log_evidence, "error": found.error, "behind": best - found.log_evidence}
-        | ({} if test is None else {"accuracy": theory_accuracy(found.posterior, test)})
+        | _theory_score(found.posterior, test)
         for found in evidences.values()
     ]
     return pd.DataFrame(rows, index=pd.Index(list(evidences), tupleize_cols=False)).sort_values("behind")
 
 
-def theory_accuracy(posterior: Posterior, test: tuple[PathInputs, Any]) -> float:
-    """Test accuracy of the large-N theory of a posterior, whose paths may be some of those of the test inputs."""
+def theory_score(posterior: Posterior, test: tuple[PathInputs, Any]) -> Score:
+    """Test score of the large-N theory of a posterior, whose paths may be some of those of the test inputs."""
     inputs, labels = test
     if inputs.path_names != posterior.data.path_names:
         inputs = inputs.select(posterior.data.path_names)
-    return accuracy(predict(theory.solve(posterior), inputs), labels)
+    return score(predict(theory.solve(posterior), inputs), labels)
 
 
 def evidence_findings(found: Evidence, test: tuple[PathInputs, Any] | None) -> dict[str, Any]:
@@ -82,4 +82,11 @@ def evidence_findings(found: Evidence, test: tuple[PathInputs, Any] | None) -> d
         "ess": found.ess.tolist(),
         "acceptance": found.acceptance.tolist(),
     }
-    return result if test is None else result | {"accuracy": {"theory": theory_accuracy(posterior, test)}}
+    return result | {name: {"theory": value} for name, value in _theory_score(posterior, test).items()}
+
+
+def _theory_score(posterior, test) -> dict[str, float]:
+    if test is None:
+        return {}
+    found = theory_score(posterior, test)
+    return {found.name: found.value}

@@ -43,9 +43,11 @@ if TYPE_CHECKING:  # the same names as in ``_NAMES``, for type checkers and edit
         pruning_curve,
         pruning_order,
         renormalized_kernel,
+        score,
+        score_difference,
     )
     from .evidence import Evidence, EvidenceWarning, evidence, select
-    from .models import Attention, Network, OrderParameters, PathInputs, Posterior, contract
+    from .models import Attention, LabelWarning, Network, OrderParameters, PathInputs, Posterior, contract
     from .reports import report
     from .sampler import (
         GHMC,
@@ -80,9 +82,10 @@ _NAMES = {  # folder -> its names that are public here
     "diagnostics": (
         "accuracy", "accuracy_error", "alignment", "compare", "finite_width", "generalization_error", "head_drops",
         "head_scores", "path_kernels", "predict", "prune", "pruning_curve", "pruning_order", "renormalized_kernel",
+        "score", "score_difference",
     ),
     "evidence": ("Evidence", "EvidenceWarning", "evidence", "select"),
-    "models": ("Attention", "Network", "OrderParameters", "PathInputs", "Posterior", "contract"),
+    "models": ("Attention", "LabelWarning", "Network", "OrderParameters", "PathInputs", "Posterior", "contract"),
     "reports": ("report",),
     "sampler": (
         "AdjustedMCLMC", "ChEES", "Collapsed", "ConvergenceWarning", "GHMC", "Gibbs", "HMC", "KERNELS", "MALA", "MCLMC",

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core import checks
 from ..core.numerics import full_precision
-from . import collapsed, marginal, targets, weight_space
+from . import collapsed, labels, marginal, targets, weight_space
 from .gaussian import with_noise
 from .network import Network, Weights
 from .path_kernel import combine, path_kernel
@@ -33,12 +33,16 @@ class Posterior:
     Args:
         network: shapes and prior.
         data: path-contracted inputs, xi [P, N_0, H_1, .., H_L].
-        y: labels [P].
+        y: labels [P]: -1 and +1, two classes of another kind (booleans, names, two whole numbers; the smaller one
+            becomes -1), or real values. The attribute holds what the network sees.
         temperature: T > 0, the variance of the Gaussian likelihood. It may be as small as you like where the
             training set's own kernel is not singular: the limit T -> 0 interpolates the labels.
+        classes: the two labels, smaller first; () for real values; default found from ``y``. Test labels must be of the
+            same classes.
 
     Raises:
-        ValueError: shapes that disagree (the message says which), NaN or infinity, temperature not above 0.
+        ValueError: shapes that disagree (the message says which), NaN or infinity, temperature not above 0, labels
+            that are not of ``classes``.
 
     Source: docs/model.md, section 1.
     """
@@ -47,6 +51,7 @@ class Posterior:
     data: PathInputs
     y: np.ndarray
     temperature: float
+    classes: tuple | None = None
 
     targets: ClassVar[tuple[str, ...]] = ("marginal", "weights", "collapsed")
 
@@ -57,7 +62,8 @@ class Posterior:
             raise checks.InputError(
                 f"data is a {type(self.data).__name__}: give gf.contract(x, attention) or gf.PathInputs(xi)"
             )
-        y = checks.array("y", self.y, "P")
+        y = labels.array("y", self.y)
+        classes = labels.classes_of("y", y, self.classes)
         if len(y) != len(self.data):
             raise checks.InputError(
                 f"y has {len(y)} labels and data has {len(self.data)} examples: give one label each"
@@ -72,8 +78,12 @@ class Posterior:
                 f"data has input width {self.data.input_width} (xi {self.data.xi.shape}) and network has "
                 f"input_width={self.network.input_width}: make them the same"
             )
-        object.__setattr__(self, "y", y)
         object.__setattr__(self, "temperature", checks.positive("temperature", self.temperature))
+        encoded = labels.encoded("y", y, classes)
+        if self.classes is None:
+            labels.warn(y, classes)
+        object.__setattr__(self, "y", encoded)
+        object.__setattr__(self, "classes", classes)
 
     def target(self, name: str = "collapsed", keep: str | None = None) -> Target:
         """A space of positions to sample in (``models.targets``).
@@ -105,22 +115,23 @@ class Posterior:
             test: (inputs, labels [Q]), inputs from ``gf.contract``.
 
         Returns:
-            (inputs, labels [Q]).
+            (inputs, labels [Q]), labels as they were given.
 
         Raises:
-            ValueError: not such a pair, or shapes that disagree with the training inputs.
+            ValueError: not such a pair, shapes that disagree with the training inputs, or labels of other classes.
         """
-        if not (isinstance(test, tuple) and len(test) == 2 and isinstance(test[0], PathInputs)):
+        if not (isinstance(test, tuple | list) and len(test) == 2 and isinstance(test[0], PathInputs)):
             raise checks.InputError(f"test is a {type(test).__name__}: give (inputs, labels), inputs from gf.contract")
-        inputs, labels = test[0], checks.array("test labels", test[1], "Q")
+        inputs, y_test = test[0], labels.array("test labels", test[1], "Q")
+        labels.encoded("test labels", y_test, self.classes or ())
         if inputs.xi.shape[1:] != self.data.xi.shape[1:]:
             raise checks.InputError(
                 f"test inputs have shape {inputs.xi.shape} and the training inputs {self.data.xi.shape}: "
                 "make all axes but the first the same"
             )
-        if len(labels) != len(inputs):
-            raise checks.InputError(f"test has {len(labels)} labels and {len(inputs)} inputs: give one label each")
-        return inputs, labels
+        if len(y_test) != len(inputs):
+            raise checks.InputError(f"test has {len(y_test)} labels and {len(inputs)} inputs: give one label each")
+        return inputs, y_test
 
     def test_array(self, inputs: PathInputs, dtype) -> jax.Array:
         """Test inputs on the device.
@@ -150,32 +161,46 @@ class Posterior:
         }
         if test is not None:
             arrays["constant_data"]["xi_test"] = (("test_example", *axes[1:]), test[0].xi)
-            arrays["observed_data"]["y_test"] = (("test_example",), test[1])
-        return {"network": asdict(self.network), "temperature": self.temperature}, arrays
+            seen = labels.encoded("test labels", test[1], self.classes or ())
+            arrays["observed_data"]["y_test"] = (("test_example",), seen)
+        settings = {
+            "network": asdict(self.network),
+            "temperature": self.temperature,
+            "classes": list(self.classes or ()),
+        }
+        return settings, arrays
 
     @classmethod
     def restored(
-        cls, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]
+        cls, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray], axes: Mapping[str, np.ndarray]
     ) -> tuple[Posterior, tuple[PathInputs, np.ndarray] | None]:
         """The posterior and the test examples that a sample file holds.
 
         Args:
             settings: plain values of ``stored``, among others.
             arrays: its arrays by name, xi [P, N_0, H_1, .., H_L] and so on.
-            labels: labels [n] of every axis by name.
+            axes: labels [n] of every axis by name.
 
         Returns:
             (posterior, test examples or None).
         """
-        shape, names = settings["network"], tuple(labels["path_1"])
+        shape, names = settings["network"], tuple(axes["path_1"])
         network = Network(shape["input_width"], *(tuple(shape[name]) for name in ("heads", "widths", "variances")))
-        posterior = cls(network, PathInputs(arrays["xi"], names), arrays["y"], settings["temperature"])
+        y = arrays["y"]
+        classes = settings.get("classes")
+        if classes is None:  # of a file that fitted the numbers, whatever they were
+            classes = labels.SIGNS if np.isin(y, labels.SIGNS).all() else ()
+        y = labels.decoded(y, tuple(classes))
+        posterior = cls(network, PathInputs(arrays["xi"], names), y, settings["temperature"], tuple(classes))
         if "xi_test" not in arrays:
             return posterior, None
-        return posterior, (PathInputs(arrays["xi_test"], names), arrays["y_test"])
+        return posterior, (PathInputs(arrays["xi_test"], names), labels.decoded(arrays["y_test"], tuple(classes)))
 
     def __repr__(self) -> str:
-        return f"Posterior({self.network}, P={len(self.y)}, T={self.temperature:g})"
+        classes = (
+            "" if self.classes == labels.SIGNS else f", classes={self.classes}" if self.classes else ", real labels"
+        )
+        return f"Posterior({self.network}, P={len(self.y)}, T={self.temperature:g}{classes})"
 
     def log_density(self, weights: Weights) -> jax.Array:
         """log p(weights, y), natural logarithm, constants included, in the precision of ``weights``.
@@ -280,4 +305,5 @@ class Posterior:
                 "network of finite width: use theory.gp(posterior, paths=..), which takes any set"
             )
         network = Network(self.network.input_width, data.heads, self.network.widths, self.network.variances)
-        return Posterior(network, data, self.y, self.temperature)
+        y = labels.decoded(self.y, self.classes or ())
+        return Posterior(network, data, y, self.temperature, self.classes)

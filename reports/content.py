@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ..sampler.convergence import ESS_LIMIT, MIN_DRAWS, RHAT_LIMIT
 from ..theory import Theory, gp, solve
 from . import chains, drawing
 
+_SCORES = {"accuracy": "accuracy", "r_squared": "R²"}
 MOST_PATHS = 64  # larger matrices are neither legible as a map nor as a table of k(k+1)/2 rows
 
 
@@ -50,7 +52,8 @@ def section(run: Run, number: int = 1) -> dict[str, Any]:
         "findings": found,
         "verdict": verdict(found["convergence"], run),
         "theory_problem": theory.problem,
-        "accuracy": _accuracy_rows(found.get("accuracy")),
+        "score": _SCORES["accuracy" if "accuracy" in found else "r_squared"],
+        "scores": _score_rows(found),
         "rows": shown,
         "rows_left_out": len(found["order_parameters"]) - len(shown),
         "maps": _maps(run, theory, number),
@@ -100,6 +103,7 @@ def _problem(run: Run) -> list[tuple[str, str]]:
     return [
         ("task", task),
         ("examples", f"P = {len(run.posterior.y)}" + (f", {len(run.test[1])} for testing" if run.test else "")),
+        ("labels", "two classes, " + _text(classes) if (classes := run.posterior.classes) else "real values"),
         ("network", f"heads {_text(network.heads)}, widths {_text(network.widths)}, N₀ = {network.input_width}"),
         ("prior variances", _text(network.variances)),
         ("temperature", f"{run.posterior.temperature:g}"),
@@ -107,15 +111,18 @@ def _problem(run: Run) -> list[tuple[str, str]]:
     ]
 
 
-def _accuracy_rows(accuracy) -> list[dict[str, Any]]:
-    """Sampled accuracy first; z of what is compared with it, in its Monte Carlo standard error."""
-    if accuracy is None:
+def _score_rows(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Sampled score first; then what is compared with it, z in both errors together."""
+    scores = found.get("accuracy") or found.get("r_squared")
+    if scores is None:
         return []
-    mean, error = accuracy["sampled"], accuracy["sampled_error"]
-    rows: list[dict[str, Any]] = [{"source": "sampled", "value": mean, "error": error, "z": None}]
+    sampled = {"source": "sampled", "value": scores["sampled"], "error": scores["sampled_error"]}
+    rows: list[dict[str, Any]] = [sampled | {"difference": None, "z": None}]
     for source, label in (("theory", "large-N theory"), ("gp", "GP limit")):
-        z = (mean - accuracy[source]) / error if error > 0 else None
-        rows.append({"source": label, "value": accuracy[source], "error": None, "z": z})
+        difference = found["sampled_minus"][source]
+        error = math.hypot(difference["monte_carlo"], difference["test_set"])
+        z = difference["value"] / error if error > 0 else None
+        rows.append({"source": label, "value": scores[source], "error": None, "difference": difference, "z": z})
     return rows
 
 

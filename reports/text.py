@@ -20,11 +20,8 @@ def render_theory(found: dict[str, Any]) -> str:
         "U_1 over pairs of paths",
         matrix(np.array(found["U_1"]), found["paths"]),
     ]
-    if "accuracy" in found:
-        lines += [
-            "",
-            f"test accuracy   theory {found['accuracy']['theory']:.3f}   GP limit {found['accuracy']['gp']:.3f}",
-        ]
+    for title, scores in _scores(found):
+        lines += ["", f"{title}   theory {scores['theory']:.3f}   GP limit {scores['gp']:.3f}"]
     return "\n".join(lines)
 
 
@@ -40,12 +37,13 @@ def render_run(found: dict[str, Any]) -> str:
             else ""
         )
     ]
-    if "accuracy" in found:
-        a = found["accuracy"]
-        lines.append(
-            f"test accuracy   theory {a['theory']:.3f}   sampled {a['sampled']:.3f} +- {a['sampled_error']:.3f}"
-            f"   GP limit {a['gp']:.3f}"
-        )
+    for title, a in _scores(found):
+        off = found["sampled_minus"]["theory"]
+        lines += [
+            f"{title}   theory {a['theory']:.3f}   sampled {a['sampled']:.3f}   GP limit {a['gp']:.3f}",
+            f"sampled minus theory {off['value']:+.3f} +- {off['monte_carlo']:.3f} (Monte Carlo) "
+            f"+- {off['test_set']:.3f} (finite test set)",
+        ]
     rows = found["order_parameters"]
     width = max(len(row["entry"]) for row in rows)
     lines += [
@@ -61,6 +59,12 @@ def render_run(found: dict[str, Any]) -> str:
     lines[-1] += f", {verdict['divergences']} divergences"
     lines += [f"! {problem}" for problem in verdict["problems"]] or ["converged"]
     return "\n".join(lines)
+
+
+def _scores(found) -> list[tuple[str, dict[str, float]]]:
+    """Test scores among findings, with a title: none without a test set."""
+    titles = {"accuracy": "test accuracy", "r_squared": "test R^2"}
+    return [(title, found[name]) for name, title in titles.items() if name in found]
 
 
 def matrix(values: np.ndarray, names) -> str:
@@ -82,8 +86,7 @@ def render_evidence(found: dict[str, Any]) -> str:
         f"log evidence   {found['log_evidence']:.3f} +- {found['error']:.3f}"
         f"   by thermodynamic integration {found['thermodynamic']:.3f} +- {found['thermodynamic_error']:.3f}",
     ]
-    if "accuracy" in found:
-        lines.append(f"test accuracy  theory {found['accuracy']['theory']:.3f}")
+    lines += [f"{title}  theory {scores['theory']:.3f}" for title, scores in _scores(found)]
     if not found["agrees"]:
         listed = ", ".join(f"{value:.2f}" for value in found["repeats"])
         lines.append(f"! replicates gave {listed}: they differ by more than their errors imply, use more particles")
@@ -98,7 +101,7 @@ def render_inspection(found: dict[str, Any]) -> str:
         found["file"],
         f"kernel      {s['kernel']} {s['options']}",
         f"network     {s['network']}",
-        f"problem     temperature {s['temperature']:g}" + (f", {about}" if about else ""),
+        f"problem     temperature {s['temperature']:g}" + (f", {about}" if about else "") + _labels(s.get("classes")),
         f"chains      {s['chains']}, warm-up {s['warmup']}",
         f"draws       {found['draws']} of {s['draws']}" + ("" if found["complete"] else _why_unfinished(s)),
         f"made        {s['created']}, {s['precision']} on {s['device']}",
@@ -119,6 +122,13 @@ def render_inspection(found: dict[str, Any]) -> str:
     else:
         lines += [f"! {problem}" for problem in verdict["problems"]] or ["converged"]
     return "\n".join(lines)
+
+
+def _labels(classes) -> str:
+    """How labels were read, where they are not -1 and +1; files of before do not say."""
+    if classes is None or tuple(classes) == (-1, 1):
+        return ""
+    return f", labels {classes[0]} as -1 and {classes[1]} as +1" if classes else ", real labels"
 
 
 def _why_unfinished(settings) -> str:

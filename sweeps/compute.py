@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import tasks, theory
 from ..core import checks
-from ..diagnostics import ConvergenceWarning, accuracy, accuracy_error, convergence, moments, predict
+from ..diagnostics import ConvergenceWarning, convergence, moments, predict, score
 from ..evidence import EvidenceWarning, evidence
 from ..sampler import open as open_run
 from ..sampler import resolve_kernel, resume, sample
@@ -131,8 +131,9 @@ def _theory(posterior, test) -> dict[str, Any]:
         "converged": solved.converged, "gradient_norm": solved.gradient_norm,
     }  # fmt: skip
     if test is not None:
-        values["accuracy"] = accuracy(predict(solved, test[0]), test[1])
-        values["accuracy_gp"] = accuracy(predict(theory.gp(posterior), test[0]), test[1])
+        found = score(predict(solved, test[0]), test[1])
+        values[found.name] = found.value
+        values[f"{found.name}_gp"] = score(predict(theory.gp(posterior), test[0]), test[1]).value
     return values
 
 
@@ -159,9 +160,7 @@ def _sampled(posterior, test, key, settings: Mapping[str, Any], samples: Path) -
         "converged": verdict.converged, "draws": run.draws,
     }  # fmt: skip
     if test is not None:
-        prediction = predict(run, test[0])
-        values["accuracy"] = accuracy(prediction, test[1])
-        values["accuracy_error"] = accuracy_error(prediction, test[1])
+        name, values[name], values[f"{name}_error"] = score(predict(run, test[0]), test[1])
     return values
 
 

@@ -14,7 +14,7 @@ from . import plan as plans
 from . import result
 
 _SUFFIX = {"theory": "theory", "collapsed": "exact", "weights": "weights", "evidence": "evidence"}
-_OWN = ("accuracy_gp", "log_evidence", "log_evidence_error")  # say what they are without a suffix
+_OWN = ("accuracy_gp", "r_squared_gp", "log_evidence", "log_evidence_error")  # say what they are without a suffix
 _PATHS = ("path", "path_prime")  # of U_1
 
 
@@ -27,7 +27,8 @@ def open_sweep(folder: str | os.PathLike) -> xr.Dataset:
     Returns:
         Dataset with axes task, seed, paths, width, temperature, and kernel for what weights samples say. Variables
         carry the quantity they come from as a suffix, ``exact`` for the collapsed sampler: accuracy_theory,
-        accuracy_gp, accuracy_exact, accuracy_error_exact, U_1_exact [.., path, path_prime], U_1_mcse_exact, U_a_exact,
+        accuracy_gp, accuracy_exact, accuracy_error_exact (r_squared where labels are real values), U_1_exact
+        [.., path, path_prime], U_1_mcse_exact, U_a_exact,
         rhat_exact, ess_exact, divergences_exact, converged_theory (1 or 0), log_evidence, log_evidence_error,
         seconds_theory, ... NaN where a point is not finished or does not have the path.
 

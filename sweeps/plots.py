@@ -21,7 +21,12 @@ _LOOKS: dict[str, dict[str, Any]] = {  # of a quantity, by the suffix of its var
     "gp": {"linestyle": ":"},
 }
 _WORDS = {"theory": "theory", "exact": "exact posterior", "weights": "weight samples", "gp": "GP limit"}
-_LABELS = {"accuracy": "test accuracy", "log_evidence": "log evidence (nats)", "U_a": "order parameter $U_a$"}
+_LABELS = {
+    "accuracy": "test accuracy",
+    "r_squared": "test $R^2$",
+    "log_evidence": "log evidence (nats)",
+    "U_a": "order parameter $U_a$",
+}
 
 
 def lines(data: xr.Dataset, quantity: str = "accuracy", *, against: str = "width", colours: str = "temperature", **at):

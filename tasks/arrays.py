@@ -5,28 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..core import checks, files
-from ..models import Attention, stored
+from ..models import Attention, labels, stored
 from .task import Examples, Task
 
 FILE_LAYOUT = "x, y, x_test, y_test, and per layer l = 1.. either W_l or Q_l and K_l"
 
 
-def arrays(x, y, attention: Attention, x_test=None, y_test=None, readout: str = "last", name: str = "arrays") -> Task:
+def arrays(
+    x, y, attention: Attention, x_test=None, y_test=None, readout: str = "last", name: str = "arrays", classes=None
+) -> Task:
     """A task made of sequences, labels and attention.
 
     Args:
         x: training sequences [P, N_0, S], token s is column s.
-        y: training labels [P].
+        y: training labels [P]: two classes (-1 and +1, booleans, names, two whole numbers) or real values.
         attention: ``Attention``, a function of x.
         x_test, y_test: test sequences [P*, N_0, S] and labels [P*]; both or neither.
         readout: ``"last"``, ``"first"`` or ``"mean"``.
         name: recorded with every run.
+        classes: the two labels, smaller first; () for real values; default found from ``y``.
 
     Returns:
         Task, T = 0.01 unless ``task.posterior(width, temperature)`` says otherwise.
 
     Raises:
-        ValueError: shapes that disagree, NaN or infinity, labels missing for one of the sets.
+        ValueError: shapes that disagree, NaN or infinity, labels missing for one of the sets, or of other classes than
+            those of the training set.
     """
     train = _examples("x", x, "y", y)
     if (x_test is None) != (y_test is None):
@@ -37,7 +41,11 @@ def arrays(x, y, attention: Attention, x_test=None, y_test=None, readout: str = 
         raise checks.InputError(
             f"x_test has input width {test.x.shape[1]} and x has {train.x.shape[1]}: make them the same N_0"
         )
-    return Task(name, train, test, attention, readout)
+    found = labels.classes_of("y", train.y, classes)
+    labels.encoded("y", train.y, found)
+    if test is not None:
+        labels.encoded("y_test", test.y, found)
+    return Task(name, train, test, attention, readout, classes=classes)
 
 
 def load(path: str | Path, readout: str = "last") -> Task:
@@ -70,7 +78,7 @@ def load(path: str | Path, readout: str = "last") -> Task:
 
 
 def _examples(x_name, x, y_name, y) -> Examples:
-    examples = Examples(checks.array(x_name, x, "P, N_0, S"), checks.array(y_name, y, "P"))
+    examples = Examples(checks.array(x_name, x, "P, N_0, S"), labels.array(y_name, y))
     if len(examples.x) != len(examples.y):
         raise checks.InputError(
             f"{y_name} has {len(examples.y)} labels and {x_name} has {len(examples.x)} sequences: give one label each"

@@ -18,7 +18,7 @@ class Examples(NamedTuple):
 
     Attributes:
         x: sequences [P, N_0, S], token s is column s.
-        y: labels [P].
+        y: labels [P]: two classes (-1 and +1, booleans, names, two whole numbers) or real values.
     """
 
     x: np.ndarray
@@ -36,6 +36,7 @@ class Task:
         readout: token read by the network, ``"last"``, ``"first"`` or ``"mean"``.
         temperature: the temperature its source uses.
         settings: plain values that made it, recorded with every run.
+        classes: the two labels, smaller first; () for real values; None to find out (``gf.Posterior``).
     """
 
     name: str
@@ -45,6 +46,7 @@ class Task:
     readout: str = "last"
     temperature: float = 0.01
     settings: dict[str, Any] = field(default_factory=dict)
+    classes: tuple | None = None
 
     def __repr__(self) -> str:
         P, N_0, S = self.train.x.shape
@@ -92,4 +94,5 @@ class Task:
         one = np.ndim(width) == 0
         widths = (checks.count("width", width),) * (len(data.heads) + 1) if one else tuple(width)  # type: ignore[arg-type]
         network = Network(data.input_width, data.heads, widths, tuple(variances))
-        return Posterior(network, data, self.train.y, self.temperature if temperature is None else temperature)
+        temperature = self.temperature if temperature is None else temperature
+        return Posterior(network, data, self.train.y, temperature, self.classes)

@@ -1,7 +1,6 @@
-"""The table of evidences: order, accuracies beside it, and what does not belong together."""
+"""The table of evidences: order, scores next to it, and what does not belong together."""
 
 import jax
-import numpy as np
 import pytest
 
 import gibbsformer as gf
@@ -21,11 +20,11 @@ def candidates(make_small):
     return found, small.test
 
 
-def test_table_has_the_best_first_and_accuracies_of_the_theory(candidates):
+def test_table_has_the_best_first_and_scores_of_the_theory(candidates):
     evidences, test = candidates
     table = gf.select(evidences, test)
     assert set(table.index) == set(evidences)
-    assert list(table.columns) == ["log_evidence", "error", "behind", "accuracy"]
+    assert list(table.columns) == ["log_evidence", "error", "behind", "r_squared"]
     assert table["behind"].iloc[0] == 0
     assert table["log_evidence"].is_monotonic_decreasing
     for name, found in evidences.items():
@@ -34,8 +33,8 @@ def test_table_has_the_best_first_and_accuracies_of_the_theory(candidates):
         assert row["error"] == found.error
         inputs = test[0].select(found.posterior.data.path_names)
         prediction = gf.predict(gf.theory.solve(found.posterior), inputs)
-        assert row["accuracy"] == np.mean(np.sign(prediction.mean) == test[1])
-    assert "accuracy" not in gf.select(evidences)
+        assert row["r_squared"] == gf.score(prediction, test[1]).value
+    assert list(gf.select(evidences).columns) == ["log_evidence", "error", "behind"]
 
 
 def test_findings_and_their_text(candidates):
@@ -43,7 +42,7 @@ def test_findings_and_their_text(candidates):
     found = evidence_findings(evidences["both"], test)
     text = render_evidence(found)
     assert f"{evidences['both'].log_evidence:.3f} +- {evidences['both'].error:.3f}" in text
-    assert f"theory {found['accuracy']['theory']:.3f}" in text
+    assert f"theory {found['r_squared']['theory']:.3f}" in text
     assert "!" not in text
     assert "! replicates gave" in render_evidence(evidence_findings(evidences["both"], None) | {"agrees": False})
 

@@ -64,15 +64,20 @@ def run(make_small):
     return gf.Run(posterior, draws, {}, settings, (test, small.test[1]))
 
 
-def test_accuracy_rows_by_hand():
-    """z is sampled minus the row's value, in Monte Carlo errors; none where that error is 0."""
-    found = {"sampled": 0.9, "sampled_error": 0.02, "theory": 0.94, "gp": 0.8}
-    sampled, theory, gp = content._accuracy_rows(found)
-    assert (sampled["value"], sampled["error"], sampled["z"]) == (0.9, 0.02, None)
+def test_score_rows_by_hand():
+    """z is sampled minus the row's value, in the Monte Carlo error and that of the test set; none where both are 0."""
+    errors = {"monte_carlo": 0.03, "test_set": 0.04}
+    found = {
+        "accuracy": {"sampled": 0.9, "sampled_error": 0.02, "theory": 0.94, "gp": 0.8},
+        "sampled_minus": {"theory": {"value": -0.04} | errors, "gp": {"value": 0.1} | errors},
+    }
+    sampled, theory, gp = content._score_rows(found)
+    assert (sampled["value"], sampled["error"]) == (0.9, 0.02)
     assert [theory["value"], gp["value"]] == [0.94, 0.8]
-    np.testing.assert_allclose([theory["z"], gp["z"]], [-2.0, 5.0], rtol=1e-9)  # rounding
-    assert content._accuracy_rows(found | {"sampled_error": 0.0})[1]["z"] is None
-    assert content._accuracy_rows(None) == []
+    np.testing.assert_allclose([theory["z"], gp["z"]], [-0.8, 2.0], rtol=1e-9)  # rounding
+    found["sampled_minus"]["theory"] = {"value": 0.0, "monte_carlo": 0.0, "test_set": 0.0}
+    assert content._score_rows(found)[1]["z"] is None
+    assert content._score_rows({}) == []
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +122,9 @@ def test_values_are_those_of_compare(run, page):
         shown = [f"{r['theory']:.4f}", f"{r['sampled']:.4f}", f"{r['mcse']:.4f}", f"{r['z']:.1f}", f"{r['ess']:.0f}"]
         assert rows[entry] == [*shown, f"{r['rhat']:.3f}"]
     prediction = gf.predict(run, run.test[0])
-    accuracy = next(row for row in page.rows if row[0] == "sampled" and len(row) == 4)
-    assert accuracy[1] == f"{gf.accuracy(prediction, run.test[1]):.4f}"
-    assert accuracy[2] == f"{gf.accuracy_error(prediction, run.test[1]):.4f}"
+    shown = next(row for row in page.rows if row[0] == "sampled")
+    score = gf.score(prediction, run.test[1])
+    assert shown[1:3] == [f"{score.value:.4f}", f"{score.error:.4f}"]
 
 
 def test_provenance_tells_every_setting(run):
