@@ -56,6 +56,12 @@ class Attention:
             raise checks.InputError(
                 f"layers is one array of shape {np.shape(self.layers)}: give a list of layers, [W_1]"
             )
+        shapes = [getattr(layer, "shape", ()) for layer in self.layers]
+        if isinstance(self.layers, tuple) and len(shapes) == 2 and len(shapes[0]) == 3 and shapes[0] == shapes[1]:
+            raise checks.InputError(
+                f"layers is a pair of arrays of shape {tuple(shapes[0])}, which may be two layers or one: give a list, "
+                "[W_1, W_2] or [(Q, K)]"
+            )
         object.__setattr__(self, "layers", tuple(self.layers))
         patterns = tuple(_layer(f"layers[{l}]", layer, self.hardmax) for l, layer in enumerate(self.layers))
         object.__setattr__(self, "_patterns", patterns)
@@ -170,7 +176,9 @@ def _layer(name: str, layer, hardmax: bool) -> Callable | _Given:
         return partial(query_key_attention, query=query, key=key, hardmax=hardmax)  # not a lambda: it is pickled
     weights = checks.array(f"{name} W", layer, "H, N_0, N_0")
     if weights.shape[1] != weights.shape[2]:
-        raise checks.InputError(f"{name} W has shape {weights.shape}: give one square matrix per head [H, N_0, N_0]")
+        raise checks.InputError(
+            f"{name} W has shape {weights.shape}: give one square matrix per head [H, N_0, N_0], or a pair (Q, K)"
+        )
     return partial(bilinear_attention, weights=weights, hardmax=hardmax)
 
 

@@ -136,24 +136,49 @@ class PathInputs:
         return PathInputs(xi.reshape(len(self), self.input_width, *heads), names)
 
 
-def contract(x, attention: Attention, readout: str = "last") -> PathInputs:
+def sequences(name: str, x, tokens: str | None = None) -> np.ndarray:
+    """Sequences as float64 [P, N_0, S], token s in column s.
+
+    Args:
+        name: what the user called them, for messages.
+        x: an array, or an xarray.DataArray with axes "P", "N_0" and "S" in any order.
+        tokens: ``"columns"`` for x [P, N_0, S], ``"rows"`` for x [P, S, N_0]; None: columns, where S is not N_0.
+
+    Raises:
+        ValueError: another rank, NaN or infinity, an unknown ``tokens``, or S = N_0 without it.
+    """
+    if tokens is not None:
+        checks.nearest("tokens", tokens, ("columns", "rows"))
+    found = checks.array(name, x, "P, S, N_0" if tokens == "rows" else "P, N_0, S")
+    named = set(getattr(x, "dims", ())) == {"P", "N_0", "S"}
+    if tokens is None and not named and found.shape[1] == found.shape[2] > 1:
+        raise checks.InputError(
+            f"{name} has shape {found.shape}, where tokens may be columns [P, N_0, S] or rows [P, S, N_0]: choose with "
+            "tokens='columns' or tokens='rows'"
+        )
+    return found.swapaxes(1, 2) if tokens == "rows" else found
+
+
+def contract(x, attention: Attention, readout: str = "last", *, tokens: str | None = None) -> PathInputs:
     """Path-contracted inputs of sequences x under fixed attention, in float64.
 
     Args:
         x: sequences [P, N_0, S], token s is column s.
         attention: the attention patterns of every layer, a function of x.
         readout: token t* that the network reads: ``"last"``, ``"first"``, or ``"mean"`` over target tokens.
+        tokens: ``"rows"`` for x [P, S, N_0], as PyTorch has it; ``"columns"`` says that x is [P, N_0, S], which is
+            asked where S = N_0. The attention sees columns in either case.
 
     Returns:
         PathInputs with xi [P, N_0, H_1, .., H_L].
 
     Raises:
         ValueError: shapes of x and attention that disagree, NaN or infinity in either, attention columns
-            that do not sum to 1, an unknown readout.
+            that do not sum to 1, an unknown readout, S = N_0 without ``tokens``.
 
     Source: docs/model.md, section 2; cost P * (S^2 sum_l H_l..H_L + N_0 S H), memory for 128 examples.
     """
-    x = checks.array("x", x, "P, N_0, S")
+    x = sequences("x", x, tokens)
     checks.nearest("readout", readout, READOUTS)
     if not isinstance(attention, Attention):
         raise checks.InputError(f"attention is a {type(attention).__name__}: give gf.Attention([W_1, .., W_L])")

@@ -6,14 +6,16 @@ from pathlib import Path
 
 from ..core import checks, files
 from ..models import Attention, labels, stored
+from ..models.paths import sequences
 from .task import Examples, Task
 
 FILE_LAYOUT = "x, y, x_test, y_test, and per layer l = 1.. either W_l or Q_l and K_l"
 
 
 def arrays(
-    x, y, attention: Attention, x_test=None, y_test=None, readout: str = "last", name: str = "arrays", classes=None
-) -> Task:
+    x, y, attention: Attention, x_test=None, y_test=None, readout: str = "last", name: str = "arrays", *,
+    classes: tuple | None = None, tokens: str | None = None,
+) -> Task:  # fmt: skip
     """A task made of sequences, labels and attention.
 
     Args:
@@ -24,6 +26,7 @@ def arrays(
         readout: ``"last"``, ``"first"`` or ``"mean"``.
         name: recorded with every run.
         classes: the two labels, smaller first; () for real values; default found from ``y``.
+        tokens: ``"rows"`` for sequences [P, S, N_0], ``"columns"`` for [P, N_0, S]; asked where S = N_0.
 
     Returns:
         Task, T = 0.01 unless ``task.posterior(width, temperature)`` says otherwise.
@@ -32,11 +35,11 @@ def arrays(
         ValueError: shapes that disagree, NaN or infinity, labels missing for one of the sets, or of other classes than
             those of the training set.
     """
-    train = _examples("x", x, "y", y)
+    train = _examples("x", x, "y", y, tokens)
     if (x_test is None) != (y_test is None):
         missing = "x_test" if x_test is None else "y_test"
         raise checks.InputError(f"{missing}=None, but x_test and y_test go together: give both or neither")
-    test = None if x_test is None else _examples("x_test", x_test, "y_test", y_test)
+    test = None if x_test is None else _examples("x_test", x_test, "y_test", y_test, tokens)
     if test is not None and test.x.shape[1] != train.x.shape[1]:
         raise checks.InputError(
             f"x_test has input width {test.x.shape[1]} and x has {train.x.shape[1]}: make them the same N_0"
@@ -53,7 +56,8 @@ def load(path: str | Path, readout: str = "last") -> Task:
 
     Args:
         path: .npz or .safetensors with x [P, N_0, S], y [P], per layer l = 1.. either W_l [H, N_0, N_0] or Q_l and K_l
-            [H, G, N_0], and, both or neither, x_test [P*, N_0, S] and y_test [P*]; other arrays are ignored.
+            [H, G, N_0], and, both or neither, x_test [P*, N_0, S] and y_test [P*]; ``tokens`` in the file is that of
+            ``arrays``; others are ignored.
         readout: ``"last"``, ``"first"`` or ``"mean"``.
 
     Returns:
@@ -72,13 +76,19 @@ def load(path: str | Path, readout: str = "last") -> Task:
     if "x" not in found or "y" not in found:
         raise checks.InputError(f"{name} holds {', '.join(found) or 'nothing'}: it must hold {FILE_LAYOUT}")
     attention = Attention(stored.layers(name, found, FILE_LAYOUT))
-    task = arrays(found["x"], found["y"], attention, found.get("x_test"), found.get("y_test"), readout, path.name)
+    tokens = str(found["tokens"]) if "tokens" in found else None
+    test = found.get("x_test"), found.get("y_test")
+    try:
+        task = arrays(found["x"], found["y"], attention, *test, readout, path.name, tokens=tokens)
+    except checks.InputError as error:
+        where = ", an array of the file" if "tokens=" in str(error) else ""
+        raise checks.InputError(f"{name}: {error}{where}") from None
     task.settings.update(file=path.name, readout=readout)
     return task
 
 
-def _examples(x_name, x, y_name, y) -> Examples:
-    examples = Examples(checks.array(x_name, x, "P, N_0, S"), labels.array(y_name, y))
+def _examples(x_name, x, y_name, y, tokens) -> Examples:
+    examples = Examples(sequences(x_name, x, tokens), labels.array(y_name, y))
     if len(examples.x) != len(examples.y):
         raise checks.InputError(
             f"{y_name} has {len(examples.y)} labels and {x_name} has {len(examples.x)} sequences: give one label each"

@@ -56,7 +56,7 @@ class Task:
     @cached_property
     def train_inputs(self) -> PathInputs:
         """Path-contracted training inputs."""
-        return contract(self.train.x, self.attention, self.readout)
+        return contract(self.train.x, self.attention, self.readout, tokens="columns")
 
     @cached_property
     def test_inputs(self) -> PathInputs:
@@ -67,7 +67,7 @@ class Task:
         """
         if self.test is None:
             raise checks.InputError(f"task {self.name!r} has no test set: give x_test and y_test")
-        return contract(self.test.x, self.attention.of_test(), self.readout)
+        return contract(self.test.x, self.attention.of_test(), self.readout, tokens="columns")
 
     @property
     def test_set(self) -> tuple[PathInputs, np.ndarray] | None:

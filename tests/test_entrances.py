@@ -112,6 +112,41 @@ def test_arrays_that_cannot_be_used(value, message):
     assert "\n" not in str(caught.value)
 
 
+def test_tokens_are_columns_or_rows(tmp_path):
+    """Which axis holds the tokens is asked where the shape does not say, and PyTorch's order is taken by name."""
+    W = [np.random.default_rng(1).standard_normal((2, 4, 4))]
+    rng = np.random.default_rng(2)
+    x, square = rng.standard_normal((9, 4, 6)), rng.standard_normal((9, 4, 4))
+    expected = gf.contract(x, gf.Attention(W)).xi
+    np.testing.assert_array_equal(gf.contract(x.swapaxes(1, 2), gf.Attention(W), tokens="rows").xi, expected)
+    with pytest.raises(
+        checks.InputError, match=r"x has shape \(9, 4, 4\).*choose with tokens='columns' or tokens='rows'"
+    ):
+        gf.contract(square, gf.Attention(W))
+    columns = gf.contract(square, gf.Attention(W), tokens="columns").xi
+    np.testing.assert_array_equal(gf.contract(square.swapaxes(1, 2), gf.Attention(W), tokens="rows").xi, columns)
+    named = xarray.DataArray(square.swapaxes(1, 2), dims=("P", "S", "N_0"))
+    np.testing.assert_array_equal(gf.contract(named, gf.Attention(W)).xi, columns)
+    arrays = {"x": square, "y": np.sign(square.sum((1, 2))), "W_1": W[0]}
+    np.savez(tmp_path / "own.npz", **arrays)
+    with pytest.raises(checks.InputError, match=r"own.npz.*tokens='rows', an array of the file"):
+        gf.tasks.load(tmp_path / "own.npz")
+    np.savez(tmp_path / "own.npz", tokens="columns", **arrays)
+    np.testing.assert_array_equal(gf.tasks.load(tmp_path / "own.npz").train_inputs.xi, columns)
+    with pytest.raises(checks.InputError, match="tokens='row' is not known: did you mean 'rows'"):
+        gf.contract(x, gf.Attention(W), tokens="row")
+
+
+def test_queries_and_keys_are_not_two_layers():
+    Q, K = np.random.default_rng(4).standard_normal((2, 3, 4, 4))
+    with pytest.raises(checks.InputError, match=r"give a list, \[W_1, W_2\] or \[\(Q, K\)\]"):
+        gf.Attention((Q, K))
+    with pytest.raises(checks.InputError, match=r"or a pair \(Q, K\)"):
+        gf.Attention([Q[:, :2], K[:, :2]])
+    assert len(gf.Attention([Q, K]).layers) == 2
+    assert len(gf.Attention([(Q, K)]).layers) == 1
+
+
 def test_a_single_array_is_not_a_list_of_layers():
     with pytest.raises(ValueError, match=r"layers is one array of shape \(2, 4, 4\): give a list of layers"):
         gf.Attention(W[0])
