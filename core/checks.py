@@ -14,6 +14,8 @@ import numpy as np
 
 from . import machine
 
+_GENERATOR = "threefry2x32"
+
 
 class InputError(ValueError):
     """Input that cannot be used; the message is one line with the argument, the value and the remedy."""
@@ -125,6 +127,11 @@ def random_key(argument: str, value) -> jax.Array:
         raise InputError(f"{argument}={brief(value)} is a {type(value).__name__}, not a random key: {remedy}")
     if not jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
         raise InputError(f"{argument} is an array of {value.dtype}, not a typed random key: {remedy}")
+    if str(jax.random.key_impl(value)) != _GENERATOR:  # others draw other numbers in a batch than one by one
+        raise InputError(
+            f"{argument} is a key of {jax.random.key_impl(value)}, whose numbers depend on how many chains run side by "
+            f"side: make one with jax.random.key(0, impl={_GENERATOR!r})"
+        )
     if value.shape != ():
         raise InputError(f"{argument} holds keys of shape {value.shape}: give one key, {remedy}")
     return value

@@ -13,6 +13,7 @@ from ..core import checks
 from ..core.numerics import numerics
 from ..models import PathInputs, Weights, order_parameters
 from ..sampler import Run
+from ..sampler.convergence import check_draws
 from ..theory import Theory
 
 
@@ -37,6 +38,7 @@ def mean_order_parameter(source: Theory | Run | Weights) -> np.ndarray:
     if isinstance(source, Theory):
         return source.U[0]
     if isinstance(source, Run):
+        check_draws(source)
         return source.order_parameters.U[0].mean((0, 1), dtype=np.float64)
     weights = weights_by_name(source)
     with numerics():

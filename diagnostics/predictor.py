@@ -94,7 +94,7 @@ def predict(source: Theory | Run, data_test: PathInputs) -> Prediction:
         Prediction with mean [Q] and variance [Q] of f (noise variance T not added).
 
     Raises:
-        ValueError: test inputs of another shape.
+        ValueError: test inputs of another shape, or a run without draws.
 
     Source: docs/model.md, sections 3 and 8.
     """
@@ -110,8 +110,6 @@ def predict(source: Theory | Run, data_test: PathInputs) -> Prediction:
             source.U[0][None], source.train, posterior.y, posterior.temperature, posterior.network.variances[0], inputs
         )
         return Prediction(mean[0], variance[0], None, posterior.classes)
-    if not source.draws:
-        raise checks.InputError("source is a run without draws: continue it with gf.resume, or sample again")
     warn_of_bad_chains(source)
     found = (_from_order_parameters if source.names(STATE) else _from_path_weights)(source, data_test)
     return found._replace(classes=posterior.classes)

@@ -14,7 +14,7 @@ from ..diagnostics import alignment, head_scores
 from ..diagnostics.findings import run_findings
 from ..models.records import path_labels
 from ..sampler import Run
-from ..sampler.convergence import ESS_LIMIT, MIN_DRAWS, RHAT_LIMIT
+from ..sampler.convergence import ESS_LIMIT, MIN_DRAWS
 from ..theory import Theory, gp, solve
 from . import chains, drawing
 
@@ -77,7 +77,7 @@ def verdict(convergence: dict[str, Any], run: Run) -> str:
     """Whether the chains converged, in one sentence with the numbers and limits behind it."""
     asked = run.settings.get("until") or {}
     numbers = (
-        f"largest R-hat {convergence['rhat']:.3f} (limit {asked.get('rhat') or RHAT_LIMIT:g}), "
+        f"largest R-hat {convergence['rhat']:.3f} (limit {convergence['rhat_limit']:.4g}), "
         f"minimum bulk ESS {convergence['ess_bulk']:.0f} (limit {asked.get('ess') or ESS_LIMIT:g}), "
         f"divergences: {convergence['divergences']}"
     )

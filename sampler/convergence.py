@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 
+from ..core import checks
+from ..models.target import STATE, WEIGHT
 from . import many
 from .run import Run
 
-RHAT_LIMIT = 1.01  # Vehtari et al. 2021
+RHAT_LIMIT = 1.01  # Vehtari et al. 2021: of one quantity
+_FALSE_ALARMS = 0.01  # how often the largest R-hat of independent draws may be called too large
 ESS_LIMIT = 400  # Vehtari et al. 2021: minimum bulk-ESS for stable R-hat and MCSE over 4 chains
 _ROUNDING = 0.85  # the running ESS that ``until`` looks at is an estimate with an error of several per cent
 EBFMI_LIMIT = 0.3  # Betancourt 2016
+_SATURATED = 0.1  # share of transitions with a whole tree beyond which it is worth a line
+_SHOWN_RHAT = 1000  # chains that hardly move have R-hats of any size
 MIN_DRAWS = 8  # per chain: split R-hat and rank-normalised ESS need them
 
 
@@ -31,6 +38,7 @@ class Convergence(NamedTuple):
 
     Attributes:
         rhat: largest rank-normalised split R-hat; nested R-hat of 1,024 chains or more.
+        rhat_limit: what it was compared with, ``rhat_limit``.
         ess_bulk, ess_tail: minimum effective sample sizes, all chains together.
         ebfmi: minimum E-BFMI of any chain; NaN for kernels without energy.
         divergences: divergent transitions after the warm-up.
@@ -38,6 +46,7 @@ class Convergence(NamedTuple):
     """
 
     rhat: float
+    rhat_limit: float
     ess_bulk: float
     ess_tail: float
     ebfmi: float
@@ -93,10 +102,34 @@ def _moments_of_many(samples: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
+def rhat_limit(ess: float, chains: int, entries: int) -> float:
+    """The largest R-hat that chance explains, or 1.01 where that is larger.
+
+    Of m chains with m n effective draws in all that follow one distribution, n (R-hat^2 - 1) is distributed as
+    chi^2_{m-1} / (m - 1), and R-hat is the larger one of two (of ranks and of folded ranks). The limit is the quantile
+    that the largest of all entries exceeds in one run of a hundred.
+
+    Args:
+        ess: effective draws of all chains; chains that disagree have few, so it does not excuse them.
+        chains: chains that R-hat compares: half chains of the split one, superchains of the nested one.
+        entries: numbers over which the largest R-hat is taken.
+
+    Returns:
+        Limit, 1.01 or larger.
+
+    Source: Vats and Knudson 2021 (R-hat and ESS); Wilson and Hilferty 1931 (chi^2 quantile); Bonferroni.
+    """
+    m = chains - 1
+    z = NormalDist().inv_cdf(1 - _FALSE_ALARMS / (2 * entries))
+    largest = (1 - 2 / (9 * m) + z * math.sqrt(2 / (9 * m))) ** 3
+    return max(RHAT_LIMIT, math.sqrt(1 + largest * chains / ess)) if ess > 0 else RHAT_LIMIT
+
+
 def convergence(run: Run) -> Convergence:
     """Worst-case convergence diagnostics of a run, and what to do about them.
 
-    Limits of R-hat and ESS are those asked by ``until``, 1.01 and 400 otherwise; of E-BFMI 0.3.
+    Limits of R-hat and ESS are those asked by ``until``; by default that of R-hat is ``rhat_limit`` and that of ESS is
+    400. The limit of E-BFMI is 0.3.
 
     Args:
         run: from ``sample`` or ``open``.
@@ -104,8 +137,12 @@ def convergence(run: Run) -> Convergence:
     Returns:
         Convergence; ``converged`` is True where no problem was found.
 
+    Raises:
+        ValueError: a run without draws.
+
     Source: Vehtari et al. 2021 (limits of R-hat and ESS), Betancourt 2016 (E-BFMI).
     """
+    check_draws(run)
     monitored = [np.asarray(run.variables[name], np.float64) for name in run.monitored]
     parts = [moments(samples) for samples in monitored]
     worst = lambda name, reduce: float(reduce([reduce(p[name]) for p in parts]))  # noqa: E731
@@ -116,34 +153,85 @@ def convergence(run: Run) -> Convergence:
     diverging = run.stats.get("diverging")
     divergences = 0 if diverging is None else int(np.sum(diverging[...]))
 
-    problems = []
-    if not all(np.isfinite(samples).all() for samples in monitored):
-        problems.append("a chain holds NaN or infinity: raise the temperature or use float64")
+    asked = run.made.until
+    compared = many.superchains(run.chains) if run.chains >= many.MANY else 2 * run.chains
+    entries = sum(_independent(samples) for samples in monitored)
+    limit = asked.rhat if asked and asked.rhat else rhat_limit(min(ess_bulk, run.chains * run.draws), compared, entries)
+    found = Convergence(rhat, limit, ess_bulk, ess_tail, ebfmi, divergences, ())
+    finite = all(np.isfinite(samples).all() for samples in monitored)
+    return found._replace(problems=(*_broken(run, finite), *_unfinished(run, found)))
+
+
+def _broken(run: Run, finite: bool) -> Iterator[str]:
+    """Faults of the chains themselves."""
+    if not finite:
+        yield "a chain holds NaN or infinity: raise the temperature or use float64"
     frozen = frozen_chains(run)
     if frozen:
-        problems.append(
+        other = "start with init='collapsed'" if run.names(WEIGHT) and not run.names(STATE) else "raise the temperature"
+        yield (
             f"{len(frozen)} of {run.chains} chains never moved ({_listed(frozen)}): all proposals were rejected, "
-            "lengthen the warm-up or start with init='collapsed'"
+            f"lengthen the warm-up or {other}"
         )
     stuck = _unadapted_chains(run)
     if stuck and not frozen:
-        problems.append(
+        yield (
             f"{len(stuck)} of {run.chains} chains accept less than a third of what was aimed at ({_listed(stuck)}): "
             "the warm-up ended without adapting, lengthen it"
         )
+    saturated = _saturated(run)
+    if saturated > _SATURATED:
+        yield (
+            f"{100 * saturated:.0f} % of transitions used the whole tree of {run.made.options['max_doublings']} "
+            f"doublings: raise max_doublings or lengthen the warm-up{_better_kernel(run)}"
+        )
+
+
+def _unfinished(run: Run, found: Convergence) -> Iterator[str]:
+    """Diagnostics beyond their limits."""
     asked = run.made.until
-    rhat_limit = asked.rhat if asked and asked.rhat else RHAT_LIMIT
     ess_limit = _ROUNDING * asked.ess if asked and asked.ess else ESS_LIMIT
-    if not rhat <= rhat_limit:
-        problems.append(f"R-hat reaches {rhat:.3f} (limit {rhat_limit:g}): chains disagree, draw more")
-    if not ess_bulk >= ess_limit:
-        other = "" if run.made.kernel == "collapsed" else ", or use kernel 'collapsed'"
-        problems.append(f"ESS falls to {ess_bulk:.0f} (limit {ess_limit:g}): draw more{other}")
-    if divergences:
-        problems.append(f"{divergences} divergent transitions: raise target_acceptance or lengthen the warm-up")
-    if ebfmi < EBFMI_LIMIT:
-        problems.append(f"E-BFMI falls to {ebfmi:.2f} (limit {EBFMI_LIMIT}): energies explored slowly, draw more")
-    return Convergence(rhat, ess_bulk, ess_tail, ebfmi, divergences, tuple(problems))
+    if not found.rhat <= found.rhat_limit and len(frozen_chains(run)) < run.chains:
+        shown = f"{found.rhat:.3f}" if found.rhat < _SHOWN_RHAT else f"more than {_SHOWN_RHAT}"
+        yield f"R-hat reaches {shown} (limit {found.rhat_limit:.4g}): chains disagree, draw more"
+    if not found.ess_bulk >= ess_limit:
+        yield f"ESS falls to {found.ess_bulk:.0f} (limit {ess_limit:g}): draw more{_better_kernel(run)}"
+    if found.divergences:
+        yield f"{found.divergences} divergent transitions: raise target_acceptance or lengthen the warm-up"
+    if found.ebfmi < EBFMI_LIMIT:
+        yield f"E-BFMI falls to {found.ebfmi:.2f} (limit {EBFMI_LIMIT}): energies explored slowly, draw more"
+
+
+def check_draws(run: Run) -> None:
+    """Raise ValueError for a run without draws, of which there is no average."""
+    if not run.draws:
+        remedy = f"continue it with gf.resume({str(run.path)!r})" if run.path else "sample with more time or draws"
+        raise checks.InputError(f"the run has no draws: {remedy}")
+
+
+def _independent(samples: np.ndarray) -> int:
+    """Entries of a draw [chain, draw, ..] that are not another's mirror image."""
+    shape = samples.shape[2:]
+    square = len(shape) == 2 and shape[0] == shape[1]
+    return shape[0] * (shape[0] + 1) // 2 if square else math.prod(shape)
+
+
+def _saturated(run: Run) -> float:
+    """Share of transitions whose tree was stopped by ``max_doublings``."""
+    limit = run.made.options.get("max_doublings")
+    if limit is None or "tree_depth" not in run.stats:
+        return 0.0
+    return float(np.mean(np.asarray(run.stats["tree_depth"]) >= limit))
+
+
+def _better_kernel(run: Run) -> str:
+    """Another kernel to try, for draws that cost too much; nothing where this one is the best there is."""
+    network = getattr(run.posterior, "network", None)
+    if network is None:
+        return ""
+    narrow = any(width < paths for width, paths in zip(network.widths[1:], network.path_counts, strict=True))
+    best = "gibbs" if narrow else "collapsed"  # a singular Wishart has no mode to start from
+    return "" if run.made.kernel == best else f", or use kernel {best!r}"
 
 
 def frozen_chains(run: Run) -> tuple[int, ...]:
@@ -153,7 +241,12 @@ def frozen_chains(run: Run) -> tuple[int, ...]:
 
 
 def warn_of_bad_chains(run: Run) -> None:
-    """Warn if an average over the chains of a run would take in chains that hold no samples."""
+    """Warn if an average over the chains of a run would take in chains that hold no samples.
+
+    Raises:
+        ValueError: a run without draws.
+    """
+    check_draws(run)
     broken = np.flatnonzero(~np.isfinite(_first(run)).all(1)).tolist()
     for chains, state in ((broken, "hold NaN or infinity"), (frozen_chains(run), "never moved")):
         if chains:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -96,7 +96,9 @@ def record_shapes(problem: Problem) -> tuple[dict, dict]:
     return _record_shapes(problem.plan._replace(record=()), _shapes((problem.data, problem.test)))
 
 
-def run_chains(problem: Problem, state, start: int, stop: int, chunk: int | None = None) -> Iterator[Chunk]:
+def run_chains(
+    problem: Problem, state, start: int, stop: int, chunk: int | None = None, pause: Callable[[int], int] | None = None
+) -> Iterator[Chunk]:
     """Take records start .. stop - 1 of all chains, yielding finished chunks in order.
 
     Args:
@@ -104,6 +106,7 @@ def run_chains(problem: Problem, state, start: int, stop: int, chunk: int | None
         state: from ``start_chains``, or the state after record start - 1.
         start, stop: record numbers, warm-up included.
         chunk: records per chunk; default about one second's worth. Draws do not depend on it.
+        pause: (records so far) -> record at which the chunk that follows must end at the latest.
     """
     capacity, advance = compiled(problem, state, chunk)
     arrays = (problem.data, problem.test, problem.keys)
@@ -113,10 +116,10 @@ def run_chains(problem: Problem, state, start: int, stop: int, chunk: int | None
     while start < stop or pending is not None:
         launched = None
         if start < stop:
-            count = min(count, stop - start)
-            state, draws, stats = advance(*arrays, state, jnp.int32(start), jnp.int32(count))
-            launched = Chunk(start, count, draws, stats, state)
-            start += count
+            length = min(count, (stop if pause is None else min(stop, pause(start))) - start)
+            state, draws, stats = advance(*arrays, state, jnp.int32(start), jnp.int32(length))
+            launched = Chunk(start, length, draws, stats, state)
+            start += length
         if pending is not None:
             done = _to_host(pending)
             handed = time.perf_counter()
@@ -173,17 +176,21 @@ def capacity_of(bytes_each: int) -> int:
     return int(np.clip(_CHUNK_BYTES // max(1, bytes_each), 1, _MAX_CAPACITY))
 
 
-def _mesh(plan: Plan) -> Mesh:
-    """As many of the host's devices as divide the chains evenly.
+def devices_of(plan: Plan) -> tuple[int, int]:
+    """(devices of this host that share the chains evenly, devices that could).
 
-    Only one where matrices are factorised on a CPU: LAPACK calls of several CPU devices wait for each other's threads
-    and can hang (seen with jaxlib 0.10; each call uses all cores anyway).
+    Only one could where matrices are factorised on a CPU: LAPACK calls of several CPU devices wait for each other's
+    threads and can hang (seen with jaxlib 0.10; each call uses all cores anyway).
     """
     devices = jax.local_devices()
-    if (plan.target.lapack or plan.kernel.lapack) and devices[0].platform == "cpu":
-        devices = devices[:1]
-    used = max(n for n in range(1, len(devices) + 1) if plan.chains % n == 0)
-    return Mesh(np.array(devices[:used]), ("chains",))
+    alone = (plan.target.lapack or plan.kernel.lapack) and devices[0].platform == "cpu"
+    could = 1 if alone else len(devices)
+    return max(n for n in range(1, could + 1) if plan.chains % n == 0), could
+
+
+def _mesh(plan: Plan) -> Mesh:
+    used, _ = devices_of(plan)
+    return Mesh(np.array(jax.local_devices()[:used]), ("chains",))
 
 
 def _to_host(chunk: Chunk) -> Chunk:

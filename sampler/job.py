@@ -65,8 +65,9 @@ class Job(NamedTuple):
         warmup, ended = self.settings.warmup, None
         asked = monitor.until and monitor.until._asdict()
         stop = warmup + draws
+        look = lambda done: warmup + (monitor.next_look(max(0, done - warmup)) or draws)  # noqa: E731
         with Progress(warmup, draws, progress, begin) as bar, interrupt.deferred() as interrupted:
-            for part in driver.run_chains(self.problem, state, begin, stop, chunk):
+            for part in driver.run_chains(self.problem, state, begin, stop, chunk, look):
                 first = min(max(0, warmup - part.start), part.length)
                 kept, stats = ({n: v[:, first:] for n, v in each.items()} for each in (part.draws, part.stats))
                 done = part.start + part.length

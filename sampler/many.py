@@ -24,6 +24,11 @@ def superchain(chain):
     return chain // SUPERCHAIN * SUPERCHAIN
 
 
+def superchains(chains: int) -> int:
+    """Number of full superchains."""
+    return chains // SUPERCHAIN
+
+
 def nested(count: int, mean: np.ndarray, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Diagnostics of each entry.
 
@@ -36,7 +41,7 @@ def nested(count: int, mean: np.ndarray, squares: np.ndarray) -> tuple[np.ndarra
         (nested R-hat, ESS, variance of the draws), each [..]; chains beyond the last full superchain count for the
         ESS only.
     """
-    chains = len(mean) // SUPERCHAIN * SUPERCHAIN
+    chains = superchains(len(mean)) * SUPERCHAIN
     groups = mean[:chains].reshape(-1, SUPERCHAIN, *mean.shape[1:])
     within = squares[:chains].mean(0) / max(1, count - 1) + groups.var(1, ddof=1).mean(0)
     between = groups.mean(1).var(0, ddof=1)

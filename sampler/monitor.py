@@ -24,6 +24,7 @@ from . import many
 
 _SERIES = 2048  # batches per chain at most: half as many leave R-hat and ESS accurate to a few per cent
 _LEAST = 8  # draws per chain that ArviZ needs
+_GROWTH = 1.1  # of the number of draws between two looks at what ``until`` asks
 _SHARE = 1 / 20  # of the time may go into these diagnostics
 
 
@@ -33,7 +34,7 @@ class Until(NamedTuple):
     Attributes:
         ess: minimum bulk effective sample size of any entry of U, all chains together.
         rhat: largest R-hat of any entry of U; asked jointly with ``ess``.
-        seconds: time after which it stops whatever the chains look like.
+        seconds: time after which it stops whatever the chains look like, compilation and start included.
     """
 
     ess: float | None = None
@@ -47,7 +48,8 @@ def until(*, ess: float | None = None, rhat: float | None = None, seconds: float
     Args:
         ess: minimum bulk effective sample size of any entry of U, all chains together; asked jointly with ``rhat``.
         rhat: largest R-hat of any entry of U.
-        seconds: time budget of the run; reached first, it stops the run whatever the chains look like.
+        seconds: time budget of the run, compilation and start included; reached first, it stops the run after the
+            chunk under way, whatever the chains look like, possibly before the first draw.
 
     Returns:
         Until, for ``until=`` of ``sample`` and ``resume``.
@@ -66,6 +68,17 @@ def until(*, ess: float | None = None, rhat: float | None = None, seconds: float
     return asked
 
 
+def next_look(draws: int) -> int:
+    """The number of draws at which ESS and R-hat are next compared with what ``until`` asks.
+
+    The numbers are the same in every run, so that a key decides where a run stops, and not the speed of the machine.
+    """
+    look = _LEAST
+    while look <= draws:
+        look = max(look + 2, int(_GROWTH * look))
+    return look
+
+
 class Report(NamedTuple):
     """State of a run: worst R-hat and ESS over all entries of U (NaN while unknown), and what went wrong."""
 
@@ -80,9 +93,10 @@ class Report(NamedTuple):
 class Monitor:
     """Watches the monitored variables of a run, the order parameters, chunk by chunk."""
 
-    def __init__(self, chains: int, until: Until | None = None):
+    def __init__(self, chains: int, until: Until | None = None, began: float | None = None):
         self.until = until
-        self._began = time.perf_counter()
+        self._began = time.perf_counter() if began is None else began
+        self._decides = False
         self._series = np.zeros((chains, 0, 0))  # means of batches [chain, batch, entry]
         self._rest = self._series  # draws that do not fill a batch yet
         self._batch = 1
@@ -95,10 +109,18 @@ class Monitor:
         self._report = Report(0, np.nan, np.nan, 0, (), ())
         self._judged_at, self._cost, self._judged_draws = 0.0, 0.0, 0
 
+    def next_look(self, draws: int) -> int | None:
+        """The number of draws at which a chunk must end, None where nothing is asked of the chains."""
+        return next_look(draws) if self._asks else None
+
+    @property
+    def _asks(self) -> bool:
+        return self.until is not None and (self.until.ess is not None or self.until.rhat is not None)
+
     def add(self, draws: Mapping[str, np.ndarray], stats: Mapping[str, np.ndarray], last: bool = False) -> Report:
         """Take the monitored draws [chain, n, ..] of a chunk, warm-up excluded, and report.
 
-        R-hat and ESS may be a little out of date, except after the last chunk.
+        R-hat and ESS may be a little out of date, except after the last chunk and at a look.
         """
         if not next(iter(draws.values())).shape[1]:
             return self._report
@@ -111,12 +133,14 @@ class Monitor:
             self._series = self._rest = values[:, :0]
             self._mean = self._squares = np.zeros_like(values[:, 0])
         self._moved |= (values != self._first).any((1, 2))
-        self._add_moments(values)
-        if len(values) < many.MANY:
-            self._add_batches(values)
+        with np.errstate(all="ignore"):  # of chains that hold infinity, which the report names
+            self._add_moments(values)
+            if len(values) < many.MANY:
+                self._add_batches(values)
         now = time.perf_counter()
+        self._decides = last or (self._asks and next_look(self._count - 1) == self._count)
         due = now - self._judged_at > self._cost / _SHARE and self._count >= 1.02 * self._judged_draws
-        if due or last:
+        if due or self._decides:
             rhat, ess = self._judge()
             # the first time imports ArviZ, which says nothing about what the next will cost
             self._cost = time.perf_counter() - now if self._judged_draws else 0.0
@@ -134,7 +158,7 @@ class Monitor:
             return None
         if asked.seconds is not None and time.perf_counter() - self._began >= asked.seconds:
             return "time"
-        if asked.ess is None and asked.rhat is None:
+        if not (self._asks and self._decides):
             return None
         good = (asked.ess is None or found.ess >= asked.ess) and (asked.rhat is None or found.rhat <= asked.rhat)
         return "until" if good else None

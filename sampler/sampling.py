@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -55,7 +56,8 @@ def sample(
 ) -> Run:
     """Draw from the posterior.
 
-    Ctrl-C finishes the current chunk, stores it and returns the draws so far; a second Ctrl-C stops at once.
+    Ctrl-C, SIGTERM and SIGHUP finish the current chunk, store it and return the draws so far; a second signal stops at
+    once.
 
     Args:
         posterior: network, data, temperature; or a ``Sampleable`` of your own.
@@ -97,6 +99,7 @@ def sample(
         ValueError: an argument is out of range, of the wrong type, or unknown; a file exists or cannot be
             written; chains or draws would not fit in memory or on disk. Nothing has been computed by then.
     """
+    began = time.perf_counter()
     if not isinstance(posterior, Sampleable):
         raise checks.InputError(
             f"posterior is a {type(posterior).__name__}: give gf.Posterior(network, data, y, temperature)"
@@ -122,7 +125,7 @@ def sample(
         driver.compiled(job.problem, state, chunk)  # refuses what exceeds memory, before there is a file
         with job.sink(path, overwrite) as out:
             out.append(job.nothing(), leaves(state), 0, {})
-            _drive(job, out, state, Monitor(settings.chains, until), 0, settings.draws, chunk, progress, path)
+            _drive(job, out, state, Monitor(settings.chains, until, began), 0, settings.draws, chunk, progress, path)
     return _judged(open(path) if path is not None else in_memory(out, posterior, test, job.records, job.settings))
 
 
@@ -151,6 +154,7 @@ def resume(
         ValueError: the file cannot be resumed (missing, damaged, lifted or merged from others, being written by
             another process, of a kernel that cannot be imported), or already holds more draws.
     """
+    began = time.perf_counter()
     run = open(path)
     settings = run.made
     draws = settings.draws if draws is None else checks.count("draws", draws)
@@ -166,7 +170,7 @@ def resume(
     with numerics():
         job = prepare(run.posterior, kernel, settings, run.test, settings.key())
         sink.check_room(job.columns, settings.chains, draws - run.draws, run.file)
-        monitor = Monitor(settings.chains, until)
+        monitor = Monitor(settings.chains, until, began)
         _read_again(run, monitor)
         with SampleFile.resume(run.file, run.settings["uuid"]) as out:
             if out.state:
@@ -181,7 +185,14 @@ def resume(
 
 
 def _advise(job: Job) -> None:
-    """Say on stderr that a problem is too small for a GPU."""
+    """Say on stderr that a problem is too small for a GPU, or that devices have nothing to do."""
+    used, devices = driver.devices_of(job.problem.plan)
+    if used < devices:
+        print(
+            f"gibbsformer: chains={job.settings.chains} divide over {used} of {devices} devices: use a multiple of "
+            f"{devices} to give all of them work",
+            file=sys.stderr,
+        )
     examples = len(getattr(job.posterior, "y", ()))
     factorises = job.problem.plan.target.lapack or job.problem.plan.kernel.lapack
     chains = job.settings.chains
@@ -207,12 +218,17 @@ def _read_again(run: Run, monitor: Monitor) -> None:
     flags = {name: values for name, values in run.stats.items() if name == "diverging"}
     for begin in range(0, run.draws, _BLOCK):
         part = slice(begin, begin + _BLOCK)
-        monitor.add({n: v[:, part] for n, v in watched.items()}, {n: v[:, part] for n, v in flags.items()})
+        draws, stats = ({n: v[:, part] for n, v in each.items()} for each in (watched, flags))
+        monitor.add(draws, stats, last=part.stop >= run.draws)
 
 
 def _judged(run: Run) -> Run:
     """The run, with a warning if its chains are not fit for use."""
-    if run.draws >= MIN_DRAWS:
+    if not run.draws:
+        more = "raise seconds" if run.path is None else f"continue with gf.resume({str(run.path)!r}), or raise seconds"
+        if run.settings.get("ended") == "time":
+            warnings.warn(f"the time was over before the first draw: {more}", ConvergenceWarning, stacklevel=3)
+    elif run.draws >= MIN_DRAWS:
         problems = convergence(run).problems
         if problems:
             warnings.warn("; ".join(problems), ConvergenceWarning, stacklevel=3)

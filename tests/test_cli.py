@@ -1,14 +1,19 @@
 """The command line: text and JSON, exit codes, one line on stderr for what a user got wrong."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 
 import h5py
 import numpy as np
 import pytest
 import xarray as xr
 
+import gibbsformer as gf
 from gibbsformer.cli import main
 
 VERBS = (
@@ -40,6 +45,35 @@ def sampled(own_arrays):
 def one_device(monkeypatch):
     # the test process has already started XLA, after which the number of devices is fixed
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
+
+
+def test_a_terminated_command_stores_what_there_is_and_says_how_to_continue(sampled, tmp_path, capsys):
+    _, command = sampled
+    out = tmp_path / "run.h5"
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    timer = threading.Thread(target=_terminate_once_there_are_draws, args=(out,), daemon=True)
+    timer.start()
+    try:
+        assert main([*command, "--draws", "10000000", "--out", str(out)]) == 130
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert f"interrupted; continue with: gibbsformer resume {out}" in capsys.readouterr().err
+    assert 0 < gf.open(out).draws < 10**7
+
+
+def _terminate_once_there_are_draws(path):
+    while True:
+        time.sleep(0.1)
+        if path.exists() and gf.open(path).draws:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+
+
+def test_few_draws_are_said_and_not_compared(sampled, tmp_path, capsys):
+    _, command = sampled
+    assert main([*command, "--draws", "3", "--out", str(tmp_path / "run.h5"), "--require-converged"]) == 3
+    assert capsys.readouterr().out.startswith("3 draws in ")
 
 
 def test_sample_then_compare_and_inspect(sampled, capsys):

@@ -15,6 +15,7 @@ import contextlib
 import importlib
 import os
 import platform
+import signal
 import sys
 import warnings
 import zlib
@@ -86,6 +87,24 @@ def program_cache() -> Path:
     return path
 
 
+@contextlib.contextmanager
+def _ending_as_ctrl_c():
+    """SIGTERM and SIGHUP raise KeyboardInterrupt, unless the process ignores them, as under ``nohup``."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    ours = [number for number in (signal.SIGTERM, getattr(signal, "SIGHUP", None)) if number is not None]
+    ours = [number for number in ours if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -117,7 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for category in (ConvergenceWarning, EvidenceWarning):
         warnings.filterwarnings("ignore", category=category)  # every verb prints the diagnosis itself
     try:
-        return options.run(options)
+        with _ending_as_ctrl_c():
+            return options.run(options)
     except InputError as error:
         print(f"gibbsformer: {error}", file=sys.stderr)
         return 2

@@ -38,8 +38,17 @@ def show_run(run, options) -> dict[str, Any]:
 
 def sampled(run, options) -> int:
     """Print what a run found; the exit code."""
-    found = show_run(run, options)
-    if run.settings.get("ended") == "interrupt":
+    from ..sampler.convergence import MIN_DRAWS
+
+    ended = run.settings.get("ended")
+    if ended == "interrupt":
         print(f"gibbsformer: interrupted; continue with: gibbsformer resume {run.path}", file=sys.stderr)
+    converged = False
+    if run.draws >= MIN_DRAWS:
+        converged = show_run(run, options)["convergence"]["converged"]
+    else:
+        why = "the time was over before there were more" if ended == "time" else f"{MIN_DRAWS} say something"
+        show(options, {"file": run.path, "draws": run.draws}, lambda f: f"{f['draws']} draws in {f['file']}: {why}")
+    if ended == "interrupt":
         return 130
-    return 3 if options.require_converged and not found["convergence"]["converged"] else 0
+    return 3 if options.require_converged and not converged else 0

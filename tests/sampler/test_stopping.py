@@ -1,5 +1,6 @@
 """When runs end and what is said about them: until, Ctrl-C, thinning, verdicts, running diagnostics."""
 
+import itertools
 import json
 import os
 import signal
@@ -12,7 +13,8 @@ import pytest
 
 import gibbsformer as gf
 from gibbsformer.sampler import driver
-from gibbsformer.sampler.monitor import Monitor
+from gibbsformer.sampler.convergence import rhat_limit
+from gibbsformer.sampler.monitor import Monitor, next_look
 
 KEY = jax.random.key(5)
 
@@ -69,6 +71,39 @@ def test_until_stops_as_soon_as_ess_and_rhat_are_good(small):
     assert run.summary()["ess_bulk"].min() >= 190  # the summary rounds; the running value was at least 200
 
 
+def test_where_until_stops_does_not_depend_on_the_clock(small, monkeypatch):
+    """The same key stops at the same draw however fast the machine is, and however long its chunks are."""
+    options = {"draws": 5000, "until": gf.until(ess=150)}
+    whole = quiet(sample, small, **options)
+    assert whole.settings["ended"] == "until"
+    for chunk, share in ((7, 1e9), (64, 1e-9)):
+        monkeypatch.setattr("gibbsformer.sampler.monitor._SHARE", share)  # how often it judges for the bar
+        run = quiet(sample, small, chunk=chunk, **options)
+        assert run.draws == whole.draws
+        np.testing.assert_array_equal(run.variables["U_1"], whole.variables["U_1"])
+
+
+def test_looks_are_frequent_and_few():
+    looks = [next_look(0)]
+    while looks[-1] < 100_000:
+        looks.append(next_look(looks[-1]))
+    assert looks[:4] == [8, 10, 12, 14]
+    assert all(b <= max(a + 2, 1.1 * a) for a, b in itertools.pairwise(looks))
+    assert len(looks) < 100
+
+
+def test_time_covers_the_start_and_a_run_without_draws_says_so(small, tmp_path):
+    with pytest.warns(gf.ConvergenceWarning, match="the time was over before the first draw: continue with gf.resume"):
+        run = sample(small, warmup=10**6, until=gf.until(seconds=1e-6), store=tmp_path / "run.h5", test=small.test)
+    assert run.draws == 0
+    for use in (
+        lambda: gf.predict(run, small.test[0]), lambda: gf.head_scores(run), lambda: gf.diagnostics.convergence(run),
+        lambda: gf.compare(run, gf.theory.solve(run.posterior)), lambda: gf.alignment(run),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"the run has no draws: continue it with gf.resume"):
+            use()
+
+
 def test_time_budget_and_store(small, tmp_path):
     sample(small, draws=2, test=small.test)  # compiled before the clock starts
     run = quiet(sample, small, draws=10**5, until=gf.until(seconds=0.5), store=tmp_path / "run.h5", test=small.test)
@@ -84,15 +119,29 @@ def test_stored_report_is_that_of_all_draws(small, tmp_path):
     np.testing.assert_allclose([report["rhat"], report["ess"]], [verdict.rhat, verdict.ess_bulk], rtol=1e-9)
 
 
-def test_ctrl_c_finishes_the_chunk_and_returns_what_there_is(small, tmp_path):
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with SIGINT ignored
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_finish_the_chunk_and_return_what_there_is(small, tmp_path, number):
+    before = signal.signal(number, signal.default_int_handler)  # a background job starts with SIGINT ignored
     sample(small, draws=2, chunk=1)  # compiled before the signal comes
-    timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), number))
     timer.start()
     with pytest.warns(UserWarning, match=r"interrupted after \d+ of 1000000 draws.*gf.resume"):
         run = quiet_only_convergence(sample, small, draws=10**6, chunk=1, store=tmp_path / "run.h5")
     assert 1 <= run.draws < 10**6
-    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
+    assert signal.signal(number, before) is signal.default_int_handler
+
+
+def test_an_ignored_signal_stays_ignored(small):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        sample(small, draws=2, chunk=1)
+        timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGHUP))
+        timer.start()
+        run = quiet(sample, small, draws=10**6, chunk=1, until=gf.until(seconds=0.8))
+        assert run.settings["ended"] == "time"
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def quiet_only_convergence(function, *arguments, **options):
@@ -235,6 +284,51 @@ def test_small_problems_on_a_gpu_are_advised_against(make_small, monkeypatch, ca
     assert capfd.readouterr().err == ""
     # the start, which is then computed on the host, is the same
     np.testing.assert_array_equal(run.variables["theta"], on_cpu.variables["theta"])
+
+
+@pytest.mark.parametrize(("chains", "draws"), [(2, 300), (4, 200), (4, 500)])
+def test_independent_draws_are_not_called_unfinished(chains, draws):
+    """The largest R-hat of many is beyond 1.01, which is meant for one; a shifted chain is seen all the same."""
+    rng, false, missed = np.random.default_rng(chains * draws), 0, 0
+    for _ in range(3):
+        x = rng.standard_normal((chains, draws, 40))
+        found = gf.diagnostics.moments(x)
+        false += found["rhat"].max() > rhat_limit(found["ess_bulk"].min(), 2 * chains, 40)
+        x[0, :, 7] += 0.7
+        found = gf.diagnostics.moments(x)
+        ess = found["ess_bulk"].min()
+        missed += found["rhat"].max() < rhat_limit(ess, 2 * chains, 40) and ess > 400
+    assert (false, missed) == (0, 0)
+
+
+def test_the_limit_of_one_number_is_the_usual_one():
+    assert rhat_limit(1e5, 8, 1) == 1.01
+    # 2 chains of 300 independent draws, 147 numbers: chi^2 of 3 degrees of freedom at 1 - 0.01 / 294
+    np.testing.assert_allclose(rhat_limit(600, 4, 147), np.sqrt(1 + 23.15 / 3 * 4 / 600), rtol=2e-3)
+    assert rhat_limit(0.0, 8, 14) == rhat_limit(np.nan, 8, 14) == 1.01
+
+
+def test_a_tree_that_never_turns_is_reported(small):
+    with pytest.warns(gf.ConvergenceWarning, match=r"\d+ % of transitions used the whole tree of 2 doublings: raise"):
+        sample(small, gf.NUTS(max_doublings=2, initial_step_size=0.01), warmup=0)
+
+
+def test_advice_is_another_kernel(small):
+    network = small.posterior.network
+    narrow = any(n < k for n, k in zip(network.widths[1:], network.path_counts, strict=True))
+    run = quiet(sample, small, "nuts", draws=10)
+    problems = gf.diagnostics.convergence(run).problems
+    assert any(f"use kernel {'gibbs' if narrow else 'collapsed'!r}" in p for p in problems)
+
+
+def test_devices_without_work_are_reported(small, monkeypatch, capfd):
+    devices = jax.local_devices()
+    monkeypatch.setattr(jax, "local_devices", lambda: devices * 4)
+    target = small.posterior.target("weights")
+    plan = driver.Plan(gf.HMC(), target, 10, 5)
+    assert driver.devices_of(plan) == (1, 4)
+    assert driver.devices_of(plan._replace(chains=8)) == (4, 4)
+    assert driver.devices_of(plan._replace(chains=6)) == (3, 4)
 
 
 def test_split_hmc_says_which_widths_it_needs(small):
