@@ -55,7 +55,11 @@ def render_run(found: dict[str, Any]) -> str:
         f"{r['ess']:6.0f} {r['rhat']:6.3f}"
         for r in rows
     ]
-    lines += ["", f"largest R-hat {verdict['rhat']:.3f}, minimum ESS {verdict['ess_bulk']:.0f}"]
+    lines += [
+        "",
+        f"largest R-hat {verdict['rhat']:.3f} (limit {verdict['rhat_limit']:.3f}), "
+        f"minimum ESS {verdict['ess_bulk']:.0f}",
+    ]
     lines[-1] += f", {verdict['divergences']} divergences"
     lines += [f"! {problem}" for problem in verdict["problems"]] or ["converged"]
     return "\n".join(lines)

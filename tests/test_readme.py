@@ -3,8 +3,11 @@
 import argparse
 import ast
 import inspect
+import os
 import re
 import shlex
+import subprocess
+import sys
 import types
 from pathlib import Path
 
@@ -34,6 +37,28 @@ def test_python_session(tmp_path, monkeypatch, capsys):
         > 0.9
     )
     assert namespace["weights"]["V_0"].shape == (4, 25, 10, 231)
+
+
+@pytest.mark.slow
+def test_first_hour_from_top_to_bottom(tmp_path, monkeypatch, capfd):
+    """Every block as it stands, in one directory, in a terminal of 80 columns."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    namespace: dict = {}
+    for language, block in re.findall(
+        r"^```(sh|python)\n(.*?)^```", (CHECKOUT / "docs" / "first_hour.md").read_text(), re.MULTILINE | re.DOTALL
+    ):
+        if language == "sh":
+            subprocess.run(["bash", "-euc", block], check=True)
+        else:
+            exec(compile(block, "first_hour.md", "exec"), namespace)
+    shown = capfd.readouterr().out
+    assert "NOT" not in shown
+    assert "!" not in shown
+    assert shown.count("\nconverged") >= 2
+    assert re.search(r"U_1\[good, denoising\] +-\d\.\d+ +-\d\.\d+ ", shown)
+    assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
 def commands(text: str) -> list[str]:
