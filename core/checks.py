@@ -21,6 +21,10 @@ class InputError(ValueError):
     """Input that cannot be used; the message is one line with the argument, the value and the remedy."""
 
 
+class InputWarning(UserWarning):
+    """Input that may mean something else than it is taken for; the message says how to confirm it."""
+
+
 def nearest(argument: str, value: str, options: Iterable[str]) -> str:
     """Return ``value`` if it is one of ``options``; otherwise raise ValueError offering the nearest."""
     options = tuple(options)

@@ -106,8 +106,9 @@ def predict(source: Theory | Run, data_test: PathInputs) -> Prediction:
         )
     if isinstance(source, Theory):
         inputs = data_test if source.paths is None else data_test.select(source.paths)
+        train = source.reduction
         mean, variance = conditional_predictor(
-            source.U[0][None], source.train, posterior.y, posterior.temperature, posterior.network.variances[0], inputs
+            source.U[0][None], train.data, train.y, posterior.temperature, posterior.network.variances[0], inputs
         )
         return Prediction(mean[0], variance[0], None, posterior.classes)
     warn_of_bad_chains(source)
@@ -121,7 +122,8 @@ def _from_order_parameters(run: Run, data_test: PathInputs) -> Prediction:
     The variance is that of the conditional mean plus the mean conditional variance (from evenly spaced draws).
     """
     posterior = run.posterior
-    problem = (posterior.data, posterior.y, posterior.temperature, posterior.network.variances[0], data_test)
+    train = posterior.reduction
+    problem = (train.data, train.y, posterior.temperature, posterior.network.variances[0], data_test)
     U_1 = run.order_parameters.U[0]
     means = conditional_mean(U_1.reshape(-1, *U_1.shape[2:]), *problem)  # [chain * draw, Q]
     spaced = np.linspace(0, len(means) - 1, min(len(means), _VARIANCE_DRAWS)).astype(int)

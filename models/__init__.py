@@ -1,14 +1,14 @@
 """Log-densities: attention, path contraction, the network in weight space, its order parameters."""
 
+from ..core.checks import InputWarning
 from .attention import Attention
-from .labels import LabelWarning
 from .network import Network, OrderParameters, Weights, draw_prior, order_parameters, path_weights
 from .paths import PathInputs, contract
 from .posterior import Posterior
 
 __all__ = [
     "Attention",
-    "LabelWarning",
+    "InputWarning",
     "Network",
     "OrderParameters",
     "PathInputs",

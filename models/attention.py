@@ -9,6 +9,7 @@ or a function of the user's own.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -58,9 +59,11 @@ class Attention:
             )
         shapes = [getattr(layer, "shape", ()) for layer in self.layers]
         if isinstance(self.layers, tuple) and len(shapes) == 2 and len(shapes[0]) == 3 and shapes[0] == shapes[1]:
-            raise checks.InputError(
-                f"layers is a pair of arrays of shape {tuple(shapes[0])}, which may be two layers or one: give a list, "
-                "[W_1, W_2] or [(Q, K)]"
+            warnings.warn(
+                f"layers is a pair of arrays of shape {tuple(shapes[0])}, read as two layers: give a list, [W_1, W_2], "
+                "to confirm it, or [(Q, K)] for one layer",
+                checks.InputWarning,
+                stacklevel=3,
             )
         object.__setattr__(self, "layers", tuple(self.layers))
         patterns = tuple(_layer(f"layers[{l}]", layer, self.hardmax) for l, layer in enumerate(self.layers))

@@ -27,6 +27,7 @@ from jaxtyping import Array, Float
 from .gaussian import GaussianTerm
 from .network import Network, OrderParameters
 from .path_kernel import PathKernel
+from .reduction import constant
 
 
 class CollapsedData(NamedTuple):
@@ -37,11 +38,12 @@ class CollapsedData(NamedTuple):
     temperature: Float[Array, ""]
     widths: Float[Array, " layers"]  # N_1, .., N_{L+1} [L + 1]
     variances: Float[Array, " blocks"]  # sigma_0^2, .., sigma_L^2, sigma_a^2 [L + 2]
+    constants: Float[Array, " 2"]  # of ``models.reduction``
 
     @property
     def term(self) -> GaussianTerm:
         """What the data say of U_1."""
-        return GaussianTerm(self.kernel, self.y, self.temperature, self.variances[0])
+        return GaussianTerm(self.kernel, self.y, self.temperature, self.variances[0], self.constants)
 
 
 @dataclass(frozen=True)
@@ -174,3 +176,4 @@ def model(network: Network, data: CollapsedData) -> None:
         C = jnp.kron(jnp.eye(H), C) @ A * jnp.sqrt(variance / N)
         U = numpyro.deterministic(f"U_{name}", C @ C.T)
     numpyro.sample("y", dist.MultivariateNormal(0.0, data.term.covariance(U)), obs=data.y)
+    numpyro.factor("reduction", constant(data.constants, data.temperature))

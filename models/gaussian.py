@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .path_kernel import PathKernel, combine, inverse_of_lower, lower_triangle, project
+from .reduction import constant
 
 
 class GaussianTerm(NamedTuple):
@@ -31,12 +32,14 @@ class GaussianTerm(NamedTuple):
         y: labels [P].
         temperature: T.
         variance: sigma_0^2.
+        constants: (P - r, |rho|^2) where the examples are r pseudo-examples (``models.reduction``), else zeros.
     """
 
     kernel: PathKernel
     y: Float[Array, " P"]
     temperature: Float[Array, ""]
     variance: Float[Array, ""]
+    constants: Float[Array, " 2"]
 
     def covariance(self, U: Float[Array, "H H"]) -> Float[Array, "P P"]:
         """A = sigma_0^2 K(U) + T I."""
@@ -44,7 +47,8 @@ class GaussianTerm(NamedTuple):
 
     def log_likelihood(self, U: Float[Array, "H H"]) -> Float[Array, ""]:
         """log N(y; 0, A), natural logarithm; not a number where A is not positive definite to working precision."""
-        return log_likelihood(U, self.kernel, self.y, self.temperature, self.variance)
+        found = log_likelihood(U, self.kernel, self.y, self.temperature, self.variance)
+        return found + constant(self.constants, self.temperature)
 
     def inverse_factor(self, U: Float[Array, "H H"]) -> Float[Array, "P P"]:
         """Lower triangular R with A^{-1} = R^T R."""

@@ -16,10 +16,6 @@ from ..core.text import plain
 SIGNS = (-1, 1)  # classes of labels that are -1 and +1 already
 
 
-class LabelWarning(UserWarning):
-    """Labels that may mean something else than they are taken for."""
-
-
 def array(name: str, value, axes: str = "P") -> np.ndarray:
     """Labels as an array of names, of booleans, or of float64.
 
@@ -120,14 +116,14 @@ def warn(labels: np.ndarray, classes: tuple) -> None:
         warnings.warn(
             f"y holds {classes[0]} and {classes[1]} alone, read as two classes: give classes={classes} to confirm, "
             "or classes=() to fit the numbers",
-            LabelWarning,
+            checks.InputWarning,
             stacklevel=4,
         )
     if len(labels) > 1 and (labels == labels[0]).all():
         warnings.warn(
             f"y is {labels[0].item()!r} for all {len(labels)} examples: use labels that differ, or there is nothing to "
             "learn",
-            LabelWarning,
+            checks.InputWarning,
             stacklevel=4,
         )
 

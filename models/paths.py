@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -145,16 +146,18 @@ def sequences(name: str, x, tokens: str | None = None) -> np.ndarray:
         tokens: ``"columns"`` for x [P, N_0, S], ``"rows"`` for x [P, S, N_0]; None: columns, where S is not N_0.
 
     Raises:
-        ValueError: another rank, NaN or infinity, an unknown ``tokens``, or S = N_0 without it.
+        ValueError: another rank, NaN or infinity, an unknown ``tokens``.
     """
     if tokens is not None:
         checks.nearest("tokens", tokens, ("columns", "rows"))
     found = checks.array(name, x, "P, S, N_0" if tokens == "rows" else "P, N_0, S")
     named = set(getattr(x, "dims", ())) == {"P", "N_0", "S"}
     if tokens is None and not named and found.shape[1] == found.shape[2] > 1:
-        raise checks.InputError(
-            f"{name} has shape {found.shape}, where tokens may be columns [P, N_0, S] or rows [P, S, N_0]: choose with "
-            "tokens='columns' or tokens='rows'"
+        warnings.warn(
+            f"{name} has shape {found.shape}, where tokens may be columns [P, N_0, S] or rows [P, S, N_0], read as "
+            "columns: give tokens='columns' to confirm it, or tokens='rows'",
+            checks.InputWarning,
+            stacklevel=3,
         )
     return found.swapaxes(1, 2) if tokens == "rows" else found
 
@@ -167,14 +170,14 @@ def contract(x, attention: Attention, readout: str = "last", *, tokens: str | No
         attention: the attention patterns of every layer, a function of x.
         readout: token t* that the network reads: ``"last"``, ``"first"``, or ``"mean"`` over target tokens.
         tokens: ``"rows"`` for x [P, S, N_0], as PyTorch has it; ``"columns"`` says that x is [P, N_0, S], which is
-            asked where S = N_0. The attention sees columns in either case.
+            asked by a warning where S = N_0. The attention sees columns in either case.
 
     Returns:
         PathInputs with xi [P, N_0, H_1, .., H_L].
 
     Raises:
         ValueError: shapes of x and attention that disagree, NaN or infinity in either, attention columns
-            that do not sum to 1, an unknown readout, S = N_0 without ``tokens``.
+            that do not sum to 1, an unknown readout.
 
     Source: docs/model.md, section 2; cost P * (S^2 sum_l H_l..H_L + N_0 S H), memory for 128 examples.
     """

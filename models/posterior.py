@@ -21,8 +21,10 @@ from .gaussian import with_noise
 from .network import Network, Weights
 from .path_kernel import combine, path_kernel
 from .paths import PathInputs
+from .reduction import Reduction, reduction
 from .target import KEEP, WEIGHTS, Target
 
+_DIGITS = 1e-3  # rounding error of a log-density that acceptances can bear
 _ROUNDING = 100  # rounding errors of K in units of epsilon times its trace, with a margin for U above its prior mean
 
 
@@ -39,6 +41,9 @@ class Posterior:
             training set's own kernel is not singular: the limit T -> 0 interpolates the labels.
         classes: the two labels, smaller first; () for real values; default found from ``y``. Test labels must be of the
             same classes.
+        reduce: compute with r <= H N_0 pseudo-examples in place of P examples where the inputs are linearly dependent,
+            as they are if P > H N_0 (``reduction``). Exact; stochastic-gradient kernels draw their batches from the
+            examples all the same.
 
     Raises:
         ValueError: shapes that disagree (the message says which), NaN or infinity, temperature not above 0, labels
@@ -52,6 +57,7 @@ class Posterior:
     y: np.ndarray
     temperature: float
     classes: tuple | None = None
+    reduce: bool = True
 
     targets: ClassVar[tuple[str, ...]] = ("marginal", "weights", "collapsed")
 
@@ -84,6 +90,13 @@ class Posterior:
             labels.warn(y, classes)
         object.__setattr__(self, "y", encoded)
         object.__setattr__(self, "classes", classes)
+
+    @property
+    def reduction(self) -> Reduction:
+        """The examples that densities are computed with: pseudo-examples, or those of ``data``."""
+        if not self.reduce:
+            return Reduction(self.data, self.y, len(self.y), 0.0)
+        return reduction(self.data, self.y)
 
     def target(self, name: str = "collapsed", keep: str | None = None) -> Target:
         """A space of positions to sample in (``models.targets``).
@@ -163,12 +176,8 @@ class Posterior:
             arrays["constant_data"]["xi_test"] = (("test_example", *axes[1:]), test[0].xi)
             seen = labels.encoded("test labels", test[1], self.classes or ())
             arrays["observed_data"]["y_test"] = (("test_example",), seen)
-        settings = {
-            "network": asdict(self.network),
-            "temperature": self.temperature,
-            "classes": list(self.classes or ()),
-        }
-        return settings, arrays
+        settings = {"network": asdict(self.network), "temperature": self.temperature, "reduce": self.reduce}
+        return settings | {"classes": list(self.classes or ())}, arrays
 
     @classmethod
     def restored(
@@ -190,8 +199,8 @@ class Posterior:
         classes = settings.get("classes")
         if classes is None:  # of a file that fitted the numbers, whatever they were
             classes = labels.SIGNS if np.isin(y, labels.SIGNS).all() else ()
-        y = labels.decoded(y, tuple(classes))
-        posterior = cls(network, PathInputs(arrays["xi"], names), y, settings["temperature"], tuple(classes))
+        y, reduce = labels.decoded(y, tuple(classes)), settings.get("reduce", False)
+        posterior = cls(network, PathInputs(arrays["xi"], names), y, settings["temperature"], tuple(classes), reduce)
         if "xi_test" not in arrays:
             return posterior, None
         return posterior, (PathInputs(arrays["xi_test"], names), labels.decoded(arrays["y_test"], tuple(classes)))
@@ -235,8 +244,13 @@ class Posterior:
         Returns:
             WeightData of xi [P, N_0, H], y [P] and T.
         """
+        found = self.reduction
         return weight_space.WeightData(
-            jnp.asarray(self.data.flat, dtype), jnp.asarray(self.y, dtype), jnp.asarray(self.temperature, dtype)
+            jnp.asarray(found.data.flat, dtype),
+            jnp.asarray(found.y, dtype),
+            jnp.asarray(self.temperature, dtype),
+            jnp.asarray(found.constants),
+            None if found.data is self.data else (jnp.asarray(self.data.flat, dtype), jnp.asarray(self.y, dtype)),
         )
 
     def marginal_data(self, dtype) -> marginal.MarginalData:
@@ -252,7 +266,7 @@ class Posterior:
             ValueError: as ``collapsed_data``.
         """
         density = self.collapsed_data()
-        return marginal.MarginalData(density, jnp.asarray(self.data.flat, density.y.dtype), np.dtype(dtype))
+        return marginal.MarginalData(density, jnp.asarray(self.reduction.data.flat, density.y.dtype), np.dtype(dtype))
 
     def collapsed_data(self) -> collapsed.CollapsedData:
         """Data of the collapsed density (``models.collapsed``); it belongs inside ``jax.enable_x64(True)``, in float64.
@@ -264,12 +278,14 @@ class Posterior:
             ValueError: K + T I is not positive definite to working precision at the prior mean of U_1.
         """
         with jax.ensure_compile_time_eval():  # constants, also where NumPyro traces the model
+            found = self.reduction
             data = collapsed.CollapsedData(
-                path_kernel(self.data.flat),
-                jnp.asarray(self.y),
+                path_kernel(found.data.flat),
+                jnp.asarray(found.y),
                 jnp.asarray(self.temperature, float),
                 jnp.asarray(self.network.widths, float),
                 jnp.asarray(self.network.variances, float),
+                jnp.asarray(found.constants),
             )
         self._check_temperature(data)
         return data
@@ -280,6 +296,12 @@ class Posterior:
             rounding = _ROUNDING * float(jnp.finfo(K.dtype).eps) * float(jnp.trace(K))
             chol = jnp.linalg.cholesky(with_noise(K, self.temperature - rounding))
             positive = bool(jnp.isfinite(chol).all())
+        lost = float(data.constants[1]) * float(jnp.finfo(K.dtype).eps) / 2 / _DIGITS
+        if self.temperature < lost:
+            raise checks.InputError(
+                f"temperature={self.temperature:g} leaves log-densities with rounding errors of "
+                f"{_DIGITS * lost / self.temperature:.1e}, too large to compare draws: use {lost:.1e} or more"
+            )
         if not positive:
             raise checks.InputError(
                 f"temperature={self.temperature:g} leaves K + T I not positive definite in {K.dtype}: "
@@ -306,4 +328,4 @@ class Posterior:
             )
         network = Network(self.network.input_width, data.heads, self.network.widths, self.network.variances)
         y = labels.decoded(self.y, self.classes or ())
-        return Posterior(network, data, y, self.temperature, self.classes)
+        return Posterior(network, data, y, self.temperature, self.classes, self.reduce)

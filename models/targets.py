@@ -86,7 +86,9 @@ def order_parameters(shape: Layout) -> Target:
 
     return Target(
         name="collapsed",
-        data=lambda posterior, dtype: CollapsedTargetData(posterior.collapsed_data(), jnp.asarray(posterior.data.flat)),
+        data=lambda posterior, dtype: CollapsedTargetData(
+            posterior.collapsed_data(), jnp.asarray(posterior.reduction.data.flat)
+        ),
         initial=lambda data, key: data.guide.centre + data.guide.spread @ jax.random.normal(key, (shape.size,)),
         log_density=lambda data, position: collapsed.log_density(shape, data.density, position),
         observe=observe,

@@ -17,14 +17,29 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .network import Network, Weights, forward, path_weights
+from .reduction import constant
 
 
 class WeightData(NamedTuple):
-    """What the weight-space density needs of the data, as arrays that may be traced."""
+    """What the weight-space density needs of the data, as arrays that may be traced.
 
-    xi: Float[Array, "P N_0 H"]
-    y: Float[Array, " P"]
+    Attributes:
+        xi, y: inputs and labels, of pseudo-examples where the data are reduced (``models.reduction``).
+        temperature: T.
+        constants: of the reduction.
+        examples: (inputs, labels) of the examples themselves, from which batches are drawn; None: ``xi`` and ``y``.
+    """
+
+    xi: Float[Array, "r N_0 H"]
+    y: Float[Array, " r"]
     temperature: Float[Array, ""]
+    constants: Float[Array, " 2"]
+    examples: tuple[Float[Array, "P N_0 H"], Float[Array, " P"]] | None = None
+
+    @property
+    def batched(self) -> tuple[Float[Array, "P N_0 H"], Float[Array, " P"]]:
+        """Inputs and labels that batches are drawn from."""
+        return (self.xi, self.y) if self.examples is None else self.examples
 
 
 def model(network: Network, data: WeightData) -> None:
@@ -38,6 +53,7 @@ def model(network: Network, data: WeightData) -> None:
     }
     f = numpyro.deterministic("f", forward(path_weights(weights), data.xi))
     numpyro.sample("y", dist.Normal(f, jnp.sqrt(data.temperature)).to_event(1), obs=data.y)
+    numpyro.factor("reduction", constant(data.constants, data.temperature))
 
 
 def log_density(network: Network, data: WeightData, weights: Weights) -> Float[Array, ""]:
@@ -52,8 +68,9 @@ def estimate(network: Network, data: WeightData, weights: Weights, indices: Arra
         network, data, weights: as for ``log_density``.
         indices: examples of the batch [B], drawn uniformly.
     """
-    batch = data._replace(xi=data.xi[indices], y=data.y[indices])
-    return log_prior(network, weights) + len(data.y) / len(indices) * log_likelihood(batch, weights)
+    xi, y = data.batched
+    batch = WeightData(xi[indices], y[indices], data.temperature, jnp.zeros(2, y.dtype))
+    return log_prior(network, weights) + len(y) / len(indices) * log_likelihood(batch, weights)
 
 
 def log_prior(network: Network, weights: Weights) -> Float[Array, ""]:
@@ -69,7 +86,8 @@ def log_likelihood(data: WeightData, weights: Weights) -> Float[Array, ""]:
     """log N(y; f, T I)."""
     residual = forward(path_weights(weights), data.xi) - data.y
     T = data.temperature
-    return -0.5 * _square(residual) / T - 0.5 * data.y.shape[0] * jnp.log(2 * math.pi * T)
+    fit = -0.5 * _square(residual) / T - 0.5 * data.y.shape[0] * jnp.log(2 * math.pi * T)
+    return fit + constant(data.constants, T)
 
 
 def _square(x):

@@ -102,7 +102,10 @@ def _problem(run: Run) -> list[tuple[str, str]]:
     task = about.get("task", "arrays of your own") + (f" ({details})" if details else "")
     return [
         ("task", task),
-        ("examples", f"P = {len(run.posterior.y)}" + (f", {len(run.test[1])} for testing" if run.test else "")),
+        (
+            "examples",
+            f"P = {len(run.posterior.y)}" + _reduced(run) + (f", {len(run.test[1])} for testing" if run.test else ""),
+        ),
         ("labels", "two classes, " + _text(classes) if (classes := run.posterior.classes) else "real values"),
         ("network", f"heads {_text(network.heads)}, widths {_text(network.widths)}, N₀ = {network.input_width}"),
         ("prior variances", _text(network.variances)),
@@ -124,6 +127,12 @@ def _score_rows(found: dict[str, Any]) -> list[dict[str, Any]]:
         z = difference["value"] / error if error > 0 else None
         rows.append({"source": label, "value": scores[source], "error": None, "difference": difference, "z": z})
     return rows
+
+
+def _reduced(run: Run) -> str:
+    """How many pseudo-examples stand for the examples, if they do."""
+    found = run.posterior.reduction
+    return f" as {len(found.y)} pseudo-examples" if len(found.y) < found.examples else ""
 
 
 def _size(run: Run, entry: str) -> int:

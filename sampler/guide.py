@@ -22,13 +22,13 @@ def laplace(posterior: Posterior) -> Guide:
     M = I with variances 1 / N, and the warm-up finds the metric.
     """
     shape = collapsed.layout(posterior.network)
-    with on_host(len(posterior.y)):
+    with on_host(len(posterior.reduction.y)):
         if shape.singular:
             centre = np.zeros(shape.size)
             covariance = np.eye(shape.size) / min(posterior.network.widths)
         else:
             centre = theory.solve(posterior).theta
-            parts = derivative_data(posterior.data.flat)
+            parts = derivative_data(posterior.reduction.data.flat)
             values, vectors = np.linalg.eigh(np.asarray(_curvature(shape, posterior.collapsed_data(), parts, centre)))
             covariance = (vectors / np.abs(values)) @ vectors.T
         spread = np.asarray(jnp.linalg.cholesky(covariance))

@@ -193,7 +193,8 @@ def _advise(job: Job) -> None:
             f"{devices} to give all of them work",
             file=sys.stderr,
         )
-    examples = len(getattr(job.posterior, "y", ()))
+    found = getattr(job.posterior, "reduction", None)
+    examples = 0 if found is None else len(found.y)
     factorises = job.problem.plan.target.lapack or job.problem.plan.kernel.lapack
     chains = job.settings.chains
     if factorises and examples and chains * examples**3 < _SMALL and jax.default_backend() != "cpu":

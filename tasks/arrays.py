@@ -26,7 +26,7 @@ def arrays(
         readout: ``"last"``, ``"first"`` or ``"mean"``.
         name: recorded with every run.
         classes: the two labels, smaller first; () for real values; default found from ``y``.
-        tokens: ``"rows"`` for sequences [P, S, N_0], ``"columns"`` for [P, N_0, S]; asked where S = N_0.
+        tokens: ``"rows"`` for sequences [P, S, N_0], ``"columns"`` for [P, N_0, S]; asked by a warning where S = N_0.
 
     Returns:
         Task, T = 0.01 unless ``task.posterior(width, temperature)`` says otherwise.
@@ -78,11 +78,7 @@ def load(path: str | Path, readout: str = "last") -> Task:
     attention = Attention(stored.layers(name, found, FILE_LAYOUT))
     tokens = str(found["tokens"]) if "tokens" in found else None
     test = found.get("x_test"), found.get("y_test")
-    try:
-        task = arrays(found["x"], found["y"], attention, *test, readout, path.name, tokens=tokens)
-    except checks.InputError as error:
-        where = ", an array of the file" if "tokens=" in str(error) else ""
-        raise checks.InputError(f"{name}: {error}{where}") from None
+    task = arrays(found["x"], found["y"], attention, *test, readout, path.name, tokens=tokens)
     task.settings.update(file=path.name, readout=readout)
     return task
 

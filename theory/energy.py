@@ -28,7 +28,8 @@ from ..models.path_kernel import block_bytes, symmetric_blocks
 
 def energy(data: CollapsedData, U_1: Float[Array, "H H"]) -> Float[Array, ""]:
     """E at U_1: -2 log N(y; 0, A), its constant left out."""
-    return -2 * data.term.log_likelihood(U_1) - data.y.shape[0] * np.log(2 * np.pi)
+    examples = data.y.shape[0] + data.constants[0]
+    return -2 * data.term.log_likelihood(U_1) - examples * np.log(2 * np.pi)
 
 
 def derivative_data(xi: Float[np.ndarray, "P N_0 H"]) -> tuple[Array | None, Array | None]:

@@ -20,7 +20,7 @@ from ..models.paths import PathInputs
 
 def _term(train: PathInputs, y, temperature: float, variance: float) -> GaussianTerm:
     T, sigma2 = jnp.asarray(temperature, float), jnp.asarray(variance, float)
-    return GaussianTerm(path_kernel(train.flat), jnp.asarray(y), T, sigma2)
+    return GaussianTerm(path_kernel(train.flat), jnp.asarray(y), T, sigma2, jnp.zeros(2))
 
 
 def conditional_mean(

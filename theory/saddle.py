@@ -30,6 +30,7 @@ from ..core.numerics import numerics, on_host
 from ..models import Posterior
 from ..models.collapsed import CollapsedData, Layout, bartlett_factors, layout, order_parameters
 from ..models.paths import PathInputs
+from ..models.reduction import Reduction
 from .energy import derivative_data, energy, hessian
 
 GRADIENT_TOLERANCE = 1e-8  # max |d (S / max N) / d theta|: U then agrees with the saddle to about 1e-7 relative
@@ -83,7 +84,16 @@ class Theory:
     @property
     def train(self) -> PathInputs:
         """The training inputs the theory was solved for: those of the paths kept."""
-        return self.posterior.data if self.paths is None else self.posterior.data.select(self.paths)
+        return self._kept(self.posterior.data)
+
+    @property
+    def reduction(self) -> Reduction:
+        """The examples to compute with (``Posterior.reduction``), of the paths kept."""
+        found = self.posterior.reduction
+        return dataclasses.replace(found, data=self._kept(found.data))
+
+    def _kept(self, data: PathInputs) -> PathInputs:
+        return data if self.paths is None else data.select(self.paths)
 
     @property
     def problem(self) -> str | None:
@@ -144,7 +154,7 @@ def solve(posterior: Posterior, paths: Sequence | None = None, starts: int = 1, 
     starts = checks.count("starts", starts)
     if starts > 1:
         key = checks.random_key("key", key)
-    with numerics(), on_host(len(posterior.y)):
+    with numerics(), on_host(len(posterior.reduction.y)):
         problem = _prepare(posterior, paths)
         begin = [np.zeros(problem.shape.size)]  # M = I, the GP limit
         if key is not None:
@@ -183,7 +193,7 @@ def grid(posterior: Posterior, widths: Sequence, temperatures: Sequence[float], 
     rows, columns = len(posteriors), len(posteriors[0])
     least = min(itertools.chain(*posteriors), key=lambda p: p.temperature)
     found: dict[tuple[int, int], Theory] = {}
-    with numerics(), on_host(len(posterior.y)):
+    with numerics(), on_host(len(posterior.reduction.y)):
         problem = _prepare(least, paths)
         gp_limit = np.zeros(problem.shape.size)
         for i, j, neighbour in _points(posteriors, found):
@@ -245,7 +255,9 @@ def _prepare(posterior, paths) -> _SaddlePoint:
     part = posterior if paths is None else posterior.select(paths)
     data = part.collapsed_data()
     names = None if paths is None else part.data.path_names
-    return _SaddlePoint(posterior, names, layout(part.network, singular=False), data, derivative_data(part.data.flat))
+    return _SaddlePoint(
+        posterior, names, layout(part.network, singular=False), data, derivative_data(part.reduction.data.flat)
+    )
 
 
 def _posteriors(posterior, widths, temperatures):

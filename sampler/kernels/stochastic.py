@@ -54,7 +54,7 @@ class _Stochastic(Kernel):
 
     def step(self, setting, key, index, state):
         key_batch, key_move = jax.random.split(key)
-        P = setting.data.y.shape[0]
+        P = len(setting.data.batched[1])
         indices = jnp.arange(P)
         if self.batch_size is not None and self.batch_size < P:
             indices = jax.random.choice(key_batch, P, (self.batch_size,), replace=False)

@@ -38,7 +38,9 @@ def kernels(xi):
 
 @pytest.fixture(params=["blocks", "inputs"])
 def term(request) -> GaussianTerm:
-    return GaussianTerm(kernels(Dense.xi)[request.param], jnp.asarray(Dense.y), jnp.asarray(T), jnp.asarray(VARIANCE))
+    return GaussianTerm(
+        kernels(Dense.xi)[request.param], jnp.asarray(Dense.y), jnp.asarray(T), jnp.asarray(VARIANCE), jnp.zeros(2)
+    )
 
 
 def test_every_quantity_of_the_term_is_that_of_dense_algebra(term):

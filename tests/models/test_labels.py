@@ -31,7 +31,7 @@ def task_of(y, **options):
 
 def posterior_of(task):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", gf.LabelWarning)
+        warnings.simplefilter("ignore", gf.InputWarning)
         return task.posterior(6, 0.1)
 
 
@@ -84,9 +84,9 @@ def test_a_file_that_fitted_other_numbers_is_read_as_it_was():
 
 
 def test_what_surprises_is_said():
-    with pytest.warns(gf.LabelWarning, match=r"0 and 1 alone.*classes=\(0, 1\)"):
+    with pytest.warns(gf.InputWarning, match=r"0 and 1 alone.*classes=\(0, 1\)"):
         task_of((S > 0).astype(int)).posterior(6)
-    with pytest.warns(gf.LabelWarning, match="all 24 examples"):
+    with pytest.warns(gf.InputWarning, match="all 24 examples"):
         task_of(np.zeros(36)).posterior(6)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -126,7 +126,7 @@ def test_value_weights_have_the_conditional_covariance(make_small, batched, asse
     across are the prior's. Averaged over directions u = a/|a|: E V V^T = s N_1 (1 - u u^T) + (pinned) u u^T."""
     problem = make_small(heads=(1,), widths=(3, 4), variances=(0.7, 1.3, 0.9), N_0=4, P=5)
     theta = random_theta(problem)
-    data, xi = problem.posterior.collapsed_data(), jnp.asarray(problem.posterior.data.flat)
+    data, xi = problem.posterior.collapsed_data(), jnp.asarray(problem.posterior.reduction.data.flat)
     shape, network = collapsed.layout(problem.network), problem.network
 
     def rotated(key):
