@@ -1,7 +1,7 @@
 """Sweeps: plans over widths, temperatures, kernels, tasks, seeds and paths, on one machine or a cluster."""
 
+from .clusters import SchedulerLost, job_cluster, local_cluster
 from .dataset import open_sweep
-from .executors import SchedulerLost, job_cluster, local_cluster
 from .folder import failures, stored_plan
 from .plots import heat_map, lines
 from .sweep import Sweep, sweep

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from ..core import checks
-from . import executors, folder
+from . import clusters, executors, folder
 from . import plan as plans
 from .compute import Outcome
 from .dataset import open_sweep
 
 LIMIT = 1000
 _SHOWN = 10  # failed points printed
+_PATIENCE = 60.0  # seconds without any local worker, which are restarted within a few
 
 
 class Sweep(NamedTuple):
@@ -69,6 +70,7 @@ def sweep(
     workers: int = 1,
     scheduler: Any = None,
     gpus_per_point: int = 0,
+    worker_timeout: float | None = 3600,
     limit: int | None = LIMIT,
     keep_samples: bool = True,
     compilation_cache: str | os.PathLike | None = "compiled",
@@ -89,6 +91,8 @@ def sweep(
         scheduler: address of a Dask scheduler, or a cluster object such as ``sweeps.job_cluster`` makes, instead of
             workers. Its workers need gibbsformer installed and ``out`` under the same path.
         gpus_per_point: of Dask's resource "GPU" that one point takes of a worker of ``scheduler``.
+        worker_timeout: seconds to wait for a worker of ``scheduler`` after the last one has gone; points that are left
+            then fail. None waits for ever, as all do for the first worker.
         limit: refuse to start more points than this; None for any number.
         keep_samples: keep the sample files of finished points in ``out``/samples.
         compilation_cache: folder, relative to ``out``, of compiled programs that local workers share; None for none.
@@ -100,7 +104,8 @@ def sweep(
     Raises:
         ValueError: a bad plan, a folder of another plan or in use, more points than the limit, a scheduler that does
             not answer, Dask not installed. Nothing has been computed then.
-        SchedulerLost: the scheduler went away.
+        SchedulerLost: the scheduler went away, or no local worker starts.
+        OSError: the disk is full; finished points are in the folder.
         KeyboardInterrupt: Ctrl-C; finished points are in the folder.
     """
     workers, gpus = checks.count("workers", workers), checks.count("gpus_per_point", gpus_per_point, least=0)
@@ -110,8 +115,10 @@ def sweep(
         raise checks.InputError(
             f"gpus_per_point={gpus} is for the workers of a scheduler: give scheduler, or leave it out"
         )
+    patience = None if worker_timeout is None else checks.positive("worker_timeout", worker_timeout)
     if scheduler is not None or workers > 1:
-        executors.modules()  # refused here, before there is a folder
+        clusters.modules(own=scheduler is None)  # refused here, before there is a folder
+    executor = _Executor(workers, scheduler, gpus, patience)
     normal = plans.checked(plan)
     if limit is not None and plans.count(normal) > checks.count("limit", limit):
         raise checks.InputError(
@@ -123,7 +130,7 @@ def sweep(
         shown = tqdm(total=len(points), initial=len(points) - len(missing), disable=not progress, file=sys.stderr,
                      unit="point", desc="sweep", dynamic_ncols=True, smoothing=0.1)  # fmt: skip
         failed = 0
-        with shown, _outcomes(missing, place.path, workers, scheduler, gpus, keep_samples, compilation_cache) as found:
+        with shown, _outcomes(missing, place.path, executor, keep_samples, compilation_cache) as found:
             for outcome in found:
                 place.note(outcome)
                 failed += outcome.error is not None
@@ -132,18 +139,27 @@ def sweep(
     return Sweep(place.path, len(points), len(missing) - failed, tuple(folder.failures(place.path)))
 
 
+class _Executor(NamedTuple):
+    workers: int
+    scheduler: Any
+    gpus: int
+    patience: float | None
+
+
 @contextlib.contextmanager
-def _outcomes(points, path: Path, workers, scheduler, gpus, keep_samples, cache) -> Iterator[Iterator[Outcome]]:
+def _outcomes(points, path: Path, executor: _Executor, keep_samples, cache) -> Iterator[Iterator[Outcome]]:
     """The outcomes of points by the executor that was asked for, which ends with this context."""
+    workers, scheduler, gpus, patience = executor
+    job = points, str(path), keep_samples
     if not points:
         yield iter(())
     elif scheduler is not None:
         resources = {"GPU": gpus} if gpus else None
-        with contextlib.closing(executors.on_dask(points, str(path), keep_samples, scheduler, resources)) as found:
+        with contextlib.closing(executors.on_dask(*job, scheduler, resources, patience)) as found:
             yield found
     elif workers == 1:
-        yield executors.in_process(points, str(path), keep_samples)
+        yield executors.in_process(*job)
     else:
-        with executors.local_cluster(min(workers, len(points)), None if cache is None else path / cache) as cluster:
-            with contextlib.closing(executors.on_dask(points, str(path), keep_samples, cluster, None)) as found:
+        with clusters.local_cluster(min(workers, len(points)), None if cache is None else path / cache) as cluster:
+            with contextlib.closing(executors.on_dask(*job, cluster, None, _PATIENCE, started=True)) as found:
                 yield found

@@ -15,6 +15,13 @@ def add_arguments(parser) -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes on this machine (default %(default)s)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler to compute on, instead of workers")
     parser.add_argument("--gpus-per-point", type=int, default=0, metavar="N", help="GPUs that a point uses")
+    parser.add_argument(
+        "--worker-timeout",
+        type=float,
+        default=3600,
+        metavar="S",
+        help="wait S seconds for a worker of the scheduler once all are gone (default %(default)s)",
+    )
     parser.add_argument("--discard-samples", action="store_true", help="remove sample files of finished points")
     parser.add_argument("--yes", action="store_true", help="start however many points there are")
     add_quiet(parser)
@@ -31,6 +38,7 @@ def run(options) -> int:
         workers=options.workers,
         scheduler=options.scheduler,
         gpus_per_point=options.gpus_per_point,
+        worker_timeout=options.worker_timeout,
         limit=None if options.yes else LIMIT,
         keep_samples=not options.discard_samples,
         progress=not (options.quiet or options.json),
