@@ -103,9 +103,18 @@ def whole(path: Path) -> Iterator[Path]:
         building.unlink(missing_ok=True)
 
 
+def write(path: Path, content: bytes | str) -> None:
+    """Put a file in place of what has the name, whole and durable; an OSError leaves the old one as it was.
+
+    The temporary file is made by this call, never one that somebody put there, nor the target of a link.
+    """
+    with whole(path) as building, open(building, "xb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
 def replace(building: Path, path: Path) -> None:
     """Give a complete file its name, durably."""
-    fd = os.open(building, os.O_RDWR)
+    fd = os.open(building, os.O_RDWR | os.O_NOFOLLOW)
     try:
         os.fsync(fd)
     finally:

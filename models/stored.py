@@ -6,6 +6,7 @@ real dtype, among other arrays. Libraries keep all heads of a projection in one 
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,8 +15,14 @@ import numpy as np
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 
-from ..core import checks
+from ..core import checks, sealing
 
+# What NumPy and zipfile raise at archives that are damaged, encrypted, or compressed in unknown ways.
+_UNREADABLE = (
+    ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, MemoryError,
+    OverflowError, SyntaxError,
+)  # fmt: skip
+_SEALED = ("gibbsformer network 2",)  # formats of files that have a checksum
 LAYOUT = "per layer l = 1.. either W_l [H, N_0, N_0] or Q_l and K_l [H, G, N_0]"
 
 
@@ -28,25 +35,64 @@ def read(argument: str, path: str | Path, layout: str = LAYOUT) -> dict[str, np.
         layout: what it should hold, in words.
 
     Raises:
-        ValueError: no such file, or it cannot be read.
+        ValueError: no such file, it cannot be read, its checksum says that it is damaged, or its arrays need more
+            memory than there is.
     """
     path = Path(path)
     kind = "safetensors" if path.suffix == ".safetensors" else "npz"
     if not path.is_file():
         raise checks.InputError(f"{argument}={str(path)!r} does not exist: give an .npz or .safetensors with {layout}")
     try:
+        _check_size(f"{argument}={str(path)!r}", path, kind)
         if kind == "safetensors":
+            _check_seal(f"{argument}={str(path)!r}", path)
             with safe_open(path, framework="numpy") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is not a mapping
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error, SafetensorError) as error:
+    except checks.InputError:
+        raise
+    except (*_UNREADABLE, OSError, SafetensorError) as error:
         # NumPy takes anything but an archive for a pickle, and tells the user how to load it unsafely
-        other = kind == "npz" and isinstance(error, ValueError) and not zipfile.is_zipfile(path)
+        other = kind == "npz" and not isinstance(error, OSError) and not zipfile.is_zipfile(path)
         reason = "not a zip archive" if other else error
         raise checks.InputError(
             f"{argument}={str(path)!r} is not an .{kind} file that can be read ({reason}): it must hold {layout}"
         ) from None
+
+
+def _check_seal(shown: str, path: Path) -> None:
+    intact = sealing.intact(path)
+    if intact is None:
+        with safe_open(path, framework="numpy") as file:
+            intact = (file.metadata() or {}).get("format") not in _SEALED
+    if not intact:
+        raise checks.InputError(f"{shown} is damaged (checksum mismatch): use a copy of it, or make it again")
+
+
+def _check_size(shown: str, path: Path, kind: str) -> None:
+    """Refuse arrays that do not fit in memory before any is made: an archive of kilobytes can hold gigabytes."""
+    if kind == "safetensors":
+        needed = path.stat().st_size
+    else:
+        with zipfile.ZipFile(path) as archive:
+            needed = sum(_array_bytes(archive, entry) for entry in archive.infolist())
+    checks.memory(shown, needed, "a smaller file")
+
+
+def _array_bytes(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int:
+    """Bytes of an array of an .npz file, by its header, which must agree with what the archive says of it."""
+    with archive.open(entry) as file:
+        if file.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
+            return entry.file_size  # not an array, which NumPy hands over as it is
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        count = math.prod(shape) * dtype.itemsize
+        if not dtype.hasobject and file.tell() + count != entry.file_size:
+            raise ValueError(f"{entry.filename} has {entry.file_size} bytes and shape {shape}")
+    return count
 
 
 def layers(argument: str, arrays: dict[str, np.ndarray], layout: str = LAYOUT) -> list:

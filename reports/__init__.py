@@ -46,8 +46,7 @@ def report(runs: Run | str | os.PathLike | Sequence[Run | str | os.PathLike], ou
         if not any(source is folder for folder in folders)
     ]
     page = render(sections(opened), [sweep.section(folder, i) for i, folder in enumerate(folders, start=1)])
-    with files.whole(path) as building:
-        building.write_text(page, encoding="utf-8")
+    files.write(path, page)
     return path
 
 

@@ -24,7 +24,7 @@ from ..sampler import open as open_run
 from ..sampler import resolve_kernel, resume, sample
 from ..theory import TheoryWarning
 from . import result
-from .plan import Point, canonical
+from .plan import Point, canonical, digest
 
 _RUN_OPTIONS = ("chains", "warmup", "draws", "thin", "keep", "precision")
 
@@ -98,9 +98,16 @@ def _values(point: Point, samples: Path) -> dict[str, Any]:
 @lru_cache(maxsize=2)  # a task is contracted once for all points of it that one process computes in a row
 def _task(settings: str, seed: int, file: str | None):
     found = json.loads(settings)
-    if file is not None:
-        return tasks.load(file)
-    return tasks.BUILT_IN[found["name"]](key=jax.random.key(seed), **found["options"])
+    source = file or found["options"].get("network")
+    _check_content(source, found)
+    task = tasks.load(file) if file else tasks.BUILT_IN[found["name"]](key=jax.random.key(seed), **found["options"])
+    _check_content(source, found)  # what was read is what the point is named after
+    return task
+
+
+def _check_content(source: str | None, found: Mapping[str, Any]) -> None:
+    if source is not None and "sha256" in found and digest(source) != found["sha256"]:
+        raise checks.InputError(f"task={source!r} has changed since the sweep began: run it again for the new file")
 
 
 def _tuple(width):

@@ -38,7 +38,7 @@ def open_sweep(folder: str | os.PathLike) -> xr.Dataset:
     normal, done, found = folders.stored_plan(folder), folders.finished(Path(folder)), []
     for point in plans.points(normal):
         if point.id in done:
-            values, about = result.read(Path(folder, "points", f"{point.id}.h5"))
+            values, about = result.read(folders.result_file(Path(folder), point))
             found.append((point, values | {"seconds": about["seconds"]}))
     coordinates = {
         plans.AXES[name]: [plans.label(plans.AXES[name], value) for value in values]

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..core import checks, files, lock
 from . import plan as plans
+from . import result
 from .compute import Outcome
 from .plan import Point
 
@@ -29,16 +30,17 @@ class Folder:
     Attributes:
         path: absolute.
         outcomes: id -> Outcome of finished and failed points of the plan.
+        damaged: what is wrong with results that are there but cannot be used, a line each; they are computed again.
     """
 
     def __init__(self, path: Path, points: Sequence[Point]):
         self.path, self._points = path, points
         known = {entry["id"]: entry for entry in _index(path)}
         done = finished(path)
+        faults = {point.id: result.fault(result_file(path, point)) for point in points if point.id in done}
+        self.damaged = tuple(fault for fault in faults.values() if fault)
         self.outcomes = {
-            point.id: Outcome(point.id, None, known.get(point.id, {}).get("seconds") or 0.0)
-            for point in points
-            if point.id in done
+            id: Outcome(id, None, known.get(id, {}).get("seconds") or 0.0) for id, fault in faults.items() if not fault
         }
         self._written = -_SECONDS
 
@@ -63,7 +65,7 @@ class Folder:
             if outcome is not None:
                 entry |= {"seconds": outcome.seconds, "error": outcome.error}
             entries.append(entry)
-        _replace(self.path / INDEX, "[\n" + ",\n".join(map(plans.canonical, entries)) + "\n]\n")
+        files.write(self.path / INDEX, "[\n" + ",\n".join(map(plans.canonical, entries)) + "\n]\n")
         self._written = time.monotonic()
 
 
@@ -84,7 +86,7 @@ def held(out: str | os.PathLike, normal: Mapping[str, Any], points: Sequence[Poi
         ) from None
     try:
         _check_plan(out, path, points)
-        _replace(path / PLAN, json.dumps(normal, indent=1) + "\n")
+        files.write(path / PLAN, json.dumps(normal, indent=1) + "\n")
         folder = Folder(path, points)
         try:
             yield folder
@@ -92,6 +94,11 @@ def held(out: str | os.PathLike, normal: Mapping[str, Any], points: Sequence[Poi
             folder.write_index()
     finally:
         lock.release(path / PLAN, descriptor)
+
+
+def result_file(path: Path, point: Point) -> Path:
+    """The file of a point's result."""
+    return path / "points" / f"{point.id}.h5"
 
 
 def finished(path: Path) -> set[str]:
@@ -112,11 +119,17 @@ def stored_plan(folder: str | os.PathLike) -> dict[str, Any]:
         ValueError: the folder holds no sweep.
     """
     try:
-        return json.loads(Path(folder, PLAN).read_text(encoding="utf-8"))
+        normal = json.loads(Path(folder, PLAN).read_text(encoding="utf-8"))
+        plans.check_normal(normal)
+        return normal
+    except FileNotFoundError:
+        raise checks.InputError(
+            f"folder={checks.brief(str(folder))} holds no sweep (no {PLAN}): give the folder of a sweep"
+        ) from None
     except (TypeError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise checks.InputError(f"folder={checks.brief(str(folder))} holds no sweep ({PLAN}: {reason}): "
-                                "give the folder of a sweep") from None  # fmt: skip
+        raise checks.InputError(f"folder={checks.brief(str(folder))} has a damaged {PLAN} ({reason}): "
+                                "run the sweep with its plan, which writes it again") from None  # fmt: skip
 
 
 def failures(folder: str | os.PathLike) -> list[dict[str, Any]]:
@@ -134,8 +147,11 @@ def failures(folder: str | os.PathLike) -> list[dict[str, Any]]:
 def _check_plan(out, path: Path, points: Sequence[Point]) -> None:
     if not (path / PLAN).exists():
         return
-    before = {point.id for point in plans.points(stored_plan(path))}
-    if before.isdisjoint(point.id for point in points):
+    try:
+        before = {point.id for point in plans.points(stored_plan(path))}
+    except checks.InputError:  # damaged, while this plan is at hand: what is there says whether it is the same sweep
+        before = finished(path) | {entry["id"] for entry in _index(path)}
+    if before and before.isdisjoint(point.id for point in points):
         raise checks.InputError(
             f"out={str(out)!r} holds the sweep of another plan, no point of which is in this one: choose another folder"
         )
@@ -143,11 +159,7 @@ def _check_plan(out, path: Path, points: Sequence[Point]) -> None:
 
 def _index(path: Path) -> list[dict[str, Any]]:
     try:
-        return json.loads((path / INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none yet: results say what is finished
+        entries = json.loads((path / INDEX).read_text(encoding="utf-8"))
+        return [entry for entry in entries if {"id", "status", "settings"} <= entry.keys()]
+    except (OSError, ValueError, TypeError, AttributeError):  # none yet, or damaged: results say what is finished
         return []
-
-
-def _replace(path: Path, text: str) -> None:
-    with files.whole(path) as building:
-        building.write_text(text, encoding="utf-8")

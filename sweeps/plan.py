@@ -7,6 +7,7 @@ that the same point of two plans is the same file, and its random key, made of t
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -55,7 +56,7 @@ class Point(NamedTuple):
     @property
     def id(self) -> str:
         """Hash of the settings, the name of its files."""
-        return hashlib.sha256(canonical(self.settings).encode()).hexdigest()[:20]
+        return identity(self.settings)
 
 
 def canonical(settings) -> str:
@@ -63,17 +64,31 @@ def canonical(settings) -> str:
     return json.dumps(settings, sort_keys=True, separators=(",", ":"))
 
 
+def identity(settings) -> str:
+    """The name of the point with these settings."""
+    return hashlib.sha256(canonical(settings).encode()).hexdigest()[:20]
+
+
+def digest(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def checked(plan: str | os.PathLike | Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """A plan in its normal form: every axis, every option, plain values.
 
     Args:
         plan: a TOML file, or the same as a dict: ``{"axes": {"widths": [10, 100]}, "compute": {"theory": True}}``.
+            Names of files in it are relative to the TOML file, those in a dict to the working directory.
 
     Raises:
         ValueError: a file that cannot be read, an unknown table, axis or option (the nearest is offered), a value out
             of range, an empty axis, nothing to compute.
     """
     raw = plan if isinstance(plan, Mapping) else _load(plan)
+    # files that a plan names lie where it says, seen from the plan itself
+    base = Path() if isinstance(plan, Mapping) else files.absolute("plan", plan, "such as plan.toml").parent
     for name in raw:
         checks.nearest("plan", name, ("axes", "compute"))
     axes, compute = (_table(name, raw.get(name, {})) for name in ("axes", "compute"))
@@ -90,8 +105,22 @@ def checked(plan: str | os.PathLike | Mapping[str, Any]) -> dict[str, dict[str, 
         raise checks.InputError(f"plan has nothing to compute: give one or more of {', '.join(OPTIONS)} as true")
     if ("weights" in quantities) != ("kernels" in axes):
         raise checks.InputError("axes.kernels and compute.weights go together: give both or neither")
-    normal = {name: _axis(name, values) for name, values in (DEFAULT_AXES | dict(axes)).items()}
+    normal = {name: _axis(name, values, base) for name, values in (DEFAULT_AXES | dict(axes)).items()}
     return {"axes": {name: normal[name] for name in AXES if name in normal}, "compute": quantities}
+
+
+def check_normal(normal: Any) -> None:
+    """Raise ValueError unless this has the form of a checked plan."""
+    tables = [normal.get(name) if isinstance(normal, dict) else None for name in ("axes", "compute")]
+    if not all(isinstance(table, dict) for table in tables):
+        raise ValueError("not a plan")
+    axes, compute = (table or {} for table in tables)
+    if not {*DEFAULT_AXES, "widths"} <= axes.keys() <= AXES.keys() or not compute.keys() <= OPTIONS.keys():
+        raise ValueError("not a plan")
+    if not all(isinstance(values, list) and values for values in axes.values()):
+        raise ValueError("an axis without values")
+    if not all(isinstance(task, dict) for task in axes["tasks"]) or ("weights" in compute) != ("kernels" in axes):
+        raise ValueError("not a plan")
 
 
 def points(normal: Mapping[str, Any]) -> Iterator[Point]:
@@ -165,11 +194,12 @@ def _options(quantity: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _axis(name: str, values) -> list:
+def _axis(name: str, values, base: Path) -> list:
     argument = f"axes.{name}"
     if isinstance(values, (str, Mapping)) or not hasattr(values, "__iter__"):
         raise checks.InputError(f"{argument}={checks.brief(values)} is one value: give a list")
-    result = [_VALUES[name](f"{argument}[{i}]", value) for i, value in enumerate(values)]
+    read = functools.partial(_task, base=base) if name == "tasks" else _VALUES[name]
+    result = [read(f"{argument}[{i}]", value) for i, value in enumerate(values)]
     if not result:
         raise checks.InputError(f"{argument}=[] is empty, so the plan has no points: give one value or more")
     texts = [canonical(value) for value in result]
@@ -185,21 +215,41 @@ def _width(argument: str, value):
     return checks.count(argument, value)
 
 
-def _task(argument: str, value) -> dict[str, Any]:
+def _task(argument: str, value, base: Path) -> dict[str, Any]:
     name, options = _named(argument, value)
     if Path(name).suffix in SUFFIXES:
-        path = files.absolute(argument, name, "such as own.npz")
         if options:
             raise checks.InputError(f"{argument}={checks.brief(value)}: a file of arrays has no options, remove them")
-        if not path.is_file():
-            raise checks.InputError(f"{argument}={name!r} does not exist: give a built-in task or a file of arrays")
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return {"file": path.name, "sha256": digest, "path": str(path)}
+        path, content = _file(argument, name, base, "give a built-in task or a file of arrays")
+        return {"file": path.name, "sha256": content, "path": str(path)}
     checks.nearest(argument, name, (*BUILT_IN, *(f"FILE{suffix}" for suffix in SUFFIXES)))
     check_options(name, options)
-    if "network" in options:  # workers may run in another directory
-        options["network"] = str(files.absolute(f"{argument}.network", options["network"]))
-    return {"name": name, "options": options}
+    found: dict[str, Any] = {"name": name, "options": options}
+    # workers may run in another directory
+    if str(options.get("data", "")).startswith(_IMAGES):
+        place = _place(f"{argument}.data", options["data"].removeprefix(_IMAGES), base)
+        options["data"] = f"{_IMAGES}{place}"
+    if "network" in options:
+        remedy = "give a file of `gibbsformer train`"
+        path, found["sha256"] = _file(f"{argument}.network", options["network"], base, remedy)
+        options["network"] = str(path)
+    return found
+
+
+def _file(argument: str, value, base: Path, remedy: str) -> tuple[Path, str]:
+    """A file that exists, and the hash of its content."""
+    path = _place(argument, value, base)
+    if not path.is_file():
+        raise checks.InputError(f"{argument}={str(value)!r} does not exist ({path}): {remedy}")
+    try:
+        return path, digest(path)
+    except OSError as error:
+        raise checks.InputError(f"{argument}={str(value)!r} cannot be read ({error.strerror}): {remedy}") from None
+
+
+def _place(argument: str, value, base: Path) -> Path:
+    path = Path(value).expanduser() if isinstance(value, (str, os.PathLike)) else value
+    return files.absolute(argument, base / path if isinstance(path, Path) else path)
 
 
 def _kernel(argument: str, value) -> dict[str, Any]:
@@ -242,8 +292,8 @@ def _paths(argument: str, value):
     return [path if isinstance(path, str) else checks.count(argument, path, least=0) for path in value]
 
 
+_IMAGES = "omniglot="  # data of this kind name a directory
 _VALUES = {
-    "tasks": _task,
     "seeds": lambda argument, value: checks.count(argument, value, least=0),
     "paths": _paths,
     "widths": _width,

@@ -30,12 +30,14 @@ class Sweep(NamedTuple):
         points: points of the plan.
         computed: points computed this time, failed ones not counted.
         failed: index entries of points that failed: settings and error.
+        damaged: what was wrong with results that were computed again, a line each.
     """
 
     folder: Path
     points: int
     computed: int
     failed: tuple[dict[str, Any], ...]
+    damaged: tuple[str, ...] = ()
 
     def open(self):
         """What the sweep found so far.
@@ -49,7 +51,8 @@ class Sweep(NamedTuple):
         """Text for people.
 
         Returns:
-            A line of counts, and one for each of the first 10 failed points with its error.
+            A line of counts, and one for each of the first 10 failed points with its error, and of the first 10 damaged
+            results.
         """
         lines = [
             f"{self.points} points: {self.computed} computed now, {len(self.failed)} failed; results in {self.folder}"
@@ -60,6 +63,9 @@ class Sweep(NamedTuple):
             lines.append(f"! {settings['compute']} {where}: {entry['error']}")
         if len(self.failed) > _SHOWN:
             lines.append(f"! and {len(self.failed) - _SHOWN} more, listed in {self.folder / folder.INDEX}")
+        lines += [f"! computed again: {fault}" for fault in self.damaged[:_SHOWN]]
+        if len(self.damaged) > _SHOWN:
+            lines.append(f"! and {len(self.damaged) - _SHOWN} more that were computed again")
         return "\n".join(lines)
 
 
@@ -136,7 +142,7 @@ def sweep(
                 failed += outcome.error is not None
                 shown.set_postfix({"failed": failed} if failed else {}, refresh=False)
                 shown.update()
-    return Sweep(place.path, len(points), len(missing) - failed, tuple(folder.failures(place.path)))
+    return Sweep(place.path, len(points), len(missing) - failed, tuple(folder.failures(place.path)), place.damaged)
 
 
 class _Executor(NamedTuple):

@@ -4,7 +4,8 @@
     current/.., optimiser/.., step                                                  what the next step starts from
 
 The metadata hold ``settings`` (configuration, key, characters), ``history``, ``accuracy`` and ``versions``, each a JSON
-text. Writing is atomic: the file is the old one or the new one, whatever happens in between.
+text, and a checksum of the file. Writing is atomic: the file is the old one or the new one, whatever happens in
+between.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from ..core import checks, files
+from ..core import checks, files, sealing
+from ..core.text import dumps
 from ..models import stored
 from ..models.network import Weights
 
-_FORMAT = "gibbsformer network 1"
+_FORMATS = ("gibbsformer network 1", "gibbsformer network 2")  # the first had no checksum
+_ABOUT: dict[str, Any] = {"settings": dict, "history": list, "accuracy": (dict, type(None))}
 _PACKAGES = ("gibbsformer", "jax", "optax", "numpy")
 
 
@@ -45,16 +48,15 @@ def write(path: Path, state: State, about: dict[str, Any]) -> None:
     # safetensors writes the memory of an array as it lies, whatever its strides say
     arrays = {name: np.array(value, order="C") for name, value in _named(state).items()}
     about = about | {"versions": {name: version(name) for name in _PACKAGES}}
-    content = save(arrays, {"format": _FORMAT} | {name: json.dumps(value) for name, value in about.items()})
-    with files.whole(path) as building:
-        building.write_bytes(content)
+    texts = {name: dumps(value) for name, value in about.items()}
+    files.write(path, sealing.sealed(save(arrays, {"format": _FORMATS[-1], sealing.NAME: sealing.EMPTY} | texts)))
 
 
 def read(path: Path, argument: str = "path") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """(arrays by name, plain values by name) of a file; ``argument`` is what the user called it.
 
     Raises:
-        ValueError: no such file, or not one of a trained network.
+        ValueError: no such file, not one of a trained network, or a damaged one.
     """
     arrays: dict[str, np.ndarray] = {}
     metadata: dict[str, str] = {}
@@ -62,17 +64,36 @@ def read(path: Path, argument: str = "path") -> tuple[dict[str, np.ndarray], dic
         arrays = stored.read(argument, path, "a network written by gibbsformer train")
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-    if metadata.get("format") != _FORMAT:
+    if metadata.get("format") not in _FORMATS:
         raise checks.InputError(
-            f"{argument}={str(path)!r} is not a trained network of this version ({_FORMAT}): give one, or for query "
-            "and key weights from elsewhere, use gf.Attention.load"
+            f"{argument}={str(path)!r} is not a trained network of this version ({_FORMATS[-1]}): give one, or for "
+            "query and key weights from elsewhere, use gf.Attention.load"
         )
-    return arrays, {name: json.loads(value) for name, value in metadata.items() if name != "format"}
+    try:
+        about = {name: json.loads(metadata[name]) for name in _ABOUT}
+        if not all(isinstance(about[name], kind) for name, kind in _ABOUT.items()):
+            raise ValueError("types")
+    except (KeyError, ValueError):
+        raise damaged(path, argument) from None
+    return arrays, about
 
 
-def restore(template: State, arrays: dict[str, np.ndarray]) -> State:
-    """The state among named arrays, with the structure of ``template``."""
-    names = list(_named(template))
+def damaged(path: Path, argument: str) -> checks.InputError:
+    """The error of a file whose description cannot be."""
+    return checks.InputError(f"{argument}={str(path)!r} is damaged: use a copy of it, or train the network again")
+
+
+def restore(template: State, arrays: dict[str, np.ndarray], path: Path, argument: str = "path") -> State:
+    """The state among the named arrays of a file, with the structure of ``template``.
+
+    Raises:
+        ValueError: an array is missing, or has another shape or type.
+    """
+    expected = _named(template)
+    names = list(expected)
+    for name, leaf in expected.items():
+        if name not in arrays or (arrays[name].shape, arrays[name].dtype) != (leaf.shape, leaf.dtype):
+            raise damaged(path, argument)
     return jax.tree.unflatten(jax.tree.structure(template), [jax.numpy.asarray(arrays[name]) for name in names])
 
 

@@ -119,9 +119,9 @@ def train(
     with jax.enable_x64(False):
         state, history = _start(config, key), []
         if resume and run.path is not None:
-            arrays, about = checkpoint.read(run.path)
+            arrays, about = checkpoint.read(run.path, "out")
             checkpoint.refuse_other(run.path, about["settings"], run.settings)
-            state, history = checkpoint.restore(state, arrays), about["history"]
+            state, history = checkpoint.restore(state, arrays, run.path, "out"), about["history"]
         measure = _accuracies(run)
         state = _loop(run, state, history, measure, progress)
         accuracy = measure(state.average, _FINAL)
@@ -140,12 +140,17 @@ def load(path: str | os.PathLike, argument: str = "path") -> Trained:
         Trained.
 
     Raises:
-        ValueError: no such file, or not one of a trained network.
+        ValueError: no such file, not one of a trained network, or a damaged one.
     """
-    arrays, about = checkpoint.read(Path(path), argument)
-    config = Config(**about["settings"]["config"])
+    path = Path(path)
+    arrays, about = checkpoint.read(path, argument)
+    try:
+        config = Config(**about["settings"]["config"])
+    except (KeyError, TypeError, checks.InputError):
+        raise checkpoint.damaged(path, argument) from None
     with jax.enable_x64(False):
-        state = checkpoint.restore(_start(config, jax.random.key(0)), arrays)
+        template = jax.eval_shape(lambda: _start(config, jax.random.key(0)))
+        state = checkpoint.restore(template, arrays, path, argument)
     return Trained(state.average, config, int(state.step), about["accuracy"], about["history"], about["settings"])
 
 

@@ -1,6 +1,8 @@
 """Attention from files and from projections as other libraries keep them."""
 
+import io
 import re
+import zipfile
 from pathlib import Path
 
 import ml_dtypes
@@ -9,6 +11,8 @@ import pytest
 from safetensors.numpy import save_file
 
 import gibbsformer as gf
+from gibbsformer.core import machine
+from gibbsformer.models import stored as files
 from gibbsformer.models.stored import split_heads, split_in_projection
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -114,3 +118,47 @@ def test_bad_projections():
         split_heads(np.ones((N_0, 3, G)), 2)
     with pytest.raises(ValueError, match="use split_heads"):
         split_in_projection(np.ones((6, 6)), 2)
+
+
+def bomb(path, shape, content_bytes, compression=zipfile.ZIP_DEFLATED):
+    """An archive of one array of that shape, with so many zeros behind its header."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(path, "w", compression) as archive, archive.open("x.npy", "w", force_zip64=True) as file:
+        file.write(header.getvalue())
+        for _ in range(content_bytes // 2**20):
+            file.write(bytes(2**20))
+        file.write(bytes(content_bytes % 2**20))
+
+
+def test_an_archive_that_unpacks_to_more_than_there_is(tmp_path, monkeypatch):
+    path = tmp_path / "own.npz"
+    bomb(path, (4, 2**20), 2**25)
+    assert path.stat().st_size < 2**16
+    assert files.read("task", path)["x"].shape == (4, 2**20)
+    monkeypatch.setattr(machine, "available_memory", lambda: 2**24)
+    with pytest.raises(ValueError, match=r"task='.*own.npz' needs 0.0 GiB of memory .*: use a smaller file"):
+        files.read("task", path)
+
+
+@pytest.mark.parametrize("shape", [(2**40,), (2, 3), (2**62, 2**62)])
+def test_an_array_that_is_not_as_large_as_it_says(shape, tmp_path):
+    path = tmp_path / "own.npz"
+    bomb(path, shape, 800)
+    with pytest.raises(ValueError, match=r"has \d+ bytes and shape"):
+        files.read("task", path)
+
+
+def test_an_archive_with_a_password_or_another_file(tmp_path):
+    path = tmp_path / "own.npz"
+    np.savez(path, W_1=np.ones(3))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("note.txt", "hello")
+    np.testing.assert_array_equal(files.read("task", path)["W_1"], np.ones(3))
+    content = bytearray(path.read_bytes())
+    for place in [i for i in range(len(content)) if content[i : i + 4] in (b"PK\x01\x02", b"PK\x03\x04")]:
+        content[place + (8 if content[place + 2] == 1 else 6)] |= 1  # encrypted
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"cannot|can be read \(.*(encrypted|password)") as raised:
+        files.read("task", path)
+    assert "\n" not in str(raised.value)
