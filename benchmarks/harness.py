@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..core import checks
+from ..core import checks, files
 from ..core.text import dumps
 
 RESULTS = Path(__file__).parent / "results"
@@ -266,7 +266,7 @@ def write(folder: Path, suite: str, options: Options, measured: Measured, second
     }
     folder.mkdir(parents=True, exist_ok=True)
     path = record_path(folder, suite, options.quick, record["kind"])
-    path.write_text(dumps(record, indent=1) + "\n")
+    files.write(path, dumps(record, indent=1) + "\n")
     return path
 
 

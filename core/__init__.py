@@ -1,5 +1,5 @@
-"""What every folder may use: checks of input, precision and threads, paths and files replaced atomically, locks."""
+"""What every folder may use: checks of input, precision and threads, atomic files, checksums, locks, the console."""
 
-from . import checks, classes, files, lock, numerics
+from . import checks, classes, console, files, lock, numerics, sealing
 
-__all__ = ["checks", "classes", "files", "lock", "numerics"]
+__all__ = ["checks", "classes", "console", "files", "lock", "numerics", "sealing"]

@@ -124,6 +124,17 @@ def positives(argument: str, values, length: int | None = None) -> tuple[float, 
     return tuple(positive(f"{argument}[{i}]", v) for i, v in enumerate(_sequence(argument, values, length)))
 
 
+def names(argument: str, values) -> tuple[str, ...]:
+    """Return names as text, or raise ValueError for one that holds a control character, such as NUL or a line break."""
+    result = tuple(str(value) for value in values)
+    for i, name in enumerate(result):
+        if not name.isprintable():
+            raise InputError(
+                f"{argument}[{i}]={brief(name)} holds a character that cannot be printed: leave it out of the name"
+            )
+    return result
+
+
 def random_key(argument: str, value) -> jax.Array:
     """Return a typed random key, or raise ValueError that says how to make one."""
     remedy = "make one with jax.random.key(0)"

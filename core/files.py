@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
+import stat
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from . import checks
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # of an OSError: no more bytes can be written
+_LEFTOVER, _ABANDONED_SECONDS = re.compile(r"\.(.+)\.[0-9a-f]{32}"), 3600.0  # names that ``whole`` makes
 _EXAMPLE = "such as run.h5"
 
 
@@ -57,6 +63,7 @@ def output_file(argument: str, value: str | os.PathLike, overwrite: bool, exampl
         raise checks.InputError(f"{shown} exists: choose another name, or overwrite it (overwrite=True, --overwrite)")
     if not path.parent.is_dir():
         raise checks.InputError(f"{shown} is in directory {str(path.parent)!r}, which does not exist: create it first")
+    remove_leftovers(path.parent, path.name)
     probe = path.parent / f".{path.name}.{uuid.uuid4().hex}"
     try:
         probe.touch(exist_ok=False)
@@ -101,6 +108,23 @@ def whole(path: Path) -> Iterator[Path]:
         replace(building, path)
     finally:
         building.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path, name: str | None = None) -> None:
+    """Remove temporary files of ``whole`` that killed processes left, an hour after the last byte was written.
+
+    Args:
+        folder: where.
+        name: of the file that they were to become; None for any.
+    """
+    with contextlib.suppress(OSError):
+        for file in folder.iterdir():
+            found = _LEFTOVER.fullmatch(file.name)
+            if found and name in (None, found[1]):
+                with contextlib.suppress(OSError):
+                    state = file.lstat()
+                    if stat.S_ISREG(state.st_mode) and time.time() - state.st_mtime > _ABANDONED_SECONDS:
+                        file.unlink()
 
 
 def write(path: Path, content: bytes | str) -> None:

@@ -1,4 +1,4 @@
-"""JSON that every parser reads: NaN and infinity are null, and numbers of NumPy and JAX are plain ones."""
+"""Text as it leaves the program: JSON that every parser reads, names that steer neither terminals nor typesetting."""
 
 from __future__ import annotations
 
@@ -24,8 +24,21 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def visible(text: str) -> str:
+    """The text with characters that steer a terminal or cannot be seen as escapes, such as ``\\x1b``; lines stay."""
+    return "".join(
+        character if character.isprintable() or character == "\n" else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def literal(text: str) -> str:
+    """The text for matplotlib, which otherwise takes what stands between two dollar signs for a formula."""
+    return visible(text).replace("$", r"\$")
+
+
 def dumps(value: Any, **options: Any) -> str:
-    """As JSON.
+    """As JSON: NaN and infinity are null, and numbers of NumPy and JAX are plain ones.
 
     Args:
         value: plain values, or what ``plain`` makes plain.

@@ -6,6 +6,7 @@ line and marker as well.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,9 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
+
+from ..core import files
+from ..core.text import literal
 
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -64,7 +68,7 @@ def accuracy_axes(
     """
     axes.set(xscale="log", xlabel="width $N$", ylabel="test accuracy")
     for (name, value), line in zip(gp.items(), _GP_LINES, strict=False):
-        axes.axhline(value, color=RED, linestyle=line, label=f"GP limit, {name}", zorder=1)
+        axes.axhline(value, color=RED, linestyle=line, label=f"GP limit, {literal(name)}", zorder=1)
     axes.plot(theory.widths, theory.values, color=BLUE, marker="x", label="theory", zorder=2)
     for name, more in (extra or {}).items():
         axes.plot(more.widths, more.values, color=BLUE, linestyle=":", marker="+", label=name, zorder=2)
@@ -128,10 +132,11 @@ def order_parameter_figure(rows: Sequence[Mapping[str, np.ndarray]], path_names:
         for axes, (title, U) in zip(grid, panels, strict=True):
             image = axes.imshow(U, cmap="RdBu_r", norm=SymLogNorm(1.0, vmin=-largest, vmax=largest))
             axes.set_title(title)
-            few = len(path_names) <= 6
+            names = [literal(name) for name in path_names]
+            few = len(names) <= 6
             slanted: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-            axes.set_xticks(range(len(path_names)), path_names, **(slanted if few else {"rotation": 90}))
-            axes.set_yticks(range(len(path_names)), path_names)
+            axes.set_xticks(range(len(names)), names, **(slanted if few else {"rotation": 90}))
+            axes.set_yticks(range(len(names)), names)
             axes.spines[:].set_visible(False)
             if few:
                 for (i, j), value in np.ndenumerate(U):
@@ -155,5 +160,7 @@ def save(figure: Figure, folder: str | Path, name: str) -> list[Path]:
     paths = [Path(folder) / f"{name}.{kind}" for kind in ("png", "svg")]
     with rc_context(STYLE):
         for path in paths:
-            figure.savefig(path, dpi=200)
+            picture = io.BytesIO()
+            figure.savefig(picture, format=path.suffix[1:], dpi=200)
+            files.write(path, picture.getvalue())
     return paths

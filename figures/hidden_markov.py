@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .. import tasks, theory
+from ..core import files
 from ..diagnostics import accuracy, accuracy_error, alignment, finite_width, predict
 from ..sampler import ChEES, Collapsed
 from . import drawing
@@ -84,7 +85,7 @@ def two_paths(folder: Path, options: Options) -> list[Path]:
     _draw_accuracy(left, table, "2e")
     _draw_overlaps(right, overlaps)
     left.set_title(r"two paths, $\sigma_\perp = 5$")
-    overlaps.to_csv(folder / "figure_2e_overlaps.csv", index=False)
+    files.write(folder / "figure_2e_overlaps.csv", overlaps.to_csv(index=False))
     return [*_write(figure, table, folder, "2e"), folder / "figure_2e_overlaps.csv"]
 
 
@@ -188,5 +189,5 @@ def _draw_overlaps(axes, table: pd.DataFrame) -> None:
 
 def _write(figure, table: pd.DataFrame, folder: Path, name: str) -> list[Path]:
     path = folder / f"figure_{name}.csv"
-    table.to_csv(path, index=False)
+    files.write(path, table.to_csv(index=False))
     return [*drawing.save(figure, folder, f"figure_{name}"), path]

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .. import tasks, theory, training
+from ..core import files
 from ..diagnostics import (
     accuracy,
     accuracy_error,
@@ -76,7 +77,7 @@ class _Problem:
              "action": solved[i, j].action, "converged": solved[i, j].converged, "gp": gp[j]}
             for i, N in enumerate(self.widths) for j, T in enumerate(self.temperatures)
         ]  # fmt: skip
-        path.write_text(json.dumps({"settings": wanted, "rows": rows}))
+        files.write(path, json.dumps({"settings": wanted, "rows": rows}))
         return pd.DataFrame(rows)
 
     def temperature(self, N: int) -> float:
@@ -101,7 +102,7 @@ class _Problem:
 
     def write(self, figure, table: pd.DataFrame, name: str) -> list[Path]:
         path = self.folder / f"figure_{name}_{self.name}.csv"
-        table.to_csv(path, index=False)
+        files.write(path, table.to_csv(index=False))
         return [*drawing.save(figure, self.folder, f"figure_{name}_{self.name}"), path]
 
     def _network(self):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import warnings
 from pathlib import Path
 
-from ..core import checks
+from ..core import checks, console
+from ..core.text import visible
 from ..sampler import ConvergenceWarning, sample
 from ..sampler import open as open_run
 
@@ -28,12 +28,12 @@ def finished_or_new(path: Path, posterior, kernel, key, **options):
             same = same and target in (None, run.made.target)
             if same and run.draws == options["draws"]:
                 if options["progress"]:
-                    print(f"gibbsformer: using the finished run in {path}", file=sys.stderr)
+                    console.say(visible(f"gibbsformer: using the finished run in {path}"))
                 return run
         except checks.InputError:
             pass  # not a readable run: the name is the figure's own, so replace it
     if options["progress"]:
-        print(f"gibbsformer: {kernel.name} at N={posterior.network.widths[0]}", file=sys.stderr)
+        console.say(f"gibbsformer: {kernel.name} at N={posterior.network.widths[0]}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # R-hat and ESS are among the numbers of the figure
         run = sample(posterior, kernel, key=key, store=path, overwrite=True, **options)

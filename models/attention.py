@@ -38,7 +38,7 @@ class Attention:
         path_names: names of the H_1 .. H_L attention paths in C order (h_1 slowest); default "(h1 h2 .. hL)".
 
     Raises:
-        ValueError: an entry has the wrong shape or holds NaN or infinity.
+        ValueError: an entry has the wrong shape or holds NaN or infinity, or a name a control character.
 
     Source: arXiv:2405.15926, section 2.
     """
@@ -53,6 +53,7 @@ class Attention:
             raise checks.InputError(
                 f"layers={checks.brief(self.layers)} must list one attention per layer, bottom first: [W_1, .., W_L]"
             )
+        object.__setattr__(self, "path_names", checks.names("path_names", self.path_names))
         if getattr(self.layers, "ndim", 0) == 3:
             raise checks.InputError(
                 f"layers is one array of shape {np.shape(self.layers)}: give a list of layers, [W_1]"

@@ -36,7 +36,8 @@ class PathInputs:
         path_names: names of the paths in C order (h_1 slowest); default "(h1 h2 .. hL)", heads from 1.
 
     Raises:
-        ValueError: wrong rank, NaN or infinity, no examples, or a number of names that is not that of paths.
+        ValueError: wrong rank, NaN or infinity, no examples, a number of names that is not that of paths, or a control
+            character in a name.
 
     Source: docs/model.md, section 2.
     """
@@ -50,7 +51,7 @@ class PathInputs:
         names = self.path_names
         if not len(names):
             names = tuple(f"({' '.join(map(str, h))})" for h in _head_tuples(self.heads))
-        names = tuple(str(name) for name in names)
+        names = checks.names("path_names", names)
         if len(names) != self.paths or len(set(names)) != len(names):
             raise checks.InputError(
                 f"path_names={names} must be {self.paths} different names, one per path of {self.heads}"

@@ -11,6 +11,7 @@ import xarray as xr
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from ..core.text import literal
 from ..diagnostics import moments
 from ..models.records import path_labels
 from ..sampler import Run
@@ -28,7 +29,8 @@ def plots(run: Run) -> dict[str, Any] | None:
 
     if not arviz.__version__.startswith("0."):
         return None
-    data = worst(run)
+    found = worst(run)
+    data = found.rename({name: literal(str(name)) for name in found})
     n = len(data)
     with rc_context({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
         trace = Figure(figsize=(8.6, 1.35 * n), layout="constrained")
@@ -44,7 +46,7 @@ def plots(run: Run) -> dict[str, Any] | None:
                 axes.tick_params(labelsize=7)
                 axes.xaxis.label.set_fontsize(7)
                 axes.yaxis.label.set_fontsize(7)
-        return {"entries": [str(name) for name in data], "trace": _uri(trace), "rank": _uri(rank)}
+        return {"entries": [str(name) for name in found], "trace": _uri(trace), "rank": _uri(rank)}
 
 
 def worst(run: Run) -> xr.Dataset:

@@ -7,9 +7,8 @@ import os
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
-from ..core import checks, files
+from ..core import checks, console, files
 from ..core.numerics import numerics
 from ..models.target import STATE, WEIGHTS
 from . import driver, sink
@@ -73,7 +72,7 @@ def lift(
         batch = driver.capacity_of(posterior.network.weight_count * 8 * run.chains)
         sink.check_room(columns, run.chains, draws, path, report=progress)
         made = sink.open_sink(path, columns, posterior, run.test, records, settings, overwrite)
-        with made as out, tqdm(total=draws, disable=not progress, unit="draw", desc="lift") as bar:
+        with made as out, console.bar(total=draws, disable=not progress, unit="draw", desc="lift") as bar:
             for start in range(0, draws, batch):
                 part = slice(start, start + batch)
                 lifted = observe(data, test, theta[:, part], keys[:, part])

@@ -1,15 +1,14 @@
-"""The progress bar on stderr while chains run: a bar for people, or one JSON object per line for programs."""
+"""Progress on stderr while chains run: a bar or lines for people, or one JSON object per line for programs."""
 
 from __future__ import annotations
 
 import math
-import sys
 import time
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from ..core import console
 from ..core.text import dumps
 from .driver import Chunk
 
@@ -21,17 +20,14 @@ class Progress:
 
     Args:
         warmup, draws: records of either kind.
-        style: True for a bar, ``"json"`` for lines, False for nothing.
+        style: True for a bar (a line a minute without a terminal), ``"json"`` for JSON lines, False for nothing.
         done: records of an earlier run that this one continues.
     """
 
     def __init__(self, warmup: int, draws: int, style: bool | str, done: int = 0):
         self._warmup, self._total, self._style = warmup, warmup + draws, style
         self._first, self._began = done, time.perf_counter()
-        self._bar = tqdm(
-            total=self._total, initial=done, disable=style is not True, file=sys.stderr, unit="draw", desc="compile",
-            dynamic_ncols=True,
-        )  # fmt: skip
+        self._bar = console.bar(total=self._total, initial=done, disable=style is not True, unit="draw", desc="compile")
 
     def update(self, chunk: Chunk, report) -> None:
         """Show a finished chunk and the running diagnostics after it."""
@@ -47,7 +43,7 @@ class Progress:
             elapsed = time.perf_counter() - self._began
             left = elapsed / max(1, done - self._first) * (self._total - done)
             line = {"phase": phase, "done": done, "total": self._total, "seconds": elapsed, "seconds_left": left}
-            print(dumps(line | shown), file=sys.stderr, flush=True)
+            console.say(dumps(line | shown))
             return
         text = {k: f"{v:.3f}" if k == "rhat" else f"{v:.0f}" for k, v in shown.items()}
         self._bar.set_description(phase, refresh=False)

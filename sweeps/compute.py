@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from .. import tasks, theory
-from ..core import checks
+from ..core import checks, files
 from ..diagnostics import ConvergenceWarning, convergence, moments, predict, score
 from ..evidence import EvidenceWarning, evidence
 from ..sampler import open as open_run
@@ -47,6 +47,7 @@ def compute(point: Point, folder: str, keep_samples: bool) -> Outcome:
 
     Raises:
         KeyboardInterrupt: the user stopped it; draws so far are in the sample file.
+        OSError: the disk is full.
     """
     began = time.perf_counter()
     samples = Path(folder, "samples", f"{point.id}.h5")
@@ -67,6 +68,8 @@ def compute(point: Point, folder: str, keep_samples: bool) -> Outcome:
         if not keep_samples:
             samples.unlink(missing_ok=True)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in files.FULL:
+            raise  # nor can any other point be written
         text = " ".join(str(error).split()) or "no message"
         if not isinstance(error, checks.InputError):
             text = f"{type(error).__name__}: {text}"

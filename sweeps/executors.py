@@ -10,7 +10,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..core import checks
+from ..core import checks, files
 from .clusters import SchedulerLost, modules
 from .compute import Outcome, compute
 from .plan import Point
@@ -73,7 +73,7 @@ def on_dask(
             if future.cancelled():
                 raise SchedulerLost(f"scheduler={shown} went away: what is finished is on disk, run the sweep again")
             error = future.exception()
-            if isinstance(error, OSError):
+            if isinstance(error, OSError) and error.errno in files.FULL:
                 raise error
             point_id, _ = pending.pop(future.key)
             yield future.result() if error is None else Outcome(point_id, _died(error), 0.0)

@@ -85,6 +85,7 @@ def held(out: str | os.PathLike, normal: Mapping[str, Any], points: Sequence[Poi
             f"out={str(out)!r} is in use by {holder}: wait for it, or choose another folder"
         ) from None
     try:
+        _tidy(path)
         _check_plan(out, path, points)
         files.write(path / PLAN, json.dumps(normal, indent=1) + "\n")
         folder = Folder(path, points)
@@ -93,6 +94,7 @@ def held(out: str | os.PathLike, normal: Mapping[str, Any], points: Sequence[Poi
         finally:
             folder.write_index()
     finally:
+        _tidy(path)
         lock.release(path / PLAN, descriptor)
 
 
@@ -142,6 +144,17 @@ def failures(folder: str | os.PathLike) -> list[dict[str, Any]]:
         A dict each: id, status, settings, error, seconds.
     """
     return [entry for entry in _index(Path(folder)) if entry["status"] == "failed"]
+
+
+def _tidy(path: Path) -> None:
+    """Remove what killed processes left: temporary files, and locks that nobody holds."""
+    for part in (path, path / "points"):
+        files.remove_leftovers(part)
+    for file in (path / "samples").glob("*.h5.lock"):
+        samples = file.with_suffix("")
+        if not file.is_symlink():
+            with contextlib.suppress(lock.Busy, OSError):
+                lock.release(samples, lock.take(samples))
 
 
 def _check_plan(out, path: Path, points: Sequence[Point]) -> None:

@@ -12,6 +12,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from ..core import checks
+from ..core.text import literal
 from ..figures import drawing
 
 _LOOKS: dict[str, dict[str, Any]] = {  # of a quantity, by the suffix of its variables
@@ -70,7 +71,7 @@ def lines(data: xr.Dataset, quantity: str = "accuracy", *, against: str = "width
     for name in found:
         axes.plot([], [], color=drawing.BLACK, label=_WORDS[name], **_drawn(name))
     for value, shade in zip(values, shades, strict=True):
-        axes.plot([], [], color=shade, linewidth=4, label=f"{_axis_label(colours)} = {value}")
+        axes.plot([], [], color=shade, linewidth=4, label=f"{_axis_label(colours)} = {literal(str(value))}")
     with rc_context(drawing.STYLE):
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=3, frameon=False)
     return figure
@@ -96,7 +97,7 @@ def heat_map(data: xr.Dataset, variable: str = "accuracy_exact", **at) -> Figure
     values = array.transpose("temperature", "width").values
     figure, (axes,) = drawing.new_figure()
     image = axes.imshow(values, cmap="viridis", aspect="auto", origin="lower")
-    axes.set_xticks(range(values.shape[1]), [str(v) for v in data["width"].values])
+    axes.set_xticks(range(values.shape[1]), [literal(str(v)) for v in data["width"].values])
     axes.set_yticks(range(values.shape[0]), [str(v) for v in data["temperature"].values])
     axes.set(xlabel=_axis_label("width"), ylabel=_axis_label("temperature"))
     axes.spines[:].set_visible(False)
@@ -119,7 +120,7 @@ def _chosen(array: xr.DataArray, kept: tuple[str, ...], at: dict[str, Any]) -> x
         labels = array[dim].values.tolist()
         if dim in at:
             if at[dim] not in labels:
-                raise checks.InputError(f"{dim}={at[dim]!r} is not in this sweep: choose one of {labels}")
+                raise checks.InputError(f"{dim}={at[dim]!r} is not in this sweep: choose one of {checks.brief(labels)}")
             array = array.sel({dim: at[dim]}, drop=True)
         elif len(labels) == 1:
             array = array.isel({dim: 0}, drop=True)

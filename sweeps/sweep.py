@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
-from ..core import checks
+from ..core import checks, console
 from . import clusters, executors, folder
 from . import plan as plans
 from .compute import Outcome
@@ -133,8 +130,8 @@ def sweep(
     points = list(plans.points(normal))
     with folder.held(out, normal, points) as place:
         missing = place.missing
-        shown = tqdm(total=len(points), initial=len(points) - len(missing), disable=not progress, file=sys.stderr,
-                     unit="point", desc="sweep", dynamic_ncols=True, smoothing=0.1)  # fmt: skip
+        done = len(points) - len(missing)
+        shown = console.bar(total=len(points), initial=done, unit="point", desc="sweep", disable=not progress)
         failed = 0
         with shown, _outcomes(missing, place.path, executor, keep_samples, compilation_cache) as found:
             for outcome in found:

@@ -18,9 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tqdm import tqdm
 
-from ..core import checks, files
+from ..core import checks, console, files
 from ..models import Attention
 from ..models.network import Weights
 from ..tasks.characters import Characters, training_and_held_out
@@ -193,7 +192,7 @@ def _optimiser(config: Config) -> optax.GradientTransformation:
 def _loop(run: _Run, state: State, history: list[dict], measure, progress: bool) -> State:
     """Steps up to ``run.steps``; appends to the history and writes the file from time to time."""
     advance, step, saved = _steps(run), int(state.step), time.monotonic()
-    with tqdm(total=run.steps, initial=step, disable=not progress, unit="step", desc="train") as bar:
+    with console.bar(total=run.steps, initial=step, disable=not progress, unit="step", desc="train") as bar:
         try:
             while step < run.steps and not _stale(history, run.patience):
                 end = min(step + _CHUNK, run.steps, step + run.evaluate - step % run.evaluate)

@@ -1,8 +1,9 @@
 """The command line, ``gibbsformer VERB ..``: one module a verb, which adds its arguments and runs it.
 
 Results go to stdout as text, or as JSON with ``--json``; progress goes to stderr. Exit code 0 means success, 2 invalid
-input with one line on stderr, 1 a sweep with failed points or a benchmark that got slower, 3 a run that was required to
-converge and did not, 130 an interruption.
+input with one line on stderr, 1 a sweep with failed points, a benchmark that got slower or a system that refused, as
+with a full disk, 3 a run that was required to converge and did not, 130 an interruption, 141 a pipe that was closed
+before the work was done.
 
 A new verb is a module with ``HELP``, ``add_arguments(parser)`` and ``run(options)``, and a name in ``VERBS``. Heavy
 imports are inside ``run``, so that ``--help`` and invalid options answer at once.
@@ -43,9 +44,13 @@ VERBS = (
 )
 
 
+_PIPE_CLOSED = 141  # as of a process that is ended by SIGPIPE
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
-        self.exit(2, f"gibbsformer: {message} (see {self.prog} --help)\n")
+        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+        self.exit(2, f"gibbsformer: {shown} (see {self.prog} --help)\n")
 
 
 class _Version(argparse.Action):
@@ -114,39 +119,77 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit code.
     """
+    try:
+        return _command(argv)
+    except BrokenPipeError:  # the reader of a pipe left before the work was done
+        return _PIPE_CLOSED
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:  # said already, where somebody could hear it
+                from ..core import console
+
+                console.silence(stream)
+
+
+def _command(argv: Sequence[str] | None) -> int:
     options = parser().parse_args(argv)
+    _prepare(options.verb)
+    from ..core.checks import InputError
+    from ..sweeps import SchedulerLost
+    from .output import say
+
+    try:
+        with _ending_as_ctrl_c():
+            return options.run(options)
+    except InputError as error:
+        say(str(error))
+        return 2
+    except SchedulerLost as error:
+        say(str(error))
+        return 1
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.errno is None:  # not of the system
+            raise
+        say(_system_error(error))
+        return 1
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
+
+
+def _prepare(verb: str) -> None:
+    """Set up JAX and warnings for a command."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")  # it announces its version 1.0
+    # the disk of the cache is full: programs are compiled again
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
     import jax
 
     from ..core.machine import cores
 
     # One XLA device per core lets chains run side by side on a CPU; draws do not depend on it. A sweep keeps to one,
     # as its workers do, so that its numbers are the same to the last bit.
-    if options.verb != "sweep" and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    if verb != "sweep" and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", cores())
     kept: Any = jax.config
-    if options.verb != "bench" and not kept.jax_compilation_cache_dir:  # bench times compilation
+    if verb != "bench" and not kept.jax_compilation_cache_dir:  # bench times compilation
         with contextlib.suppress(OSError):  # a home that cannot be written
             jax.config.update("jax_compilation_cache_dir", str(program_cache()))
-    from ..core.checks import InputError
     from ..evidence import EvidenceWarning
     from ..sampler import ConvergenceWarning
-    from ..sweeps import SchedulerLost
 
     for category in (ConvergenceWarning, EvidenceWarning):
         warnings.filterwarnings("ignore", category=category)  # every verb prints the diagnosis itself
-    try:
-        with _ending_as_ctrl_c():
-            return options.run(options)
-    except InputError as error:
-        print(f"gibbsformer: {error}", file=sys.stderr)
-        return 2
-    except SchedulerLost as error:
-        print(f"gibbsformer: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # the reader of a pipe has seen enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print("gibbsformer: interrupted", file=sys.stderr)
-        return 130
+
+
+def _system_error(error: OSError) -> str:
+    from ..core.files import FULL
+
+    reason = " ".join(str(error.strerror).split())
+    where = "" if error.filename is None else f"{str(error.filename)!r}: "
+    if error.errno in FULL:
+        return f"{where}{reason}: free some space and run this again, which continues from what is finished"
+    return f"{where}{reason}"

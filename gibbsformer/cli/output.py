@@ -8,13 +8,22 @@ from typing import Any
 
 
 def show(options, found: Any, render: Callable[[Any], str]) -> None:
-    """Print findings as JSON, or as the text that ``render`` makes of them."""
-    if options.json:
-        from ..core.text import dumps  # not above: it imports JAX
+    """Print findings as JSON, or as the text that ``render`` makes of them, escapes for terminals made visible."""
+    from ..core import console
+    from ..core.text import dumps, visible  # not above: it imports JAX
 
-        print(dumps(found))
-    else:
-        print(render(found))
+    try:
+        print(dumps(found) if options.json else visible(render(found)), flush=True)
+    except BrokenPipeError:  # its reader has seen enough, as `head` has: the work is done, and the exit code its own
+        console.silence(sys.stdout)
+
+
+def say(text: str) -> None:
+    """Print a line to stderr, in our name."""
+    from ..core import console
+    from ..core.text import visible
+
+    console.say(f"gibbsformer: {visible(text)}")
 
 
 def written(options, *files) -> int:
@@ -42,7 +51,7 @@ def sampled(run, options) -> int:
 
     ended = run.settings.get("ended")
     if ended == "interrupt":
-        print(f"gibbsformer: interrupted; continue with: gibbsformer resume {run.path}", file=sys.stderr)
+        say(f"interrupted; continue with: gibbsformer resume {run.path}")
     converged = False
     if run.draws >= MIN_DRAWS:
         converged = show_run(run, options)["convergence"]["converged"]

@@ -183,3 +183,27 @@ def test_files_are_relative_to_the_plan(own_arrays, tmp_path, monkeypatch):
         gf.sweep(as_dict, "out", progress=False)
     os.chdir("study")
     assert gf.sweep("plan.toml", "../out", progress=False).computed == 0
+
+
+def test_what_killed_processes_left_is_removed(swept):
+    """Locks that nobody holds, and temporary files that have not grown for an hour; nothing else."""
+    done, plan = swept
+    samples, points = done.folder / "samples", done.folder / "points"
+    left = [samples / "dead.h5.lock", points / f".a.h5.{'0' * 32}", done.folder / f".plan.json.{'a' * 32}"]
+    kept = [points / f".b.h5.{'1' * 32}", points / ".mine", samples / "busy.h5.lock", samples / "link.h5.lock"]
+    for path in (*left, *kept[:2]):
+        path.write_text("process 1 on nowhere")
+    kept[3].symlink_to(kept[1])
+    for path in (*left, kept[1]):
+        os.utime(path, (0, 0))
+    with gf.core.lock.held(samples / "busy.h5"):
+        gf.sweep(plan, done.folder, progress=False)
+        assert not any(path.exists() for path in left)
+        assert all(path.exists() for path in kept)
+    assert kept[1].read_text() == "process 1 on nowhere"
+    page = done.folder / "page.html"
+    leftover = done.folder / f".page.html.{'0' * 32}"
+    leftover.touch()
+    os.utime(leftover, (0, 0))
+    gf.report(done.folder, page)
+    assert not leftover.exists()

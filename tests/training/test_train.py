@@ -1,7 +1,6 @@
 """Training: it learns, repeats, resumes bit for bit, stops early, and leaves one file that says what it is."""
 
 import dataclasses
-import importlib
 import json
 import os
 import re
@@ -10,10 +9,10 @@ import jax
 import numpy as np
 import pytest
 from safetensors import safe_open
-from tqdm import tqdm
 
 import gibbsformer as gf
 from gibbsformer.__main__ import main
+from gibbsformer.core import console
 
 TINY = gf.training.Config(
     heads=(2, 1), key_width=4, width=8, channels=1, batch=16, steps=60, learning_rate=1e-2, averaging=0.5
@@ -102,15 +101,17 @@ def test_resumes_bit_for_bit(characters, trained, tmp_path):
 def test_interrupted(characters, trained, tmp_path, monkeypatch):
     """Ctrl-C: the file has what was learned so far, and training goes on from there."""
 
-    class Interrupting(tqdm):
+    class Interrupting(console.Lines):
         def update(self, n=1):
             if self.n:
                 raise KeyboardInterrupt
             return super().update(n)
 
+    def interrupting(*, total, initial, unit, desc, disable):
+        return Interrupting(total, unit, desc, initial)
+
     path = tmp_path / "net.safetensors"
-    # the function of that name hides the module
-    monkeypatch.setattr(importlib.import_module("gibbsformer.training.train"), "tqdm", Interrupting)
+    monkeypatch.setattr(console, "bar", interrupting)
     with pytest.raises(KeyboardInterrupt):
         train(characters, out=path, progress=True)
     monkeypatch.undo()

@@ -1,0 +1,89 @@
+"""What is said on stderr while something runs: a bar on a terminal, one plain line a minute in a file or a pipe."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+_SECONDS = 60.0  # between lines
+
+
+def say(text: str) -> None:
+    """Print a line on stderr; where nobody reads it any more, what is said goes nowhere and work goes on."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        silence(sys.stderr)
+
+
+def silence(stream: TextIO) -> None:
+    """Let all that is still written to a closed pipe go nowhere, so that the process ends without a word."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def bar(*, total: int, unit: str, desc: str, initial: int = 0, disable: bool = False) -> tqdm | Lines:
+    """Progress of something: as ``tqdm`` takes it.
+
+    Args:
+        total: number of units in the end.
+        unit: name of one.
+        desc: what is going on.
+        initial: units done before.
+        disable: show nothing.
+    """
+    if disable or sys.stderr.isatty():
+        return tqdm(
+            total=total, initial=initial, unit=unit, desc=desc, disable=disable, file=sys.stderr, dynamic_ncols=True
+        )
+    return Lines(total, unit, desc, initial)
+
+
+class Lines:
+    """What ``bar`` shows without a terminal, with the methods of ``tqdm`` that we use."""
+
+    def __init__(self, total: int, unit: str, desc: str, initial: int):
+        self.n, self.total, self._unit, self._desc, self._first = initial, total, unit, desc, initial
+        self._shown: Mapping[str, Any] = {}
+        self._began = self._last = time.monotonic()
+        self._said: int | None = None
+
+    def update(self, n: int = 1) -> None:
+        """Count so many units as done."""
+        self.n += n
+        if time.monotonic() - self._last >= _SECONDS:
+            self._say()
+
+    def set_description(self, desc: str, refresh: bool = True) -> None:
+        """Say what is going on."""
+        self._desc = desc
+
+    def set_postfix(self, shown: Mapping[str, Any], refresh: bool = True) -> None:
+        """Say something at the end of the line."""
+        self._shown = shown
+
+    def refresh(self) -> None:
+        """Nothing: a line is said when its time has come."""
+
+    def close(self) -> None:
+        """Say how far it came."""
+        if self._said != self.n and self.n > self._first:
+            self._say()
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def _say(self) -> None:
+        self._last, self._said = time.monotonic(), self.n
+        seconds = self._last - self._began
+        parts = [f"{self._desc}: {self.n}/{self.total} {self._unit}s", f"{tqdm.format_interval(seconds)} so far"]
+        if self._first < self.n < self.total:
+            parts.append(f"{tqdm.format_interval(seconds / (self.n - self._first) * (self.total - self.n))} left")
+        say(", ".join([*parts, *(f"{name} {value}" for name, value in self._shown.items())]))
