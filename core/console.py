@@ -17,7 +17,7 @@ def say(text: str) -> None:
     """Print a line on stderr; where nobody reads it any more, what is said goes nowhere and work goes on."""
     try:
         print(text, file=sys.stderr, flush=True)
-    except BrokenPipeError:
+    except OSError:  # a closed pipe, or a terminal that is gone
         silence(sys.stderr)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
+
+from ..core import console
 
 # Windows has no SIGHUP
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -34,8 +35,7 @@ def deferred() -> Iterator[Callable[[], bool]]:
         came = True
         restore()
         again = "Ctrl-C again" if number == signal.SIGINT else "a second signal"
-        with contextlib.suppress(OSError):  # the terminal may be gone
-            print(f"\ngibbsformer: finishing this chunk ({again} stops at once)", file=sys.stderr, flush=True)
+        console.say(f"\ngibbsformer: finishing this chunk ({again} stops at once)")
 
     for number in before:
         signal.signal(number, note)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 import warnings
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from typing import Any
 
 import jax
 
-from ..core import checks
+from ..core import checks, console
 from ..core.numerics import numerics
 from ..models import Posterior
 from ..models.target import Sampleable
@@ -188,20 +187,18 @@ def _advise(job: Job) -> None:
     """Say on stderr that a problem is too small for a GPU, or that devices have nothing to do."""
     used, devices = driver.devices_of(job.problem.plan)
     if used < devices:
-        print(
+        console.say(
             f"gibbsformer: chains={job.settings.chains} divide over {used} of {devices} devices: use a multiple of "
-            f"{devices} to give all of them work",
-            file=sys.stderr,
+            f"{devices} to give all of them work"
         )
     found = getattr(job.posterior, "reduction", None)
     examples = 0 if found is None else len(found.y)
     factorises = job.problem.plan.target.lapack or job.problem.plan.kernel.lapack
     chains = job.settings.chains
     if factorises and examples and chains * examples**3 < _SMALL and jax.default_backend() != "cpu":
-        print(
+        console.say(
             f"gibbsformer: {chains} chains of {examples} examples run as fast on a CPU: set JAX_PLATFORMS=cpu, or use "
-            "kernel 'split' with more chains",
-            file=sys.stderr,
+            "kernel 'split' with more chains"
         )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..core import checks, classes
+from ..core import checks, classes, console
+from ..core.text import visible
 from ..models import Posterior
 from ..models.target import WEIGHT, Records
 from ..store import Column, SampleFile
@@ -56,13 +56,12 @@ def check_room(columns: Mapping[str, Column], chains: int, draws: int, path: Pat
     checks.room(argument, needed, available, f"disk in {str(path.parent)!r}", _SMALLER)
     if report:
         free = f"{available / 2**30:.3g} GiB free"
-        print(f"gibbsformer: {path.name} needs {needed / 2**20:.3g} MiB, {free}", file=sys.stderr)
+        console.say(visible(f"gibbsformer: {path.name} needs {needed / 2**20:.3g} MiB, {free}"))
         weights = sum(size for name, size in sizes.items() if columns[name].role == WEIGHT)
         if needed > _LARGE and weights > _NEARLY_ALL * needed:
-            print(
+            console.say(
                 f"gibbsformer: {100 * weights // needed} % of it are weights: keep='order_parameters' (--keep) leaves "
-                "them out, thin= spaces them",
-                file=sys.stderr,
+                "them out, thin= spaces them"
             )
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -286,3 +287,44 @@ def test_a_disk_that_is_really_full(bytes_left, plan, tmp_path):
         (line,) = [line for line in said if not line.startswith("sweep: ")]
         assert re.match(r"gibbsformer: (.*: )?File too large: free some space", line)
     assert not list(tmp_path.rglob(".*"))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system in memory of so many KiB, and a function that makes it large."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder], capture_output=True, check=False
+    )
+    if not mounted or mounted.returncode:
+        pytest.skip("file systems cannot be mounted here")
+
+    def resize(KiB):
+        subprocess.run(["mount", "-o", f"remount,size={KiB}k", folder], check=True)
+
+    yield folder, resize
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("KiB", "workers"), [(8, 1), (20, 2)])
+def test_a_small_disk(small_disk, KiB, workers, plan, tmp_path):
+    """Sweep, report and training end in one line, without a crash of the interpreter, and go on once there is room."""
+    folder, resize = small_disk
+    resize(KiB)
+    plan.write_text(plan.read_text().replace("[3, 30]", "[3, 30, 31, 32]"))
+    ready = gf.sweep(plan, tmp_path / "ready", progress=False).folder
+    sweep = ("sweep", plan, "--out", folder / "out", "--workers", workers, "--quiet")
+    train = ("train", "--data", "glyphs", "--steps", 2, "--out", folder / "net.safetensors", "--quiet")
+    report = ("report", ready, "--out", folder / "page.html")
+    for command in (sweep, train, report):
+        process = run_cli(*command)
+        said = process.communicate(timeout=300)[1].splitlines()
+        assert process.returncode == 1, (command, said)
+        assert [bool(re.match(r"gibbsformer: (.*: )?No space left on device: free", line)) for line in said] == [True]
+    resize(10_000)
+    for command in (sweep, train, report):
+        process = run_cli(*command)
+        assert process.communicate(timeout=300)[1] == ""
+        assert process.returncode == 0
