@@ -14,6 +14,7 @@ import pytest
 import gibbsformer as gf
 
 pytest.importorskip("distributed")
+pytest.importorskip("cryptography")
 pytestmark = pytest.mark.slow
 PATIENCE = 120
 

@@ -141,6 +141,7 @@ def test_refusals(swept, make_plan, tmp_path, monkeypatch):
     refused(r"8 points, more than limit=7: use limit=None \(--yes\)", make_plan(), tmp_path / "a", limit=7)
     refused("give one of them", make_plan(), tmp_path / "a", workers=2, scheduler="tcp://localhost:1")
     refused("gpus_per_point=1", make_plan(), tmp_path / "a", gpus_per_point=1)
+    refused("worker_timeout=0", make_plan(), tmp_path / "a", worker_timeout=0)
     refused("workers=0", make_plan(), tmp_path / "a", workers=0)
     assert not (tmp_path / "a").exists()
     (tmp_path / "file").touch()
