@@ -90,6 +90,37 @@ def bartlett_factors(shape: Layout, theta: Float[Array, " D"]) -> tuple[tuple[Ar
     return tuple(result)
 
 
+def straightened(shape: Layout, theta: Float[Array, " D"]) -> Float[Array, " D"]:
+    """s, in which the posterior is nearly Gaussian: theta with (M_ii^2)^(1/3) in place of each log M_ii.
+
+    The cube root of a chi^2 variable is nearly normal (docs/model.md, section 12).
+    """
+    return jnp.where(is_diagonal(shape), jnp.exp(theta / 1.5), theta)
+
+
+def unstraightened(shape: Layout, s: Float[Array, " D"]) -> Float[Array, " D"]:
+    """theta at s: the inverse of ``straightened``; not a number where a diagonal entry is not above 0."""
+    return jnp.where(is_diagonal(shape), 1.5 * jnp.log(_positive(shape, s)), s)
+
+
+def straight_log_density(shape: Layout, log_density, s: Float[Array, " D"]) -> Float[Array, ""]:
+    """Log-density of s, given that of theta; minus infinity where a diagonal entry is not above 0."""
+    diagonal = is_diagonal(shape)
+    jacobian = jnp.sum(jnp.where(diagonal, np.log(1.5) - jnp.log(_positive(shape, s)), 0.0))
+    inside = jnp.all(jnp.where(diagonal, s > 0, True))
+    return jnp.where(inside, log_density(unstraightened(shape, s)) + jacobian, -jnp.inf)
+
+
+def _positive(shape, s):
+    return jnp.where(is_diagonal(shape) & (s > 0), s, 1.0)
+
+
+def is_diagonal(shape: Layout) -> np.ndarray:
+    """[D] which entries of theta are those of the diagonals."""
+    parts = [np.arange(_entries(rows, rank)) < rank for rows, rank in shape.factors]
+    return np.concatenate(parts)
+
+
 def flatten_factors(shape: Layout, factors) -> np.ndarray:
     """theta of given Bartlett factors M (top layer first): the inverse of ``bartlett_factors``."""
     parts = []

@@ -74,6 +74,8 @@ class Target(NamedTuple):
             from its Gaussian conditional; or None.
         guided: ``data`` has a field ``guide``, which a kernel can have filled with a Gaussian approximation.
         metric_known: the guide's covariance is a good inverse mass matrix, so that adapting it gains nothing.
+        straight: a target of the same law and records in coordinates in which it is nearly Gaussian, for kernels with
+            ``straight``; or None.
         float64_only: float32 is refused.
         lapack: the density factorises matrices, so chains are not split over several CPU devices (see ``driver``).
     """
@@ -91,6 +93,7 @@ class Target(NamedTuple):
     redraw_blocks: Callable[[Any, jax.Array, Any], Any] | None = None
     guided: bool = False
     metric_known: bool = False
+    straight: Target | None = None
     float64_only: bool = False
     lapack: bool = False
 

@@ -76,6 +76,9 @@ class CollapsedTargetData(NamedTuple):
 def order_parameters(shape: Layout) -> Target:
     """The order parameters in Bartlett coordinates: the same for all widths, so that one compilation serves them."""
 
+    def initial(data, key):
+        return data.guide.centre + data.guide.spread @ jax.random.normal(key, (shape.size,))
+
     def observe(data, test, position, key):
         U = collapsed.order_parameters(shape, data.density.variances, position)
         record = _record_of_order_parameters(U) | {"theta": position}
@@ -84,21 +87,42 @@ def order_parameters(shape: Layout) -> Target:
         B = data.density.term.mean_path_weights(U.U[0], data.xi)
         return record | {"f_mean": forward(B, test)}
 
-    return Target(
-        name="collapsed",
-        data=lambda posterior, dtype: CollapsedTargetData(
-            posterior.collapsed_data(), jnp.asarray(posterior.reduction.data.flat)
+    return _with_straight(
+        shape,
+        Target(
+            name="collapsed",
+            data=lambda posterior, dtype: CollapsedTargetData(
+                posterior.collapsed_data(), jnp.asarray(posterior.reduction.data.flat)
+            ),
+            initial=initial,
+            log_density=lambda data, position: collapsed.log_density(shape, data.density, position),
+            observe=observe,
+            describe=describe,
+            keep=ORDER_PARAMETERS,
+            guided=True,
+            metric_known=not shape.singular,
+            float64_only=True,
+            lapack=True,
         ),
-        initial=lambda data, key: data.guide.centre + data.guide.spread @ jax.random.normal(key, (shape.size,)),
-        log_density=lambda data, position: collapsed.log_density(shape, data.density, position),
-        observe=observe,
-        describe=describe,
-        keep=ORDER_PARAMETERS,
-        guided=True,
-        metric_known=not shape.singular,
-        float64_only=True,
-        lapack=True,
     )
+
+
+def _with_straight(shape: Layout, target: Target) -> Target:
+    """A target over theta, with the same over s (``collapsed.straightened``) where there is a mode."""
+    if shape.singular:
+        return target
+
+    def initial(data, key):
+        s = target.initial(data, key)
+        return jnp.where(collapsed.is_diagonal(shape), jnp.abs(s), s)
+
+    def log_density(data, s):
+        return collapsed.straight_log_density(shape, lambda theta: target.log_density(data, theta), s)
+
+    def observe(data, test, s, key):
+        return target.observe(data, test, collapsed.unstraightened(shape, s), key)
+
+    return target._replace(straight=target._replace(initial=initial, log_density=log_density, observe=observe))
 
 
 @lru_cache
@@ -114,7 +138,7 @@ def lifted(network: Network) -> Target:
         record |= found | {"path_weights": B}
         return record if test is None else record | {"f": forward(B, test)}
 
-    return lean._replace(observe=observe)
+    return _with_straight(shape, lean._replace(observe=observe))
 
 
 def _record_of_weights(w, test) -> dict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from ..store import Column
 from . import driver, interrupt, many, sink
 from .guide import laplace
 from .kernels import Collapsed, Kernel
+from .kernels.kernel import Setting
 from .monitor import Monitor
 from .progress import Progress
 from .settings import RunSettings
@@ -22,6 +24,7 @@ from .settings import RunSettings
 _EQUILIBRIUM = "collapsed"  # value of ``init``
 _EQUILIBRIUM_WARMUP = 200
 _EQUILIBRIUM_FOLD = 2**31 - 1  # folded into the key: no chain of the run itself takes this number
+_TRIAL_FOLD = 2**31 - 2  # nor this one
 
 
 class Job(NamedTuple):
@@ -82,11 +85,12 @@ class Job(NamedTuple):
 
 
 def prepare(posterior, kernel: Kernel, settings: RunSettings, test, key: jax.Array) -> Job:
-    """The job that settings describe, its arrays on the device."""
-    target = posterior.target(settings.target, settings.keep)
-    data = target.data(posterior, settings.precision)
-    if target.guided:
-        data = data._replace(guide=laplace(posterior))
+    """The job that settings describe, its arrays on the device, with all decided that the kernel leaves open."""
+    setting_of = cache(partial(_setting, posterior, settings))
+    kernel = kernel.decided(setting_of, jax.random.fold_in(key, _TRIAL_FOLD))
+    settings = dataclasses.replace(settings, options=dataclasses.asdict(kernel))
+    kernel = kernel.mover()
+    target, data, *_ = setting_of(kernel)
     own = np.arange(settings.share.own.start, settings.share.own.stop)
     plan = driver.Plan(
         kernel, target, settings.warmup, settings.chains, thin=settings.thin,
@@ -106,6 +110,16 @@ def prepare(posterior, kernel: Kernel, settings: RunSettings, test, key: jax.Arr
         columns = {name: column for name, column in columns.items() if column.role != WEIGHT}
     problem = problem._replace(plan=plan._replace(record=tuple(name for name in observed if name in columns)))
     return Job(problem, columns, records, settings, posterior, test)
+
+
+def _setting(posterior, settings: RunSettings, kernel: Kernel) -> Setting:
+    """Where a kernel works: its target, and the data with what guides it."""
+    target = posterior.target(settings.target, settings.keep)
+    data = target.data(posterior, settings.precision)
+    straight = kernel.straight and target.straight is not None
+    if target.guided:
+        data = data._replace(guide=laplace(posterior, straight))
+    return Setting(target.straight if straight else target, data, settings.warmup, settings.share.chains)
 
 
 def leaves(state) -> list[np.ndarray]:
@@ -149,12 +163,13 @@ def _equilibrium_weights(job: Job) -> dict[str, np.ndarray]:
     Of all chains of the run, whichever process this is: their number decides how sums are rounded.
     """
     key = jax.random.fold_in(job.settings.key(), _EQUILIBRIUM_FOLD)
+    kernel = Collapsed(move="nuts")
     settings = RunSettings.checked(
-        job.posterior, Collapsed(), key=key, target="collapsed", keep=WEIGHTS, chains=job.settings.share.chains,
+        job.posterior, kernel, key=key, target="collapsed", keep=WEIGHTS, chains=job.settings.share.chains,
         warmup=_EQUILIBRIUM_WARMUP, draws=1, thin=1, until=None, precision="auto", init=None, chains_at_once=None,
         about=None, distributed=False,
     )  # fmt: skip
-    start = prepare(job.posterior, Collapsed(), settings, None, key)
+    start = prepare(job.posterior, kernel, settings, None, key)
     with start.sink(None) as out:
         start.drive(out, start.start(None), Monitor(settings.chains), 0, settings.draws, None, False)
     draws, _ = out.split()

@@ -165,7 +165,7 @@ def resume(
     if draws < run.draws:
         raise checks.InputError(f"draws={draws} is less than the {run.draws} that {path} holds already: ask for more")
     kernel = settings.resolved_kernel()
-    settings.share.check(kernel, until)
+    settings.share.check(kernel.mover(), until)
     with numerics():
         job = prepare(run.posterior, kernel, settings, run.test, settings.key())
         sink.check_room(job.columns, settings.chains, draws - run.draws, run.file)

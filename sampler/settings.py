@@ -86,7 +86,7 @@ class RunSettings:
             raise checks.InputError(f"until={checks.brief(until)} is a {type(until).__name__}: give gf.until(ess=400)")
         found = chosen_target(posterior, kernel, target, keep)
         own = share(chains, distributed)
-        own.check(kernel, until)
+        own.check(kernel.mover(), until)
         return cls(
             kernel=kernel.name,
             options=_plain("kernel", dataclasses.asdict(kernel)),
@@ -125,6 +125,8 @@ class RunSettings:
         options, target, until = dict(values["options"]), values.get("target"), values.get("until")
         if target is None:
             target = options.pop("space", None) or _TARGETS_OF_SCHEMA_1.get(values["kernel"], "marginal")
+        if values["kernel"] == "collapsed":
+            options = {"move": "nuts"} | options  # of a file from before there were others
         return cls(
             **{name: values[name] for name in known - {"options", "until", "target"}},
             options=options,

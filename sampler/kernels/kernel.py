@@ -7,7 +7,7 @@ needs of a target and never chooses one. A new kernel is a file like mala.py and
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -57,6 +57,7 @@ class Kernel(abc.ABC):
         float64_only: refuses float32.
         lapack: factorises matrices, so chains are not split over several CPU devices.
         minimum_chains: fewest chains it runs with.
+        straight: moves in the target's ``straight`` coordinates where there are any.
     """
 
     name: ClassVar[str]
@@ -65,6 +66,7 @@ class Kernel(abc.ABC):
     float64_only: ClassVar[bool] = False
     lapack: ClassVar[bool] = False
     minimum_chains: ClassVar[int] = 1
+    straight: ClassVar[bool] = False
 
     def check(self, posterior) -> None:  # noqa: B027 - most kernels fit any problem
         """Refuse options that do not fit the posterior, before anything is computed.
@@ -75,6 +77,22 @@ class Kernel(abc.ABC):
         Raises:
             ValueError: an option that does not fit.
         """
+
+    def decided(self, setting_of: Callable[[Kernel], Setting], key: jax.Array) -> Kernel:
+        """The kernel with what its options leave open decided; it is recorded with the draws.
+
+        Args:
+            setting_of: kernel -> where it would work.
+            key: typed random key, the same for all chains.
+
+        Returns:
+            Kernel; deciding again changes nothing.
+        """
+        return self
+
+    def mover(self) -> Kernel:
+        """The kernel that moves the chains: this one, unless it stands for others."""
+        return self
 
     @abc.abstractmethod
     def init(self, setting: Setting, key: jax.Array, position):

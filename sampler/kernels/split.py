@@ -1,11 +1,13 @@
 """Split HMC: the Gaussian part of the posterior is followed exactly, and only what is left of it is integrated.
 
-Choose it for many chains on an accelerator: every transition costs the same few gradients in every chain, so none waits
-for another. It needs a good Gaussian approximation, which the collapsed target has at all but the smallest widths.
+Every transition costs the same few gradients in every chain, so none waits for another. It needs a good Gaussian
+approximation, which the collapsed target has at all but the smallest widths; ``collapsed`` chooses by itself whether
+and how to move this way.
 
-In the coordinates theta = c + L z of the guide, log p(z) = -|z|^2 / 2 + r(z). A trajectory is a rotation of (z, p) by a
+In the coordinates s = c + L z of the guide, log p(z) = -|z|^2 / 2 + r(z). A trajectory is a rotation of (z, p) by a
 quarter turn, which the Gaussian alone would make an independent draw, with n kicks p += (pi / 2n) grad r(z) in the
 middle of n equal arcs. Both are reversible and preserve volume, so that Metropolis' test makes the kernel exact.
+Without kicks the proposal is an independent draw from the Gaussian.
 """
 
 from __future__ import annotations
@@ -54,6 +56,7 @@ class SplitHMC(Kernel):
     kicks: int = 2
     name: ClassVar[str] = "split"
     needs: ClassVar[tuple[str, ...]] = ("differentiable", "guided", "metric_known")
+    straight: ClassVar[bool] = True
 
     def __post_init__(self):
         checks.count("kicks", self.kicks, least=0)
@@ -62,8 +65,8 @@ class SplitHMC(Kernel):
         network = getattr(posterior, "network", None)
         if isinstance(network, Network) and layout(network).singular:
             raise checks.InputError(
-                f"widths={network.widths}: kernel 'split' needs each U_l to have full rank, N_l of at least H_l .. H_L "
-                f"= {network.path_counts}: use kernel 'collapsed', or larger widths"
+                f"widths={network.widths}: kernel {self.name!r} moves around a mode, for which N_l must be at least "
+                f"H_l .. H_L = {network.path_counts}: use gf.Collapsed(move='nuts'), or larger widths"
             )
 
     def init(self, setting, key, position):

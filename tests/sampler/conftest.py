@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -294,22 +295,29 @@ def weight_space_z(problem, kernel, chains, rounds, seed=0, target="weights"):
         return z_scores(_successive_conditional(transition, draw_y, statistics, positions, key, rounds), expected)
 
 
-def collapsed_z(problem, chains, rounds, seed=0):
+_BY_NUTS = gf.Collapsed(move="nuts", max_doublings=5).mover()
+
+
+def collapsed_z(problem, chains, rounds, seed=0, kernel=_BY_NUTS):
     """z-scores of the joint-distribution test of the collapsed kernel, untuned, with the prior's own metric."""
     network, posterior = problem.network, problem.posterior
-    shape, kernel = collapsed.layout(network), gf.Collapsed(max_doublings=5)
+    shape = collapsed.layout(network)
     with jax.enable_x64(True):
         target = posterior.target("collapsed")
         scales = [np.full(rows * rank - rank * (rank - 1) // 2, 1 / N) for (rows, rank), N in
                   zip(shape.factors, network.widths[::-1], strict=True)]  # fmt: skip
-        covariance = jnp.diag(jnp.asarray(np.concatenate(scales)))
-        guide = Guide(jnp.zeros(shape.size), covariance, jnp.sqrt(covariance))
+        scales, diagonal, to, back = np.concatenate(scales), collapsed.is_diagonal(shape), lambda t: t, lambda s: s
+        if kernel.straight:
+            target, scales = target.straight, np.where(diagonal, 2 / 9 * scales, scales)
+            to, back = partial(collapsed.straightened, shape), partial(collapsed.unstraightened, shape)
+        covariance = jnp.diag(jnp.asarray(scales))
+        guide = Guide(to(jnp.zeros(shape.size)), covariance, jnp.sqrt(covariance))
         problem_data = CollapsedTargetData(posterior.collapsed_data(), jnp.asarray(posterior.data.flat), guide)
 
         def transition(key, theta, y):
             given = problem_data._replace(density=problem_data.density._replace(y=y))
-            state = one_transition(kernel, target, given, key, theta)
-            return kernel.position(state)
+            state = one_transition(kernel, target, given, key, to(theta))
+            return back(kernel.position(state))
 
         statistics, expected = theta_statistics(problem)
         positions = prior_theta(network, np.random.default_rng(seed), chains)

@@ -16,6 +16,13 @@ def test_collapsed_keeps_the_joint_law(geweke, assert_within, case):
     assert_within(geweke.collapsed_z(geweke.problem(case), chains=3000, rounds=10), "statistic ")
 
 
+@pytest.mark.parametrize("kicks", [0, 2])
+@pytest.mark.parametrize("case", ["one layer", pytest.param("two layers", marks=pytest.mark.slow)])
+def test_moves_around_the_mode_keep_the_joint_law(geweke, assert_within, case, kicks):
+    z = geweke.collapsed_z(geweke.problem(case), chains=3000, rounds=10, kernel=gf.SplitHMC(kicks=kicks))
+    assert_within(z, "statistic ")
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_gibbs_keeps_the_joint_law(geweke, assert_within, case):
     assert_within(geweke.weight_space_z(geweke.problem(case), gf.Gibbs(), chains=3000, rounds=20), "statistic ")

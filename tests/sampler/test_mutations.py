@@ -11,6 +11,7 @@ import pytest
 
 import gibbsformer as gf
 from gibbsformer.models import blocks, collapsed, gaussian, lifting
+from gibbsformer.sampler.kernels import split
 
 CAUGHT = 6  # standard errors: the joint-distribution tests fail at 4 and 5, so the margin is not a matter of the seed
 
@@ -96,6 +97,28 @@ def without_first_variance(U, kernel, y, temperature, variance, original=gaussia
 def test_collapsed(geweke, monkeypatch, function, fault):
     monkeypatch.setattr(collapsed if hasattr(collapsed, function) else gaussian, function, fault)
     assert np.max(np.abs(geweke.collapsed_z(geweke.problem("one layer"), chains=1000, rounds=10))) > CAUGHT
+
+
+def straight_without_jacobian(shape, log_density, s):
+    return jnp.where(jnp.all(jnp.where(collapsed.is_diagonal(shape), s > 0, True)),
+                     log_density(collapsed.unstraightened(shape, s)), -jnp.inf)  # fmt: skip
+
+
+def rotation_that_shrinks(z, p, angle, original=split._rotated):
+    z, p = original(z, p, angle)
+    return 0.9 * z, p
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "fault"),
+    [(collapsed, "straight_log_density", straight_without_jacobian), (split, "_rotated", rotation_that_shrinks)],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_moves_around_the_mode(geweke, monkeypatch, module, function, fault):
+    monkeypatch.setattr(module, function, fault)
+    problem = geweke.problem("one layer")
+    z = geweke.collapsed_z(problem, chains=1000, rounds=10, kernel=gf.SplitHMC(kicks=1))
+    assert np.max(np.abs(z)) > CAUGHT
 
 
 def prior_with_wrong_variance_of_V_1(network, key, dtype, original=lifting.draw_prior):

@@ -70,7 +70,7 @@ def test_curvature_of_the_collapsed_density(small, x64):
     shape, data = collapsed.layout(small.posterior.network, singular=False), small.posterior.collapsed_data()
     theta = jnp.asarray(np.random.default_rng(0).standard_normal(shape.size)) / 5
     expected = -jax.hessian(lambda t: collapsed.log_density(shape, data, t))(theta)
-    found = guide._curvature(shape, data, energy.derivative_data(small.posterior.data.flat), theta)
+    found = guide._curvature(shape, False, data, energy.derivative_data(small.posterior.data.flat), theta)
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
 
 
