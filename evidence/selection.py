@@ -11,7 +11,7 @@ from .. import theory
 from ..core import checks
 from ..diagnostics import Score, predict, score
 from ..models import PathInputs, Posterior
-from .tempering import Evidence
+from .estimate import Evidence
 
 
 def select(evidences: Mapping[Hashable, Evidence], test: tuple[PathInputs, Any] | None = None) -> pd.DataFrame:
@@ -78,6 +78,8 @@ def evidence_findings(found: Evidence, test: tuple[PathInputs, Any] | None) -> d
         "agreement": found.agreement,
         "agrees": found.agrees,
         "particles": found.particles,
+        "method": found.method,
+        "pareto_k": found.pareto_k,
         "betas": found.betas.tolist(),
         "ess": found.ess.tolist(),
         "acceptance": found.acceptance.tolist(),

@@ -19,7 +19,6 @@ Sources: Del Moral, Doucet and Jasra 2006; Chan and Lai 2013, Lee and Whiteley 2
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -32,11 +31,9 @@ import scipy.stats
 from scipy.special import logsumexp, softmax
 
 from ..core import checks
-from ..core.numerics import numerics
 from ..models import Posterior, collapsed
 from ..models.collapsed import CollapsedData, Layout
 
-_MIN_PARTICLES = 32  # fewer do not determine their covariance or the errors
 _ESS = 0.8  # effective sample size after a change of beta, as a share: errors stay near Gaussian
 _ACCEPTANCE = 0.8  # aim of the first pass's step sizes
 _MIN_ACCEPTANCE = 0.6  # below it the first pass repeats its moves with a smaller step
@@ -47,51 +44,6 @@ _TRAJECTORY = np.pi / 2  # length in whitened coordinates: a quarter of a period
 _JITTER = 0.2  # step sizes vary by this share, so that no direction comes back to where it was
 _BATCH = 64  # particles moved at a time, ..
 _BATCH_BYTES = 2 * 2**20  # .. fewer where their P x P matrices would not fit in caches
-_IMPROBABLE = 1e-4  # chance of replicates that differ by more than their errors before a warning is given
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """Log evidence (natural logarithm, nats) and how it was found.
-
-    Attributes:
-        posterior: what was integrated.
-        log_evidence: log p(y | N, T, heads) by tempered sequential Monte Carlo, from the mean of all replicates.
-        error: its standard error.
-        thermodynamic: the same by thermodynamic integration over the same particles.
-        thermodynamic_error: its standard error, correlated with ``error``.
-        betas: inverse temperatures of the path, 0 .. 1 [S + 1].
-        ess: mean effective sample size of each change of beta [S].
-        acceptance: mean acceptance of the moves after it [S].
-        mean_log_likelihood: E_beta[log p(y | U_1)] at each beta [S + 1].
-        repeats: log-evidence of each replicate [R].
-        agreement: probability that replicates with these errors differ as much as these do; 1 for a single one.
-        particles: particles of each replicate.
-
-    Source: docs/evidence.md.
-    """
-
-    posterior: Posterior
-    log_evidence: float
-    error: float
-    thermodynamic: float
-    thermodynamic_error: float
-    betas: np.ndarray
-    ess: np.ndarray
-    acceptance: np.ndarray
-    mean_log_likelihood: np.ndarray
-    repeats: np.ndarray
-    agreement: float
-    particles: int
-
-    @property
-    def agrees(self) -> bool:
-        """The replicates differ no more than their errors imply."""
-        return self.agreement >= _IMPROBABLE
-
-
-class EvidenceWarning(UserWarning):
-    """The replicates differ by more than their standard errors imply: use more particles."""
 
 
 class Cloud(NamedTuple):
@@ -123,38 +75,21 @@ class Pass(NamedTuple):
     acceptance: np.ndarray  # [S]
 
 
-def evidence(posterior: Posterior, *, key: jax.Array, particles: int = 256, repeats: int = 4) -> Evidence:
-    """Log evidence log p(y | N, T, heads) of a posterior, with its standard error, in float64.
+def tempered(posterior: Posterior, key: jax.Array, particles: int, repeats: int) -> tuple[np.ndarray, list[Pass]]:
+    """Inverse temperatures of the path [S + 1], and the replicates that follow it.
 
-    The data are the labels; inputs and attention are given. One program is compiled for each set of heads (and each
-    singular width), so scanning widths, temperatures and variances costs no compilation.
+    It belongs inside ``core.numerics.numerics()``.
 
     Args:
-        posterior: network, data and temperature; ``posterior.select(paths)`` for a subset of the heads.
-        key: typed random key; the result depends on nothing else.
-        particles: particles of each replicate; errors fall as 1 / sqrt(particles * repeats).
-        repeats: independent replicates, after a first one that tunes and does not count.
-
-    Returns:
-        Evidence. A warning is given if the replicates differ by more than their errors imply.
-
-    Raises:
-        ValueError: an argument is out of range or of the wrong kind.
-
-    Source: docs/model.md, sections 4 and 6; docs/evidence.md.
+        posterior: what is integrated.
+        key: typed random key.
+        particles: of each replicate.
+        repeats: replicates, after a first one that tunes and does not count.
     """
-    if not isinstance(posterior, Posterior):
-        raise checks.InputError(
-            f"posterior is a {type(posterior).__name__}: give gf.Posterior(network, data, y, temperature)"
-        )
-    checks.random_key("key", key)
-    particles = checks.count("particles", particles, least=_MIN_PARTICLES)
-    repeats = checks.count("repeats", repeats)
-    with numerics():
-        program = _Program.of(posterior, particles)
-        path = program.explore(jax.random.fold_in(key, 0))
-        passes = [program.follow(jax.random.fold_in(key, r + 1), path) for r in range(repeats)]
-    return _summary(posterior, np.array([0.0, *(step.beta for step in path)]), passes)
+    program = _Program.of(posterior, particles)
+    path = program.explore(jax.random.fold_in(key, 0))
+    passes = [program.follow(jax.random.fold_in(key, r + 1), path) for r in range(repeats)]
+    return np.array([0.0, *(step.beta for step in path)]), passes
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +163,7 @@ class _Program:
 def _next_beta(beta, log_likelihood) -> float:
     """The beta at which the effective sample size has fallen to its share of the particles, 1 at most."""
     target = np.log(_ESS * len(log_likelihood))
-    surplus = lambda log_step: _log_ess(np.exp(log_step) * log_likelihood) - target  # noqa: E731
+    surplus = lambda log_step: log_ess(np.exp(log_step) * log_likelihood) - target  # noqa: E731
     longest = np.log(1 - beta)
     if surplus(longest) >= 0:
         return 1.0
@@ -236,7 +171,7 @@ def _next_beta(beta, log_likelihood) -> float:
     return beta + np.exp(scipy.optimize.brentq(surplus, np.log(1e-3 / spread), longest))
 
 
-def _log_ess(log_weights):
+def log_ess(log_weights):
     return 2 * logsumexp(log_weights, axis=-1) - logsumexp(2 * log_weights, axis=-1)
 
 
@@ -322,35 +257,6 @@ def _hamiltonian_move(shape, data, step: Step, key, particle: Cloud) -> tuple[Cl
     return Cloud(theta, (end.logdensity - value) / beta, end_gradient, particle.lineage), info.acceptance_rate
 
 
-def _summary(posterior: Posterior, betas: np.ndarray, passes: list[Pass]) -> Evidence:
-    log_weights = np.diff(betas)[:, None] * np.stack([p.log_likelihood[:-1] for p in passes])
-    values, errors = np.array([log_mean_weights(betas, p) for p in passes]).T
-    integrals, integral_errors = np.array([thermodynamic_integral(betas, p) for p in passes]).T
-    shares = softmax(values)  # of each pass in the mean of the estimates of p(y)
-    found = Evidence(
-        posterior=posterior,
-        log_evidence=float(logsumexp(values) - np.log(len(values))),
-        error=float(np.sqrt(np.sum((shares * errors) ** 2))),
-        thermodynamic=float(integrals.mean()),
-        thermodynamic_error=float(np.sqrt(np.sum(integral_errors**2)) / len(passes)),
-        betas=betas,
-        ess=np.exp(_log_ess(log_weights)).mean(0),
-        acceptance=np.mean([p.acceptance for p in passes], axis=0),
-        mean_log_likelihood=np.mean([p.log_likelihood for p in passes], axis=(0, 2)),
-        repeats=values,
-        agreement=_agreement(values, errors),
-        particles=passes[0].lineage.shape[1],
-    )
-    if not found.agrees:
-        listed = ", ".join(f"{v:.2f} +- {e:.2f}" for v, e in zip(values, errors, strict=True))
-        warnings.warn(
-            f"log evidence by pass is {listed}: they differ by more than their errors say, use more particles",
-            EvidenceWarning,
-            stacklevel=3,
-        )
-    return found
-
-
 def log_mean_weights(betas: np.ndarray, found: Pass) -> tuple[float, float]:
     """(log of the product of mean weights, its standard error) of one pass."""
     log_weights = np.diff(betas)[:, None] * found.log_likelihood[:-1]
@@ -382,11 +288,3 @@ def _error_by_lineages(contributions, lineage) -> float:
     n = contributions.shape[1]
     sums = np.bincount(lineage.ravel(), contributions.ravel() / n, minlength=n)
     return float(np.sqrt(np.sum(sums**2) * n / (n - 1)))
-
-
-def _agreement(values, errors) -> float:
-    """Chance of a chi-square of the replicates about their weighted mean above the one found."""
-    if len(values) == 1 or not errors.all():  # without error where the likelihood does not depend on theta
-        return 1.0
-    mean = np.average(values, weights=1 / errors**2)
-    return float(scipy.stats.chi2.sf(np.sum(((values - mean) / errors) ** 2), len(values) - 1))

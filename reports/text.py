@@ -86,15 +86,28 @@ def render_evidence(found: dict[str, Any]) -> str:
     """``evidence_findings`` as text."""
     lines = [
         f"evidence at N = {found['widths']}, T = {found['temperature']:g}, {len(found['paths'])} paths: "
-        f"{len(found['repeats'])} replicates of {found['particles']} particles, {len(found['betas']) - 1} beta steps",
+        + _how_found(found),
         f"log evidence   {found['log_evidence']:.3f} +- {found['error']:.3f}"
-        f"   by thermodynamic integration {found['thermodynamic']:.3f} +- {found['thermodynamic_error']:.3f}",
+        + (
+            f"   by thermodynamic integration {found['thermodynamic']:.3f} +- {found['thermodynamic_error']:.3f}"
+            if found["method"] == "smc"
+            else ""
+        ),
     ]
     lines += [f"{title}  theory {scores['theory']:.3f}" for title, scores in _scores(found)]
     if not found["agrees"]:
         listed = ", ".join(f"{value:.2f}" for value in found["repeats"])
         lines.append(f"! replicates gave {listed}: they differ by more than their errors imply, use more particles")
     return "\n".join(lines)
+
+
+def _how_found(found: dict[str, Any]) -> str:
+    if found["method"] == "importance":
+        return (
+            f"{len(found['repeats'])} x {found['particles']} importance weights, Pareto k {found['pareto_k']:.2f}, "
+            f"ESS {found['ess'][0]:.0f} each"
+        )
+    return f"{len(found['repeats'])} replicates of {found['particles']} particles, {len(found['betas']) - 1} beta steps"
 
 
 def render_inspection(found: dict[str, Any]) -> str:

@@ -146,12 +146,12 @@ def test_nothing_heavy_is_imported_at_the_start(start):
 
 
 @pytest.mark.parametrize(
-    "before", ["", "import gibbsformer.evidence.tempering", "import gibbsformer.evidence as e", "gibbsformer.sweep"]
+    "before", ["", "import gibbsformer.evidence.estimate", "import gibbsformer.evidence as e", "gibbsformer.sweep"]
 )
 def test_evidence_is_the_function_whatever_was_imported(before):
     """A folder has its name, which the import system would put in its place."""
     code = f"import gibbsformer\n{before}\nfrom gibbsformer import evidence\nimport gibbsformer as gf\n"
-    code += "assert evidence is gf.evidence\nassert evidence.__module__ == 'gibbsformer.evidence.tempering'"
+    code += "assert evidence is gf.evidence\nassert evidence.__module__ == 'gibbsformer.evidence.estimate'"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 

@@ -13,6 +13,7 @@ def add_arguments(parser) -> None:
     add_problem(parser)
     parser.add_argument("--particles", type=int, default=256, help="particles of each replicate (default %(default)s)")
     parser.add_argument("--repeats", type=int, default=4, help="replicates that count (default %(default)s)")
+    parser.add_argument("--method", default="auto", help="auto, importance or smc (default %(default)s)")
 
 
 def run(options) -> int:
@@ -22,6 +23,7 @@ def run(options) -> int:
     from ..reports.text import render_evidence
 
     task, posterior = problem(options)
-    found = evidence(posterior, key=chains_key(options), particles=options.particles, repeats=options.repeats)
+    asked = {"particles": options.particles, "repeats": options.repeats, "method": options.method}
+    found = evidence(posterior, key=chains_key(options), **asked)
     show(options, evidence_findings(found, task.test_set), render_evidence)
     return 0

@@ -16,7 +16,7 @@ def candidates(make_small):
     options = {"heads": (2,), "widths": (12, 9), "variances": (0.7, 1.3, 0.9), "N_0": 4, "P": 6, "temperature": 0.1}
     small = make_small(**options)
     posteriors = {"both": small.posterior, ("first", "alone"): small.posterior.select(["(1)"])}
-    found = {name: gf.evidence(p, key=KEY, particles=64, repeats=2) for name, p in posteriors.items()}
+    found = {name: gf.evidence(p, key=KEY, particles=64, repeats=2, method="smc") for name, p in posteriors.items()}
     return found, small.test
 
 

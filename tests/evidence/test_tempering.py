@@ -10,7 +10,10 @@ import scipy.stats
 
 import gibbsformer as gf
 from gibbsformer.core.numerics import numerics
-from gibbsformer.evidence import tempering
+from gibbsformer.evidence import estimate, tempering
+from gibbsformer.evidence.selection import evidence_findings
+from gibbsformer.models import collapsed
+from gibbsformer.reports.text import render_evidence
 
 STANDARD_ERRORS = 4  # of a Monte Carlo mean: 6e-5 of normal draws are farther out; seeds are fixed
 KEY = jax.random.key(0)
@@ -74,7 +77,7 @@ def rank_one(make_small):
 )
 def test_evidence_is_that_of_quadrature(case, particles, repeats, error, request):
     posterior, expected = request.getfixturevalue(case)
-    found = gf.evidence(posterior, key=KEY, particles=particles, repeats=repeats)
+    found = gf.evidence(posterior, method="smc", key=KEY, particles=particles, repeats=repeats)
     assert found.error < error
     assert found.thermodynamic_error < error
     assert abs(found.log_evidence - expected) < STANDARD_ERRORS * found.error
@@ -111,7 +114,7 @@ def test_evidence_is_the_mean_likelihood_over_weights_from_the_prior(make_small,
     expected, error = np.log(likelihood.mean()), likelihood.std() / likelihood.mean() / np.sqrt(draws)
     assert error < 0.02
 
-    found = gf.evidence(posterior, key=KEY, particles=1024)
+    found = gf.evidence(posterior, method="smc", key=KEY, particles=1024)
     assert found.error < 0.05
     assert abs(found.log_evidence - expected) < STANDARD_ERRORS * np.hypot(found.error, error)
     assert abs(found.thermodynamic - expected) < STANDARD_ERRORS * np.hypot(found.thermodynamic_error, error)
@@ -129,7 +132,9 @@ def test_large_width_is_the_gaussian_process_and_so_is_its_best_temperature(refe
     expected = [gp_evidence(posterior, T) for T in temperatures]
     network = gf.Network(231, (2, 2), (10**7,) * 3)
     evidences = {
-        T: gf.evidence(gf.Posterior(network, posterior.data, posterior.y, T), key=KEY, particles=PARTICLES, repeats=2)
+        T: gf.evidence(
+            gf.Posterior(network, posterior.data, posterior.y, T), method="smc", key=KEY, particles=PARTICLES, repeats=2
+        )
         for T in temperatures
     }
     for T, value in zip(temperatures, expected, strict=True):
@@ -142,7 +147,7 @@ def test_large_width_is_the_gaussian_process_and_so_is_its_best_temperature(refe
 
 
 def test_both_estimators_agree_on_the_reference_task(reference_posterior):
-    found = gf.evidence(reference_posterior(10), key=KEY, particles=PARTICLES, repeats=4)
+    found = gf.evidence(reference_posterior(10), method="smc", key=KEY, particles=PARTICLES, repeats=4)
     assert found.error < 0.4
     assert found.agrees
     # their errors come from the same particles, mostly with the same sign: the difference has less than both together
@@ -194,30 +199,30 @@ def test_standard_errors_are_honest(case, factor, request):
 def test_result_follows_from_the_key_and_widths_share_a_program(make_small):
     posterior = make_small(**ONE_HEAD).posterior
     before = tempering._advance._cache_size()
-    first, again = (gf.evidence(posterior, key=KEY, particles=PARTICLES, repeats=2) for _ in range(2))
+    first, again = (gf.evidence(posterior, method="smc", key=KEY, particles=PARTICLES, repeats=2) for _ in range(2))
     assert first.log_evidence == again.log_evidence
     assert first.thermodynamic_error == again.thermodynamic_error
-    other = gf.evidence(posterior, key=jax.random.key(1), particles=PARTICLES, repeats=2)
+    other = gf.evidence(posterior, method="smc", key=jax.random.key(1), particles=PARTICLES, repeats=2)
     assert other.log_evidence != first.log_evidence
     assert len(set(first.repeats)) == 2
 
     programs = tempering._advance._cache_size()
     assert programs <= before + 1
     wider = make_small(**(ONE_HEAD | {"widths": (40, 30), "temperature": 0.2, "variances": (1.0, 1.0, 1.0)})).posterior
-    gf.evidence(wider, key=KEY, particles=PARTICLES, repeats=1)
+    gf.evidence(wider, method="smc", key=KEY, particles=PARTICLES, repeats=1)
     assert tempering._advance._cache_size() == programs
 
 
 def test_heads_are_chosen_through_sub_networks(make_small):
     posterior = make_small(**(ONE_HEAD | {"heads": (2,)})).posterior
     part = posterior.select(["(1)"])
-    found = gf.evidence(part, key=KEY, particles=PARTICLES, repeats=1)
+    found = gf.evidence(part, method="smc", key=KEY, particles=PARTICLES, repeats=1)
     assert found.posterior is part
     assert found.agreement == 1.0
     data = gf.PathInputs(np.sqrt(2) * posterior.data.xi[..., :1])  # one path in place of two
     network = gf.Network(3, (1,), posterior.network.widths, posterior.network.variances)
     alone = gf.Posterior(network, data, posterior.y, posterior.temperature)
-    again = gf.evidence(alone, key=KEY, particles=PARTICLES, repeats=1)
+    again = gf.evidence(alone, method="smc", key=KEY, particles=PARTICLES, repeats=1)
     assert again.log_evidence == pytest.approx(found.log_evidence)  # rounding
 
 
@@ -226,7 +231,7 @@ def test_labels_that_theta_does_not_reach(make_small):
     network = make_small(**ONE_HEAD).network
     y = np.array([1.0, -2.0, 0.0, 0.0, 1.0, 0.0])
     posterior = gf.Posterior(network, gf.PathInputs(np.zeros((6, 3, 1))), y, 0.5)
-    found = gf.evidence(posterior, key=KEY, particles=PARTICLES)
+    found = gf.evidence(posterior, method="smc", key=KEY, particles=PARTICLES)
     assert found.log_evidence == pytest.approx(-0.5 * 6 / 0.5 - 3 * np.log(2 * np.pi * 0.5))
     assert found.error == pytest.approx(0, abs=1e-12)
     assert list(found.betas) == [0, 1]
@@ -239,11 +244,11 @@ def test_passes_that_differ_are_warned_of(one_head):
     passes = [tempering.Pass(shift + 0.1 * rng.standard_normal((2, 64)), family, np.ones(1)) for shift in (0, 1)]
     betas = np.array([0.0, 1.0])
     with pytest.warns(gf.EvidenceWarning, match="differ by more than their errors say, use more particles"):
-        found = tempering._summary(posterior, betas, passes)
+        found = estimate._of_passes(posterior, betas, passes, np.nan)
     assert not found.agrees
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert tempering._summary(posterior, betas, passes[:1]).agrees
+        assert estimate._of_passes(posterior, betas, passes[:1], np.nan).agrees
 
 
 @pytest.mark.parametrize(
@@ -260,3 +265,61 @@ def test_bad_input(make_small, change, message):
     arguments = {"posterior": make_small(**ONE_HEAD).posterior, "key": KEY} | change
     with pytest.raises(ValueError, match=message):
         gf.evidence(arguments.pop("posterior"), **arguments)
+
+
+def test_importance_weights_give_the_integral(one_head):
+    """Two coordinates: the evidence is a two-dimensional integral."""
+    posterior, expected = one_head
+    wide = gf.Posterior(gf.Network(3, (1,), (40, 30), posterior.network.variances), posterior.data, posterior.y, 0.5)
+    found = gf.evidence(wide, key=KEY, particles=PARTICLES)
+    assert found.method == "importance"
+    assert found.pareto_k < 0.7
+    other = gf.evidence(wide, key=KEY, particles=PARTICLES, repeats=8, method="smc")
+    assert found.error < other.error
+    assert abs(found.log_evidence - other.log_evidence) < STANDARD_ERRORS * np.hypot(found.error, other.error)
+    narrow = gf.evidence(posterior, key=KEY, particles=PARTICLES)  # the weights may or may not be believed
+    assert abs(narrow.log_evidence - expected) < STANDARD_ERRORS * narrow.error
+    text = render_evidence(evidence_findings(found, None))
+    assert "importance weights, Pareto k" in text
+    assert "thermodynamic" not in text
+
+
+def test_importance_weights_at_large_width_are_the_gaussian_process(reference_posterior):
+    posterior = reference_posterior(10)
+    for width, correction in ((10**4, 0.5), (10**7, 1e-3)):
+        wide = gf.Posterior(gf.Network(231, (2, 2), (width,) * 3), posterior.data, posterior.y, 0.1)
+        found = gf.evidence(wide, key=KEY)
+        assert found.method == "importance"
+        assert found.error < 1e-3
+        assert abs(found.log_evidence - gp_evidence(posterior, 0.1)) < correction
+
+
+def test_weights_with_a_heavy_tail_are_not_believed(reference_posterior):
+    posterior = reference_posterior(4)
+    found = gf.evidence(posterior, key=KEY, particles=PARTICLES, repeats=1)
+    assert found.method == "smc"
+    assert found.pareto_k > 0.7
+    with pytest.warns(gf.EvidenceWarning, match=r"Pareto k = \d\.\d\d \(limit 0.7\).*use method='smc'"):
+        gf.evidence(posterior, key=KEY, method="importance")
+
+
+def test_methods_that_do_not_fit(make_small):
+    posterior = make_small(heads=(3, 2), widths=(5, 4, 3)).posterior
+    with pytest.raises(ValueError, match=r"widths=\(5, 4, 3\) do not leave: use method='smc'"):
+        gf.evidence(posterior, key=KEY, method="importance")
+    with pytest.raises(ValueError, match="method='is' is not known"):
+        gf.evidence(posterior, key=KEY, method="is")
+
+
+def test_a_jacobian_that_is_missing_is_noticed(reference_posterior, monkeypatch):
+    posterior = reference_posterior(100)
+    whole = gf.evidence(posterior, key=KEY, particles=PARTICLES, method="importance")
+
+    def without(shape, log_density, s):
+        return log_density(collapsed.unstraightened(shape, s))
+
+    monkeypatch.setattr(collapsed, "straight_log_density", without)
+    jax.clear_caches()
+    wrong = gf.evidence(posterior, key=KEY, particles=PARTICLES, method="importance")
+    jax.clear_caches()
+    assert abs(wrong.log_evidence - whole.log_evidence) > 100 * whole.error

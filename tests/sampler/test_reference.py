@@ -17,7 +17,7 @@ REFERENCE_ESS = 2000
 def test_collapsed_sampler(reference, reference_posterior, reference_test, optimised, estimate, assert_within, N):
     """Posterior means of U_1, U_2 and U_a, and the accuracy of the Rao-Blackwell predictor, from one run."""
     with optimised():
-        run = gf.sample(reference_posterior(N), key=jax.random.key(0), warmup=100, draws=800, progress=False)
+        run = gf.sample(reference_posterior(N), key=jax.random.key(0), warmup=100, draws=2000, progress=False)
     U_a, (U_1, U_2) = run.order_parameters
     expected = {name: reference[f"posterior/N{N}/{name}"] for name in ("U_1_mean", "U_1_mcse", "U_2_mean", "U_a_mean")}
     ours = estimate(U_1)

@@ -332,6 +332,8 @@ def test_devices_without_work_are_reported(small, monkeypatch, capfd):
 
 
 def test_split_hmc_says_which_widths_it_needs(small):
-    message = r"widths=\(4, 3, 5\): kernel 'split' needs each U_l .* use kernel 'collapsed', or larger widths"
+    message = (
+        r"widths=\(4, 3, 5\): kernel 'split' moves around a mode, .* use gf.Collapsed\(move='nuts'\), or larger widths"
+    )
     with pytest.raises(ValueError, match=message):
         sample(small, "split")
