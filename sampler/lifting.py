@@ -11,8 +11,9 @@ import numpy as np
 from ..core import checks, console, files
 from ..core.numerics import numerics
 from ..models.target import STATE, WEIGHTS
+from ..store import SampleFile
 from . import driver, sink
-from .opening import in_memory, open
+from .opening import in_memory, stored
 from .run import Run
 
 
@@ -79,7 +80,7 @@ def lift(
                 values = {n: np.asarray(v) for n, v in lifted.items()} | {n: s[:, part] for n, s in stats.items()}
                 out.append(values, [], min(part.stop, draws), {})
                 bar.update(min(batch, draws - start))
-    return open(path) if path is not None else in_memory(out, posterior, run.test, records, settings)
+    return stored(out) if isinstance(out, SampleFile) else in_memory(out, posterior, run.test, records, settings)
 
 
 def _observer(target):

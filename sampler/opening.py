@@ -9,6 +9,7 @@ from .. import store
 from ..core import checks, classes
 from ..models import Posterior
 from ..models.target import Records, Variable
+from ..store import SampleFile
 from .run import Run
 from .settings import RunSettings
 from .sink import Memory
@@ -49,6 +50,20 @@ def open(path: str | os.PathLike) -> Run:
     return Run(
         posterior, contents.draws, contents.stats, settings, test, contents.path, Records(described, contents.labels)
     )
+
+
+def stored(out: SampleFile) -> Run:
+    """The run that a sample file took, which is closed by now.
+
+    Raises:
+        ValueError: another file has its name.
+    """
+    run = open(out.path) if out.path.exists() else None
+    if run is None or run.settings["uuid"] != out.uuid:
+        raise checks.InputError(
+            f"{out.path} was moved, removed or replaced as its run ended: look for it elsewhere, or sample again"
+        )
+    return run
 
 
 def in_memory(out: Memory, posterior, test, records: Records, settings: RunSettings) -> Run:

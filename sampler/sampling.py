@@ -21,7 +21,7 @@ from .convergence import MIN_DRAWS, ConvergenceWarning, convergence
 from .job import Job, leaves, prepare
 from .kernels import resolve_kernel
 from .monitor import Monitor, Until
-from .opening import in_memory, open
+from .opening import in_memory, open, stored
 from .progress import STYLES
 from .run import Run
 from .settings import GIVEN, RunSettings
@@ -125,7 +125,9 @@ def sample(
         with job.sink(path, overwrite) as out:
             out.append(job.nothing(), leaves(state), 0, {})
             _drive(job, out, state, Monitor(settings.chains, until, began), 0, settings.draws, chunk, progress, path)
-    return _judged(open(path) if path is not None else in_memory(out, posterior, test, job.records, job.settings))
+    return _judged(
+        stored(out) if isinstance(out, SampleFile) else in_memory(out, posterior, test, job.records, job.settings)
+    )
 
 
 def resume(
@@ -180,7 +182,7 @@ def resume(
                 state = job.start(settings.init)
             if out.step < settings.warmup + draws and monitor.stop() is None:
                 _drive(job, out, state, monitor, out.step, draws, chunk, progress, run.file)
-    return _judged(open(path))
+    return _judged(stored(out))
 
 
 def _advise(job: Job) -> None:

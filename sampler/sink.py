@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from ..core import checks, classes, console
 from ..core.text import visible
 from ..models import Posterior
 from ..models.target import WEIGHT, Records
-from ..store import Column, SampleFile
+from ..store import Column, SampleFile, writer
 from .settings import RunSettings
 
 _LARGE, _NEARLY_ALL = 2**30, 0.9  # a file of this many bytes, this share of it weights, is worth a warning
@@ -51,9 +50,7 @@ def check_room(columns: Mapping[str, Column], chains: int, draws: int, path: Pat
     if path is None:
         checks.memory(argument, needed, "keep='order_parameters', fewer draws, or store='run.h5'")
         return
-    usage = os.statvfs(path.parent)
-    available = usage.f_bavail * usage.f_frsize
-    checks.room(argument, needed, available, f"disk in {str(path.parent)!r}", _SMALLER)
+    available = writer.check_room(path, argument, needed, _SMALLER)
     if report:
         free = f"{available / 2**30:.3g} GiB free"
         console.say(visible(f"gibbsformer: {path.name} needs {needed / 2**20:.3g} MiB, {free}"))

@@ -1,7 +1,7 @@
 """Copies of sample files: the chains of several files in one, or a part of a file as plain netCDF.
 
-Both copy block by block, so memory does not grow with the files, and both write to a temporary name and rename it, so
-that a copy is complete or absent.
+Both copy block by block, so memory does not grow with the files, and both write to ``out.new`` and rename it, so that
+a copy is complete or absent.
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ import contextlib
 import json
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from ..core import checks, files, lock
-from . import layout
+from ..core import checks, files
+from . import layout, writer
 from .reading import check_draws, checksums, explained, read_settings, reading
-from .sample_file import writing
 
 _BLOCK_BYTES = 16 * 2**20
 _MAY_DIFFER = ("chains", "created", "device", "draws", "key_data")
@@ -65,7 +64,9 @@ def merge(paths: Sequence[str | os.PathLike], out: str | os.PathLike, overwrite:
             chains = np.arange(len(chains))
         draws = min(len(file["posterior/draw"]) for file in files)
         columns = layout.columns(files[0])
-        with _created(target) as made:
+        _check_room(target, columns, len(chains), draws)
+        with writer.NewFile(target) as new:
+            made = new.file
             made.attrs["schema"], made.attrs["schema_version"] = layout.SCHEMA, files[0].attrs["schema_version"]
             made.attrs["uuid"] = str(uuid.uuid4())
             parts = [{"file": path.name, "uuid": str(f.attrs["uuid"])} for path, f in zip(sources, files, strict=True)]
@@ -83,7 +84,7 @@ def merge(paths: Sequence[str | os.PathLike], out: str | os.PathLike, overwrite:
             for path, file, own in zip(sources, files, ids, strict=True):
                 for name, column in columns.items():
                     source, copy = file[column.group][name], made[column.group][name]
-                    _copy_draws(path, source, checksums(file, name), copy, first, slice(0, draws))
+                    _copy_draws(new, path, source, checksums(file, name), copy, first, slice(0, draws))
                 first += len(own)
 
 
@@ -123,7 +124,10 @@ def export(
         if variables is not None:
             columns = {name: columns[checks.nearest("variables", name, columns)] for name in variables}
         draws = file["posterior/draw"][::thin]
-        with _created(target) as made:
+        if compression is None:
+            _check_room(target, columns, len(file["posterior/chain"]), len(draws))
+        with writer.NewFile(target) as new:
+            made = new.file
             made.attrs["settings"], made.attrs["source_uuid"] = file.attrs["settings"], file.attrs["uuid"]
             made.attrs["export"] = json.dumps({"thin": thin, "mantissa_bits": mantissa_bits})
             layout.create_draws(made, columns, layout.labels(file), file["posterior/chain"][()], **filters)
@@ -131,7 +135,8 @@ def export(
             _resize_draws(made, columns, draws)
             for name, column in columns.items():
                 source, copy = file[column.group][name], made[column.group][name]
-                _copy_draws(Path(path), source, checksums(file, name), copy, 0, slice(0, None, thin), mantissa_bits)
+                picked = slice(0, None, thin)
+                _copy_draws(new, Path(path), source, checksums(file, name), copy, 0, picked, mantissa_bits)
 
 
 def _target(out, sources: list[Path], overwrite: bool) -> Path:
@@ -198,6 +203,11 @@ def _check_parts(paths, settings) -> bool:
     return True
 
 
+def _check_room(target: Path, columns: Mapping[str, layout.Column], chains: int, draws: int) -> None:
+    needed = sum(layout.size(c.shape, c.dtype) for c in columns.values()) * chains * draws
+    writer.check_room(target, f"out={str(target)!r}", needed, "another disk")
+
+
 def _step(file: h5py.File) -> int:
     return int(file["sampler_state"].attrs.get("step", 0))
 
@@ -217,7 +227,9 @@ def _resize_draws(made: h5py.File, columns, draws: np.ndarray) -> None:
         made[column.group]["draw"][...] = draws
 
 
-def _copy_draws(path, source, sums, target, first_chain: int, draws: slice, mantissa_bits: int | None = None) -> None:
+def _copy_draws(
+    new: writer.NewFile, path, source, sums, target, first_chain: int, draws: slice, mantissa_bits: int | None = None
+) -> None:
     """Copy draws of all chains of ``source``, in blocks of whole chunks of the target, checked on the way."""
     picked = range(source.shape[1])[draws]
     chunk = target.chunks[1]
@@ -234,6 +246,7 @@ def _copy_draws(path, source, sums, target, first_chain: int, draws: slice, mant
             if mantissa_bits is not None and block.dtype.name in _MANTISSA_BITS:
                 block = _rounded(block, mantissa_bits)
             target[first_chain + chain, start : start + len(part)] = block
+            new.check()
 
 
 def _rounded(values: np.ndarray, bits: int) -> np.ndarray:
@@ -246,11 +259,3 @@ def _rounded(values: np.ndarray, bits: int) -> np.ndarray:
     half = unsigned((1 << (dropped - 1)) - 1)
     kept = (whole + half + ((whole >> unsigned(dropped)) & unsigned(1))) & ~unsigned((1 << dropped) - 1)
     return np.where(np.isfinite(values), kept.view(values.dtype), values)
-
-
-@contextlib.contextmanager
-def _created(path: Path) -> Iterator[h5py.File]:
-    """A new HDF5 file that takes its name once it is whole and on disk."""
-    with writing(path), lock.held(path), files.whole(path) as building:
-        with h5py.File(building, "x", libver=layout.VERSIONS) as file:
-            yield file

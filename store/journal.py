@@ -6,8 +6,9 @@ A commit makes the data durable, then writes the pages and the new end to ``run.
 Whoever opens the file later replays a journal that is still there, which changes nothing if it was applied before.
 
 In-place writing needs an exclusive ``flock``, which the shared lock of HDF5's readers blocks: no reader sees half a
-commit. While a reader holds the file the pages stay in memory and the next journal carries them. One writer at a time
-holds ``run.h5.lock``, which the kernel releases when the process dies.
+commit. While a reader holds the file the journal stays, and each commit appends its own pages to it (``redo``). One
+writer at a time holds ``run.h5.lock`` and a lock on the file itself (``core.lock``), which the kernel releases when the
+process dies. The name is looked at before each commit: nobody could find the draws of a file that was removed.
 
 A callback that raises into HDF5 can crash the interpreter, so the first error is kept, later writes are swallowed,
 and ``commit`` raises it; the file stays at its last commit.
@@ -20,22 +21,16 @@ import fcntl
 import itertools
 import os
 import re
-import struct
 import time
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
-from ..core import files, lock
-from ..core.lock import Busy
+from ..core import checks, files, lock
+from ..core.lock import NO_LINKS, Busy
+from .redo import PAGE, Journal, write_all
 
-PAGE = 4096
 _SEND_BYTES = 4 * 2**20
 _NOTHING_UNSENT = (2**63, 0)
 _PATIENCE = 10.0  # seconds a reader waits for a writer that is applying a commit, which takes milliseconds
-_MAGIC = b"redo-1\r\n"
-_HEADER = struct.Struct("<36sQQ")  # identity, end of file, number of runs
-_ENTRY = struct.Struct("<QQ")  # offset, length
 _MARK = b"journal-identity:"
 _MARK_WITHIN = 64 * 2**10
 
@@ -45,17 +40,23 @@ def mark(identity: str) -> bytes:
     return _MARK + identity.encode("ascii")
 
 
+class GoneError(OSError):
+    """The name of a file that is being written leads elsewhere by now."""
+
+
 class JournaledFile:
     """What h5py needs of a file object, with ``commit``; made by ``create``, ``open`` or ``snapshot``."""
 
     def __init__(self, path: Path, fd: int, held: int | None = None, building: Path | None = None):
         self._path, self._fd, self._lock, self._building = path, fd, held, building
         self._journal = path.with_name(path.name + ".journal")
-        self._pages: dict[int, bytearray] = {}
+        self._pages: dict[int, bytearray] = {}  # changed since the last commit
+        self._redo: Journal | None = None  # commits that are not yet in place
         self._position = 0
         self._unsent = _NOTHING_UNSENT  # where it starts, how many bytes
         self._free = (0, 0)
         self._size = self._floor = os.fstat(fd).st_size  # below the floor nothing is written in place
+        self.locked = True  # False of a snapshot on a file system without locks
         self.error: BaseException | None = None
         self.closed = False
 
@@ -66,12 +67,18 @@ class JournaledFile:
         Raises:
             Busy: another process writes it.
         """
-        held = lock.take(path)
+        held, fd = lock.take(path), None
         building = path.with_name(path.name + ".new")
         try:
-            _remove(building)  # left by a process that died: the lock is ours
-            return cls(path, os.open(building, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), held, building)
+            lock.idle(path)
+            lock.idle(building)
+            _remove(building)  # left by a process that died: the locks are ours
+            fd = os.open(building, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            lock.own(building, fd)
+            return cls(path, fd, held, building)
         except BaseException:
+            if fd is not None:
+                os.close(fd)
             lock.release(path, held)
             raise
 
@@ -82,16 +89,22 @@ class JournaledFile:
         Raises:
             Busy: another process writes it.
         """
-        held = lock.take(path)
+        held, fd, file = lock.take(path), None, None
         try:
-            file = cls(path, os.open(path, os.O_RDWR), held)
-            if file._load_journal():
+            fd = os.open(path, os.O_RDWR | NO_LINKS)
+            lock.own(path, fd)
+            file = cls(path, fd, held)
+            if file._load_journal(writable=True):
                 file._apply()
-            elif not file.pending:
-                _remove(file._journal)  # of another file, or damaged
+            elif not file.pending and _identity(fd) is not None:
+                _remove(file._journal)  # of another file
             _remove(path.with_name(path.name + ".journal.tmp"))
             return file
         except BaseException:
+            if file is not None:
+                file._forget()
+            if fd is not None:
+                os.close(fd)
             lock.release(path, held)
             raise
 
@@ -103,24 +116,20 @@ class JournaledFile:
             Busy: another program holds the file exclusively.
         """
         fd = os.open(path, os.O_RDONLY)
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    os.close(fd)
-                    raise Busy("another program") from None
-                time.sleep(0.002)
-        file = cls(path, fd)
-        file._load_journal()  # after locking: from now on no other process applies it
-        return file
+        try:
+            locked = _share(fd)
+            file = cls(path, fd)
+            file.locked = locked
+            file._load_journal(writable=False)  # after locking: from now on no other process applies it
+            return file
+        except BaseException:
+            os.close(fd)
+            raise
 
     @property
     def pending(self) -> bool:
         """Whether the last commit, or anything newer, is not yet in place."""
-        return bool(self._pages)
+        return bool(self._pages or self._redo)
 
     # what HDF5 calls: these never raise
 
@@ -139,8 +148,8 @@ class JournaledFile:
         try:
             got = 0 if self.closed else os.preadv(self._fd, [view], start)
             view[got:] = bytes(len(view) - got)
-            for number in range(start // PAGE, -(-(start + len(view)) // PAGE)) if self._pages else ():
-                if (page := self._pages.get(number)) is not None:
+            for number in range(start // PAGE, -(-(start + len(view)) // PAGE)) if self.pending else ():
+                if page := self._changed(number):
                     first, last = max(start, number * PAGE), min(start + len(view), number * PAGE + len(page))
                     if first < last:
                         view[first - start : last - start] = page[first - number * PAGE : last - number * PAGE]
@@ -172,6 +181,8 @@ class JournaledFile:
                 if size >= self._floor:
                     os.ftruncate(self._fd, size)
                 self._pages = {number: page for number, page in self._pages.items() if number * PAGE < size}
+                if self._redo is not None:
+                    self._redo.cut(size)
             except BaseException as error:
                 self.error = error
         self._size = size
@@ -184,7 +195,7 @@ class JournaledFile:
 
         Call it before anything else of a commit; whole pages are taken, and none while an older commit is in place.
         """
-        if not self._pages:
+        if not self.pending:
             self._free = (-(-start // PAGE) * PAGE, stop // PAGE * PAGE)
 
     def commit(self) -> None:
@@ -197,12 +208,16 @@ class JournaledFile:
             raise self.error
         self._free = (0, 0)
         try:
+            if self._building is None:
+                self._check_name()
             os.fsync(self._fd)
             if self._building is not None:
                 self._publish(self._building)
             elif self._pages or self._size != self._floor:
                 self._write_journal()
-                self._floor = max(self._floor, self._size)  # this journal refers to all of it
+                self._floor = max(self._floor, self._size)  # the journal refers to all of it
+                self._apply()
+            elif self._redo is not None:
                 self._apply()
         except BaseException as error:
             self.error = error
@@ -219,18 +234,20 @@ class JournaledFile:
             if self._building is not None:
                 _remove(self._building)
             elif self._lock is not None:
-                with contextlib.suppress(OSError):  # only tidies up: the next open does it if this fails
-                    if self._load_journal():
+                # only tidies up: the next open does it if this fails
+                with contextlib.suppress(OSError, checks.InputError):
+                    if self._load_journal(writable=True):
                         self._apply()
                     elif not self.pending and os.fstat(self._fd).st_size > self._floor:
                         os.ftruncate(self._fd, self._floor)  # what nothing refers to: it may be what filled the disk
         finally:
+            self._forget()
             os.close(self._fd)
             if self._lock is not None:
                 lock.release(self._path, self._lock)
 
     def _write_through(self, start: int, view) -> None:
-        _write_all(self._fd, view, start)
+        write_all(self._fd, view, start)
         self._unsent = (min(start, self._unsent[0]), self._unsent[1] + len(view))
         if self._unsent[1] > _SEND_BYTES:
             if hasattr(os, "posix_fadvise"):  # the disk works while HDF5 does: Linux starts to write on this advice
@@ -248,9 +265,15 @@ class JournaledFile:
                 self._page(number)[offset : offset + count] = view[done : done + count]
             done += count
 
+    def _changed(self, number: int) -> bytes | bytearray:
+        """The page as it was changed since it was last in place, or nothing."""
+        if (page := self._pages.get(number)) is not None:
+            return page
+        return self._redo.page(number) if self._redo is not None and number in self._redo.pages else b""
+
     def _page(self, number: int) -> bytearray:
         """The page as it will be, up to the floor."""
-        page = self._pages.setdefault(number, bytearray())
+        page = self._pages[number] = bytearray(self._changed(number))
         missing = min(PAGE, self._floor - number * PAGE) - len(page)
         if missing > 0:
             page += os.pread(self._fd, missing, number * PAGE + len(page)).ljust(missing, b"\0")
@@ -262,97 +285,95 @@ class JournaledFile:
         files.sync_folder(self._path)
         _remove(self._journal)  # of a file that was here before: after the rename, it fits nothing
 
-    def _write_journal(self) -> None:
-        runs = list(_runs(self._pages))
-        body = b"".join(
-            [_HEADER.pack(_identity(self._fd), self._size, len(runs))]
-            + [_ENTRY.pack(offset, len(run)) for offset, run in runs]
-            + [run for _, run in runs]
-        )
-        temporary = self._journal.with_name(self._journal.name + ".tmp")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-        try:
-            _write_all(fd, _MAGIC + struct.pack("<I", zlib.crc32(body)), 0)
-            _write_all(fd, body, len(_MAGIC) + 4)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.rename(temporary, self._journal)
-        files.sync_folder(self._path)
+    def _check_name(self) -> None:
+        """Refuse to write on where nobody would find it."""
+        own, there = os.fstat(self._fd), None
+        with contextlib.suppress(FileNotFoundError):
+            there = os.stat(self._path, follow_symlinks=False)
+        if there is not None and os.path.samestat(there, own):
+            return
+        if not own.st_nlink:
+            remedy = "its draws are lost, sample again"
+        else:
+            remedy = "its draws until then are under its new name, resume that"
+        what = "moved or removed" if there is None else "replaced by another file"
+        raise GoneError(f"was {what} while it was being written: {remedy}")
 
-    def _load_journal(self) -> bool:
-        """Take over the pages of the journal on disk; True if they can be applied."""
+    def _write_journal(self) -> None:
+        redo = self._redo
+        if redo is not None and not redo.bloated:
+            redo.append(self._size, self._pages)
+        else:
+            older: dict[int, bytes | bytearray] = {}
+            if redo is not None:
+                older = {number: redo.page(number) for number in redo.pages}
+            identity = _identity(self._fd)
+            if identity is None:
+                raise OSError("its identity is damaged: use a copy of the file")
+            self._redo = Journal.start(self._journal, identity, self._size, older | dict(self._pages))
+            if redo is not None:
+                redo.close()
         self._pages = {}
-        committed = _read_journal(self._journal, self._fd)
-        if committed is None:
+
+    def _load_journal(self, writable: bool) -> bool:
+        """Take over the journal on disk; True if it can be applied."""
+        self._forget()
+        self._redo = Journal.load(self._journal, _identity(self._fd), writable)
+        if self._redo is None:
             return False
-        end, self._pages = committed
-        present = os.fstat(self._fd).st_size
+        end, present = self._redo.end, os.fstat(self._fd).st_size
         self._size, self._floor = min(end, present), max(end, present)
         return present >= end  # if not, somebody cut the file, and HDF5 is to see that
 
+    def _forget(self) -> None:
+        """Drop what was not committed, and let go of the journal."""
+        self._pages, redo, self._redo = {}, self._redo, None
+        if redo is not None:
+            redo.close()
+
     def _apply(self) -> None:
+        assert self._redo is not None
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
         try:
-            for offset, run in _runs(self._pages):
-                _write_all(self._fd, run, offset)
+            for offset, run in self._redo.runs():
+                write_all(self._fd, run, offset)
             os.ftruncate(self._fd, self._size)
         finally:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
         os.fsync(self._fd)
         _remove(self._journal)
-        self._pages, self._floor = {}, self._size
+        self._forget()
+        self._floor = self._size
 
 
 def has_journal(path: Path) -> bool:
     """Whether the file has a journal."""
-    return path.with_name(path.name + ".journal").exists()
+    return os.path.lexists(path.with_name(path.name + ".journal"))
 
 
-def _read_journal(journal: Path, fd: int) -> tuple[int, dict[int, bytearray]] | None:
-    """(end of file, pages) of a whole journal that belongs to this file, or None."""
-    try:
-        content = journal.read_bytes()
-    except FileNotFoundError:
-        return None
-    body = memoryview(content)[len(_MAGIC) + 4 :]
-    if len(body) < _HEADER.size or content[: len(_MAGIC) + 4] != _MAGIC + struct.pack("<I", zlib.crc32(body)):
-        return None
-    identity, end, count = _HEADER.unpack_from(body)
-    if identity != _identity(fd):
-        return None
-    pages, start = {}, _HEADER.size + count * _ENTRY.size
-    for i in range(count):
-        offset, length = _ENTRY.unpack_from(body, _HEADER.size + i * _ENTRY.size)
-        for at in range(0, length, PAGE):
-            pages[(offset + at) // PAGE] = bytearray(body[start + at : start + min(at + PAGE, length)])
-        start += length
-    return end, pages
+def _share(fd: int) -> bool:
+    """Lock a file as its readers do; False without locks, where there is no writer either."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise Busy("another program") from None
+            time.sleep(0.002)
+        except OSError as error:
+            if error.errno in lock.MISSING:
+                return False
+            raise
 
 
 def _identity(fd: int) -> bytes | None:
     found = re.search(_MARK + rb"([0-9a-f-]{36})", os.pread(fd, _MARK_WITHIN, 0))
     return found[1] if found else None
-
-
-def _runs(pages: dict[int, bytearray]) -> Iterator[tuple[int, bytes]]:
-    """Offset and content of each run of whole pages that follow one another, so that they take few system calls."""
-    numbers = sorted(pages)
-    last = [-1, *numbers]
-    # a page that was cut by the floor, before it rose, ends its run
-    starts = [i for i, n in enumerate(numbers) if n != last[i] + 1 or i == 0 or len(pages[last[i]]) < PAGE]
-    for start, stop in itertools.pairwise([*starts, len(numbers)]):
-        yield numbers[start] * PAGE, b"".join([pages[number] for number in numbers[start:stop]])
-
-
-def _write_all(fd: int, data, offset: int) -> None:
-    view = memoryview(data)
-    while len(view):
-        written = os.pwrite(fd, view, offset)
-        view, offset = view[written:], offset + written
 
 
 def _remove(path: Path) -> None:

@@ -52,7 +52,7 @@ def create_draws(
 
     With ``crc``, large draws get a dataset of checksums that the writer fills instead of HDF5's own.
     """
-    large = {n for n, c in columns.items() if crc and _bytes(c.shape, c.dtype) >= _LARGE_DRAW_BYTES}
+    large = {n for n, c in columns.items() if crc and size(c.shape, c.dtype) >= _LARGE_DRAW_BYTES}
     for group in {column.group for column in columns.values()} | ({CHECKSUMS} if large else set()):
         scale(file.require_group(group), "chain", chains)
         scale(file[group], "draw", np.arange(0), unlimited=True)
@@ -151,7 +151,8 @@ def plain(value):
     return value.decode() if isinstance(value, bytes) else value.item() if isinstance(value, np.generic) else value
 
 
-def _bytes(shape, dtype):
+def size(shape: tuple[int, ...], dtype) -> int:
+    """Bytes of an array."""
     return int(np.prod(shape)) * np.dtype(dtype).itemsize
 
 

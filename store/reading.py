@@ -211,7 +211,7 @@ def reading(path: str | os.PathLike) -> Iterator[h5py.File]:
     path = present(path)
     with explained(path):
         if journal.has_journal(path):
-            with contextlib.suppress(OSError, journal.Busy):  # then it is laid over the file in memory
+            with contextlib.suppress(OSError, ValueError, journal.Busy):  # then it is laid over the file in memory
                 journal.JournaledFile.open(path).close()
         try:
             snapshot = journal.JournaledFile.snapshot(path)
@@ -220,8 +220,10 @@ def reading(path: str | os.PathLike) -> Iterator[h5py.File]:
                 f"{path} is locked by another program, which has it open for writing: close it there"
             ) from None
         with contextlib.closing(snapshot):
-            overlaid = {"driver": "fileobj", "fileobj": snapshot} if snapshot.pending else {}
-            with h5py.File(path, "r", **overlaid) as file:
+            options: dict[str, Any] = {} if snapshot.locked else {"locking": False}
+            if snapshot.pending:
+                options = {"driver": "fileobj", "fileobj": snapshot}
+            with h5py.File(path, "r", **options) as file:
                 check_contents(path, file)
                 yield file
 
@@ -325,6 +327,8 @@ def explained(path: Path) -> Iterator[None]:
     """What HDF5 says about a file it cannot read, as the user is to read it."""
     try:
         yield
+    except checks.InputError:  # says it already
+        raise
     except (OSError, KeyError, RuntimeError) as error:
         text = str(error)
         if isinstance(error, PermissionError):

@@ -6,13 +6,10 @@ Every commit brings the same draws of all variables together with the sampler st
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import threading
 import uuid
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,28 +18,32 @@ import numpy as np
 
 from ..core import checks, files
 from ..core.text import dumps
-from . import journal, layout, sampler_state
+from . import journal, layout, sampler_state, writer
 from .layout import Column
 from .reading import check_contents, check_resumable, check_same, explained, present, read_settings
+from .writer import closed_on_failure, uninterrupted, writing
 
 
 class SampleFile:
     """A sample file open for appending; use it as a context manager.
 
     Attributes:
+        path: of the file.
+        uuid: of the file.
         columns: recorded variables by name.
         length: draws per chain so far.
         state: leaves of the sampler state after them, with the dtypes they had.
         step: transitions taken, warm-up included.
     """
 
-    def __init__(self, backing: journal.JournaledFile, file: h5py.File, columns: Mapping[str, Column]):
-        self._backing, self._file = backing, file
+    def __init__(self, path: Path, backing: journal.JournaledFile, file: h5py.File, columns: Mapping[str, Column]):
+        self.path, self._backing, self._file = path, backing, file
         self.columns = dict(columns)
         self.length, self.step = 0, 0
+        self.uuid = ""
         self.state: list[np.ndarray] = []
         # also at interpreter exit, where HDF5 would call a file object that is gone
-        self._close = weakref.finalize(self, _close, backing, file, os.getpid())
+        self._close = weakref.finalize(self, writer.close, backing, file, os.getpid())
 
     @classmethod
     def create(
@@ -75,11 +76,12 @@ class SampleFile:
         """
         path = files.output_file("store", path, overwrite)
         identity = str(uuid.uuid4())
-        with _uninterrupted(), writing(path):
+        with uninterrupted(), writing(path):
             backing = journal.JournaledFile.create(path)
-            with _closed_on_failure(backing):
+            with closed_on_failure(backing):
                 file = h5py.File(path, "w", driver="fileobj", fileobj=backing, libver=layout.VERSIONS)
-                made = cls(backing, file, columns)
+                made = cls(path, backing, file, columns)
+                made.uuid = identity
                 # contiguous, and written first: it stays where the journal looks for it
                 file.create_dataset("sampler_state/identity", data=np.bytes_(journal.mark(identity)))
                 file.flush()
@@ -91,7 +93,7 @@ class SampleFile:
                 for group, content in constants.items():
                     for name, (dims, values) in content.items():
                         layout.write_array(file.require_group(group), name, dims, values, labels)
-                made._commit()
+                writer.commit(backing, file)
         return made
 
     @classmethod
@@ -111,20 +113,21 @@ class SampleFile:
                 than the one meant, being written by another process, or cannot be written.
         """
         path = present(path)
-        with _uninterrupted(), writing(path):
+        with uninterrupted(), writing(path):
             backing = journal.JournaledFile.open(path)
-            with _closed_on_failure(backing), explained(path):
+            with closed_on_failure(backing), explained(path):
                 file = h5py.File(path, "r+", driver="fileobj", fileobj=backing, libver=layout.VERSIONS)
                 check_contents(path, file)
                 check_resumable(path, read_settings(path, file))
                 if uuid is not None:
                     check_same(path, file, uuid)
-                made = cls(backing, file, layout.columns(file))
+                made = cls(path, backing, file, layout.columns(file))
+                made.uuid = str(layout.plain(file.attrs["uuid"]))
                 made.length = len(file["posterior/draw"])
                 made.step = int(file["sampler_state"].attrs.get("step", 0))
                 made.state = sampler_state.read(path, file["sampler_state"])
-            with _closed_on_failure(backing):
-                made._commit()  # drops what an unfinished commit left behind the end
+            with closed_on_failure(backing):
+                writer.commit(backing, file)  # drops what an unfinished commit left behind the end
         return made
 
     def append(
@@ -151,7 +154,7 @@ class SampleFile:
                 takes no more draws; resume it once the cause is gone.
         """
         texts = {name: dumps(value) for name, value in (attributes or {}).items()}
-        with _uninterrupted():
+        with uninterrupted():
             stop = self.length + self._checked_count(values)
             try:
                 self._write(values, stop, state, step, texts)
@@ -163,7 +166,7 @@ class SampleFile:
 
     def close(self) -> None:
         """Close the file; what was appended stays."""
-        with _uninterrupted():
+        with uninterrupted():
             self._close()
 
     def __enter__(self) -> SampleFile:
@@ -203,59 +206,13 @@ class SampleFile:
                 file.attrs[name] = text
 
     def _commit(self) -> None:
-        if self._backing.error is None:
-            try:
-                self._file.flush()
-            except Exception as error:
-                self._backing.error = self._backing.error or error
-        self._backing.commit()
-
-
-def _close(backing: journal.JournaledFile, file: h5py.File, owner: int) -> None:
-    if os.getpid() != owner:  # a fork that ends must not end the file of its parent
-        backing.error = backing.error or RuntimeError("the file belongs to another process")
-        return
-    with contextlib.suppress(Exception):  # after an error, HDF5 may stumble over what it could not write
-        file.close()
-    backing.close()
-
-
-@contextlib.contextmanager
-def _closed_on_failure(backing: journal.JournaledFile) -> Iterator[None]:
-    try:
-        yield
-    except BaseException as error:
-        first = backing.error or error
-        backing.close()
-        raise first from None
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """What keeps a file from being opened for writing, as the user is to read it."""
-    try:
-        yield
-    except journal.Busy as holder:
-        raise checks.InputError(
-            f"{path} is being written by {holder}: wait for it, or end it, or choose another name"
-        ) from None
-    except OSError as error:
-        raise checks.InputError(
-            f"{path} cannot be written ({error.strerror or error}): look at its folder's permissions and free space"
-        ) from None
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back for a moment: raised inside a callback of HDF5, it would leave half a commit."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    previous = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL if previous is None else previous)
-        if came:
-            signal.raise_signal(signal.SIGINT)
+        try:
+            writer.commit(self._backing, self._file)
+        except journal.GoneError as error:
+            raise writer.WriteError(f"{self.path} {error}", error) from None
+        except OSError as error:
+            raise writer.WriteError(
+                f"{self.path} takes no more draws ({error.strerror or error}), it holds {self.length} of each chain: "
+                "see to the cause, and resume it",
+                error,
+            ) from None

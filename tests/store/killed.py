@@ -3,6 +3,7 @@
 killed.py kill FOLDER TRIALS SEED         SIGKILL at random moments; says how many trials were fine
 killed.py interrupt FOLDER TRIALS SEED    the same with Ctrl-C
 killed.py full PATH BYTES                 append until the file would be larger than that
+killed.py copies FOLDER BYTES             merge and export, with files no larger than that
 killed.py fork PATH                       fork a process that ends while the file is open
 """
 
@@ -18,7 +19,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 import toy
 
-from gibbsformer.store import SampleFile
+from gibbsformer import cli
+from gibbsformer.store import SampleFile, export, merge
 
 
 def write(path: Path, acknowledge) -> None:
@@ -82,6 +84,22 @@ def full(path: Path, limit: int) -> None:
     # not closed: the interpreter's shutdown has to cope
 
 
+def copies(folder: Path, limit: int) -> None:
+    """Merge and export, of a few MB, where no file may be larger than that: what they say."""
+    paths = [folder / "a.h5", folder / "b.h5"]
+    for i, path in enumerate(paths):
+        with toy.create(path, {"key_data": [0, i]}) as file:
+            for commit in range(1, 40):
+                toy.append(file, commit)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    for copy in (lambda: merge(paths, folder / "all.h5"), lambda: export(paths[0], folder / "part.nc")):
+        try:
+            copy()
+        except ValueError as error:
+            print(error)
+    sys.exit(cli.main(["export", str(paths[0]), "--out", str(folder / "part.nc")]))
+
+
 def forked(path: Path) -> None:
     file = toy.create(path)
     toy.append(file, 1)
@@ -103,5 +121,7 @@ if __name__ == "__main__":
             trials(Path(folder), int(count), int(seed), signal.SIGINT)
         case ["fork", path]:
             forked(Path(path))
+        case ["copies", folder, limit]:
+            copies(Path(folder), int(limit))
         case ["full", path, limit]:
             full(Path(path), int(limit))

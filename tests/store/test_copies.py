@@ -3,13 +3,14 @@
 import json
 import os
 import tracemalloc
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 import xarray
 
-from gibbsformer.store import SampleFile, copies, export, merge, read, verify
+from gibbsformer.store import SampleFile, copies, export, merge, read, verify, writer
 from gibbsformer.store.reading import reading
 
 
@@ -176,6 +177,26 @@ def test_export_checks_its_arguments(parts, tmp_path):
     with pytest.raises(ValueError, match="is one of the files to read"):
         export(parts[0], parts[0], overwrite=True)
     assert not out.exists()
+
+
+def test_copies_look_for_room_first(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "os", SimpleNamespace(statvfs=lambda _: SimpleNamespace(f_bavail=1, f_frsize=4096)))
+    for copy in (lambda out: merge(parts, out), lambda out: export(parts[1], out)):
+        with pytest.raises(ValueError, match=r"out='.*' needs 0.0 GiB of disk in .*: use another disk"):
+            copy(tmp_path / "out")
+    assert sorted(os.listdir(tmp_path)) == ["a.h5", "b.h5"]
+
+
+def test_copies_that_were_killed_are_cleared(parts, tmp_path):
+    """What killed copies to the same name left goes; what belongs to others, or may be in use, stays."""
+    old, young = tmp_path / f".all.h5.{'0' * 32}", tmp_path / f".all.h5.{'1' * 32}"
+    others = [tmp_path / f".other.h5.{'0' * 32}", tmp_path / ".all.h5.backup"]
+    for path in (old, young, *others, tmp_path / "all.h5.new"):
+        path.write_bytes(b"left")
+        os.utime(path, (0, 0))
+    os.utime(young)
+    merge(parts, tmp_path / "all.h5")
+    assert sorted(os.listdir(tmp_path)) == sorted(["a.h5", "all.h5", "b.h5", young.name, *(p.name for p in others)])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gibbsformer.core import files
-from gibbsformer.store import SampleFile, journal
+from gibbsformer.store import SampleFile, journal, redo
 
 SCRIPT = Path(__file__).with_name("killed.py")
 
@@ -39,6 +39,19 @@ def test_disk_full(toy, tmp_path):
     assert first.split(maxsplit=1)[1] == again == os.strerror(errno.EFBIG)
     assert toy.commits_in(path) == commits
     toy.check_resumes(path, commits)
+
+
+@pytest.mark.parametrize("limit", [2_000, 300_000])
+def test_disk_full_for_copies(tmp_path, limit):
+    """Where h5py writes a file by itself, it crashes the interpreter."""
+    command = [sys.executable, SCRIPT, "copies", str(tmp_path), str(limit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    said = [*done.stdout.splitlines(), *(line for line in done.stderr.splitlines() if line.startswith("gibbsformer"))]
+    assert len(said) == 3
+    assert all(f"cannot be written ({os.strerror(errno.EFBIG)}): look at" in line for line in said)
+    assert "Traceback" not in done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["a.h5", "b.h5"]
 
 
 class Failing:
@@ -78,8 +91,8 @@ def test_every_operation_can_fail(toy, tmp_path, monkeypatch, operation, number)
     while True:
         path, commits = tmp_path / f"{n}.h5", 0
         stand_in = Failing(operation, n, number)
-        monkeypatch.setattr(journal, "os", stand_in)
-        monkeypatch.setattr(files, "os", stand_in)
+        for module in (journal, redo, files):
+            monkeypatch.setattr(module, "os", stand_in)
         try:
             with toy.create(path) as file:
                 for commit in (1, 2, 3):
@@ -91,8 +104,8 @@ def test_every_operation_can_fail(toy, tmp_path, monkeypatch, operation, number)
             return  # there are fewer operations than n
         assert os.strerror(number) in message
         stand_in = Failing(None, 0, 0)
-        monkeypatch.setattr(journal, "os", stand_in)
-        monkeypatch.setattr(files, "os", stand_in)
+        for module in (journal, redo, files):
+            monkeypatch.setattr(module, "os", stand_in)
         if not path.exists():
             assert commits == 0
         else:
@@ -111,8 +124,8 @@ def test_a_failed_append_leaves_the_file_to_be_resumed(toy, tmp_path, monkeypatc
         toy.append(file, 2)  # nothing had been written
         with monkeypatch.context() as patch:
             stand_in = Failing("pwrite", 3, errno.ENOSPC)
-            patch.setattr(journal, "os", stand_in)
-            patch.setattr(files, "os", stand_in)
+            for module in (journal, redo, files):
+                patch.setattr(module, "os", stand_in)
             with pytest.raises(OSError, match="No space left"):
                 toy.append(file, 3)
         with pytest.raises(OSError, match="No space left"):

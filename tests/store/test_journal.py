@@ -5,11 +5,13 @@ import fcntl
 import os
 import shutil
 import uuid
+import zlib
 
 import numpy as np
 import pytest
 
-from gibbsformer.store import journal
+from gibbsformer.core import checks
+from gibbsformer.store import journal, redo
 from gibbsformer.store.journal import JournaledFile
 
 START = journal.mark(str(uuid.UUID(int=1)))
@@ -126,17 +128,76 @@ def test_a_commit_in_the_way_of_a_reader_is_kept_beside_the_file(deferred):
     assert committed(path) == wanted[:6000] + b"newer" + wanted[6005:]
 
 
-def test_damaged_journals_are_not_applied(deferred):
+def test_damaged_journals_are_refused(deferred):
+    """A journal gets its name when it is whole, so one that is not was damaged, and dropping it would lose draws."""
     path, _file, before, wanted = deferred
     name = path.with_name("file.journal")
     good = name.read_bytes()
     for position in np.linspace(0, len(good) - 1, 40).astype(int):
-        name.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
-        assert committed(path)[: len(before)] == before
-        name.write_bytes(good[:position])
-        assert committed(path)[: len(before)] == before
+        for bad in (good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :], good[:position]):
+            name.write_bytes(bad)
+            with pytest.raises(checks.InputError, match="journal is damaged, and holds the last commits"):
+                committed(path)
+    assert path.read_bytes()[: len(before)] == before
     name.write_bytes(good)
     assert committed(path) == wanted
+
+
+def test_a_last_segment_that_is_not_whole_was_never_acknowledged(deferred):
+    path, file, _before, wanted = deferred
+    name = path.with_name("file.journal")
+    first = name.stat().st_size
+    put(file, 6000, b"newer")
+    file.commit()
+    whole = name.read_bytes()
+    assert whole[:first] != whole
+    for position in range(first, len(whole), 97):
+        name.write_bytes(whole[:position])
+        assert committed(path) == wanted
+        name.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        assert committed(path) == wanted
+    name.write_bytes(whole + whole[first:])  # not the next segment: its checksum goes on from another
+    assert committed(path) == wanted[:6000] + b"newer" + wanted[6005:]
+
+
+@pytest.mark.parametrize("field", range(4))
+def test_crafted_lengths_are_compared_with_the_journal_first(deferred, field):
+    """Numbers of runs and their lengths, 2^63 and more, with a checksum that is right as far as it can be."""
+    path, *_ = deferred
+    name = path.with_name("file.journal")
+    good = bytearray(name.read_bytes())
+    start = {0: 48, 1: 56, 2: 64, 3: 72}[field]  # end of file, number of runs, offset and length of the first
+    good[start : start + 8] = (2**63 + 4096).to_bytes(8, "little")
+    good[8:12] = zlib.crc32(good[12:]).to_bytes(4, "little")
+    name.write_bytes(good)
+    with pytest.raises(checks.InputError, match="journal is damaged"):
+        committed(path)
+
+
+def test_journals_that_cannot_be_read_leak_nothing(deferred):
+    path, *_ = deferred
+    name = path.with_name("file.journal")
+    target = path.with_name("target")
+    name.rename(target)
+    name.symlink_to(target)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(checks.InputError, match="is a link, a directory or a device: remove it"):
+            committed(path)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_long_journal_is_written_anew(deferred, monkeypatch):
+    path, file, _before, wanted = deferred
+    monkeypatch.setattr(redo, "_BLOATED", 50_000)
+    wanted = bytearray(wanted)
+    for i in range(100):
+        data = bytes([i]) * 100
+        put(file, 6000, data)
+        wanted[6000:6100] = data
+        file.commit()
+        assert path.with_name("file.journal").stat().st_size < 60_000
+    assert committed(path) == wanted == content(file)
 
 
 def test_a_journal_of_another_file_is_removed(deferred, tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gibbsformer.core import files
-from gibbsformer.store import SampleFile, journal, read
+from gibbsformer.store import SampleFile, journal, read, redo
 
 COMMITS = 3
 
@@ -29,8 +29,8 @@ class _NoWaiting:
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch):
     stand_in = _NoWaiting()
-    monkeypatch.setattr(journal, "os", stand_in)
-    monkeypatch.setattr(files, "os", stand_in)
+    for module in (journal, redo, files):
+        monkeypatch.setattr(module, "os", stand_in)
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def recorded(toy, crash, tmp_path_factory):
     folder = tmp_path_factory.mktemp("recorded")
     recorder = crash.Recorder(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(journal, "os", recorder)
-        patch.setattr(files, "os", recorder)
+        for module in (journal, redo, files):
+            patch.setattr(module, "os", recorder)
         with toy.create(folder / "run.h5") as file:
             recorder.note("acknowledged", 0)
             for commit in range(1, COMMITS + 1):
@@ -145,8 +145,8 @@ def test_crash_inside_recovery(toy, crash, recorded, tmp_path):
         crash.Folder(case.contents).write(folder)
         recorder = crash.Recorder(folder)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(journal, "os", recorder)
-            patch.setattr(files, "os", recorder)
+            for module in (journal, redo, files):
+                patch.setattr(module, "os", recorder)
             SampleFile.resume(folder / "run.h5").close()
         assert any(op[0] == "write" for op in recorder.operations)
         for i, again, _ in crashes(crash, recorder.before, recorder.operations):

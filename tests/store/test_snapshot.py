@@ -6,6 +6,7 @@ import pytest
 
 import gibbsformer as gf
 from gibbsformer.core import checks
+from gibbsformer.store import SampleFile
 from gibbsformer.store.reading import _within
 
 OPTIONS = {"chains": 2, "warmup": 5, "key": jax.random.key(0), "progress": False}
@@ -84,6 +85,25 @@ def test_a_file_swapped_under_resume(small, path, monkeypatch):
     with pytest.raises(checks.InputError, match="was replaced by another run"):
         gf.resume(path, draws=12, progress=False)
     assert gf.open(path).draws == 10
+
+
+@pytest.mark.parametrize("change", ["removed", "replaced"])
+@pytest.mark.parametrize("verb", ["sample", "resume"])
+def test_a_file_that_goes_as_its_run_ends(small, path, monkeypatch, change, verb):
+    other = path.with_name("other.h5")
+    gf.sample(small.posterior, "gibbs", draws=10, store=other, **OPTIONS)
+
+    def close(file, original=SampleFile.close):
+        original(file)
+        path.unlink() if change == "removed" else other.replace(path)
+
+    monkeypatch.setattr(SampleFile, "close", close)
+    run = {
+        "sample": lambda: gf.sample(small.posterior, "gibbs", draws=4, store=path, overwrite=True, **OPTIONS),
+        "resume": lambda: gf.resume(path, draws=14, progress=False),
+    }[verb]
+    with pytest.raises(checks.InputError, match="was moved, removed or replaced as its run ended"):
+        run()
 
 
 def test_a_run_in_memory_has_nothing_to_refresh(small):
