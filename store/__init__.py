@@ -2,8 +2,9 @@
 
 from .copies import export, merge
 from .layout import Column
-from .reading import Contents, LazyArray, Verified, read, verify
+from .reading import Contents, LazyArray, read
 from .sample_file import SampleFile
+from .verifying import Verified, verify
 
 __all__ = [
     "Column",

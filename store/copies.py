@@ -18,8 +18,9 @@ import h5py
 import numpy as np
 
 from ..core import checks, files
-from . import layout, writer
-from .reading import check_draws, checksums, explained, read_settings, reading
+from . import description, layout, writer
+from .reading import explained, reading, settings_of
+from .verifying import check_cheaply, check_draws, checksums
 
 _BLOCK_BYTES = 16 * 2**20
 _MAY_DIFFER = ("chains", "created", "device", "draws", "key_data")
@@ -50,42 +51,49 @@ def merge(paths: Sequence[str | os.PathLike], out: str | os.PathLike, overwrite:
     target = _target(out, sources, overwrite)
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(reading(path)) for path in sources]
-        settings: Any = [read_settings(path, file) for path, file in zip(sources, files, strict=True)]
+        described = [description.read(path, file) for path, file in zip(sources, files, strict=True)]
+        settings: Any = [settings_of(path, each) for path, each in zip(sources, described, strict=True)]
         order = sorted(range(len(files)), key=lambda i: settings[i].get("distributed", {}).get("process", i))
-        sources, files, settings = ([listed[i] for i in order] for listed in (sources, files, settings))
-        described = [_description(file, setting) for file, setting in zip(files, settings, strict=True)]
-        for path, description in zip(sources[1:], described[1:], strict=True):
-            _compare(sources[0], described[0], path, description)
-        ids = [file["posterior/chain"][()] for file in files]
+        sources, described = [sources[i] for i in order], [described[i] for i in order]
+        files, settings = [files[i] for i in order], [settings[i] for i in order]
+        for path, file, each in zip(sources, files, described, strict=True):
+            check_cheaply(path, file, each)
+        compared = [_compared(*each) for each in zip(sources, files, described, settings, strict=True)]
+        for path, other in zip(sources[1:], compared[1:], strict=True):
+            _compare(sources[0], compared[0], path, other)
+        ids = [np.array(each.chains) for each in described]
         whole = _check_parts(sources, settings)
         _check_distinct(sources, settings, ids)
         chains = np.concatenate(ids)
         if len(set(chains)) < len(chains):
             chains = np.arange(len(chains))
         draws = min(len(file["posterior/draw"]) for file in files)
-        columns = layout.columns(files[0])
+        columns, checked = described[0].columns, described[0].schema_version > 1
         _check_room(target, columns, len(chains), draws)
         with writer.NewFile(target) as new:
             made = new.file
-            made.attrs["schema"], made.attrs["schema_version"] = layout.SCHEMA, files[0].attrs["schema_version"]
+            made.attrs["schema"], made.attrs["schema_version"] = layout.SCHEMA, layout.SCHEMA_VERSION if checked else 1
             made.attrs["uuid"] = str(uuid.uuid4())
-            parts = [{"file": path.name, "uuid": str(f.attrs["uuid"])} for path, f in zip(sources, files, strict=True)]
+            parts = [{"file": path.name, "uuid": each.uuid} for path, each in zip(sources, described, strict=True)]
             joined = settings[0] | {"chains": len(chains), "draws": draws, "merged_from": parts}
             for name in ("key_data", "device", "created"):
                 values = [setting.get(name) for setting in settings]
                 joined[name] = values[0] if whole and all(value == values[0] for value in values) else values
             joined.pop("distributed", None)
             made.attrs["settings"] = json.dumps(joined)
-            layout.create_draws(made, columns, layout.labels(files[0]), chains)
-            _copy_constants(sources[0], files[0], made)
+            layout.create_draws(made, columns, described[0].labels, chains, crc=checked)
+            _copy_constants(sources[0], files[0], described[0], made)
             made.create_group("sampler_state").attrs["step"] = min(_step(file) for file in files)
             _resize_draws(made, columns, np.arange(draws))
+            if checked:
+                description.write(made)
             first = 0
             for path, file, own in zip(sources, files, ids, strict=True):
                 for name, column in columns.items():
                     source, copy = file[column.group][name], made[column.group][name]
                     _copy_draws(new, path, source, checksums(file, name), copy, first, slice(0, draws))
                 first += len(own)
+            _write_checksums(new, columns)
 
 
 def export(
@@ -120,7 +128,9 @@ def export(
         filters = {"compression": checks.nearest("compression", compression, ("gzip",)), "shuffle": True}
     target = _target(out, [Path(path)], overwrite)
     with reading(path) as file:
-        columns = layout.columns(file)
+        described = description.read(path, file)
+        check_cheaply(path, file, described)
+        columns = described.columns
         if variables is not None:
             columns = {name: columns[checks.nearest("variables", name, columns)] for name in variables}
         draws = file["posterior/draw"][::thin]
@@ -128,10 +138,10 @@ def export(
             _check_room(target, columns, len(file["posterior/chain"]), len(draws))
         with writer.NewFile(target) as new:
             made = new.file
-            made.attrs["settings"], made.attrs["source_uuid"] = file.attrs["settings"], file.attrs["uuid"]
+            made.attrs["settings"], made.attrs["source_uuid"] = described.settings, described.uuid
             made.attrs["export"] = json.dumps({"thin": thin, "mantissa_bits": mantissa_bits})
-            layout.create_draws(made, columns, layout.labels(file), file["posterior/chain"][()], **filters)
-            _copy_constants(Path(path), file, made)
+            layout.create_draws(made, columns, described.labels, described.chains, **filters)
+            _copy_constants(Path(path), file, described, made)
             _resize_draws(made, columns, draws)
             for name, column in columns.items():
                 source, copy = file[column.group][name], made[column.group][name]
@@ -146,16 +156,16 @@ def _target(out, sources: list[Path], overwrite: bool) -> Path:
     return target
 
 
-def _description(file: h5py.File, settings: dict[str, Any]) -> dict[str, Any]:
+def _compared(path: Path, file: h5py.File, described: description.Description, settings: dict) -> dict[str, Any]:
     """Everything in which files to be merged must agree, by name."""
-    arrays = {f"{group}/{name}": item[()] for group, name, item in layout.constants(file)}
+    arrays = {name: description.constant(path, file, described, name) for name in described.constants}
     part = settings.get("distributed")
     return {
-        "schema_version": int(file.attrs["schema_version"]),
+        "schema_version": min(described.schema_version, 2),  # 3 adds checksums
         **({} if part is None else {"parts": part["processes"], "chains": part["chains"], "key": settings["key_data"]}),
         **{name: settings[name] for name in sorted(settings.keys() - {*_MAY_DIFFER, "distributed", "merged_from"})},
-        **{f"variable {name}": column for name, column in layout.columns(file).items()},
-        **{f"axis {name}": values for name, values in layout.labels(file).items()},
+        **{f"variable {name}": column for name, column in described.columns.items()},
+        **{f"axis {name}": values for name, values in described.labels.items()},
         **arrays,
     }
 
@@ -209,22 +219,42 @@ def _check_room(target: Path, columns: Mapping[str, layout.Column], chains: int,
 
 
 def _step(file: h5py.File) -> int:
-    return int(file["sampler_state"].attrs.get("step", 0))
+    return int(layout.plain(file["sampler_state"].attrs.get("step", 0)))
 
 
-def _copy_constants(path: Path, source: h5py.File, made: h5py.File) -> None:
-    axes = layout.labels(source)
-    for group, name, item in layout.constants(source):
+def _copy_constants(path: Path, source: h5py.File, described: description.Description, made: h5py.File) -> None:
+    for place, (dims, _) in described.constants.items():
+        group, _, name = place.rpartition("/")
         with explained(path):
-            values = item[()]
-        layout.write_array(made.require_group(group), name, tuple(d.label for d in item.dims), values, axes)
+            values = description.constant(path, source, described, place)
+        layout.write_array(made.require_group(group), name, dims, values, described.labels)
+
+
+def _write_checksums(new: writer.NewFile, columns: Mapping[str, layout.Column]) -> None:
+    """Checksums of all draws, of copies whose sources were checked."""
+    for name, sums in new.file.get(layout.CHECKSUMS, {}).items():
+        if sums.is_scale:
+            continue
+        held = layout.small(columns) if name == layout.TOGETHER else [name]
+        per_draw = max(1, sum(layout.size(columns[each].shape, columns[each].dtype) for each in held))
+        count = max(1, _BLOCK_BYTES // per_draw)
+        for chain in range(sums.shape[0]) if held else ():
+            for start in range(0, sums.shape[1], count):
+                part = slice(start, start + count)
+                values = [new.file[columns[each].group][each][chain, part][None] for each in held]
+                sums[chain, part] = layout.together(values)[0]
+                new.check()
 
 
 def _resize_draws(made: h5py.File, columns, draws: np.ndarray) -> None:
     for name, column in columns.items():
         made[column.group][name].resize(len(draws), axis=1)
-        made[column.group]["draw"].resize(draws.shape)
-        made[column.group]["draw"][...] = draws
+    for name, sums in made.get(layout.CHECKSUMS, {}).items():
+        if not sums.is_scale:
+            made[layout.CHECKSUMS][name].resize(len(draws), axis=1)
+    for group in {column.group for column in columns.values()} | ({layout.CHECKSUMS} & set(made)):
+        made[group]["draw"].resize(draws.shape)
+        made[group]["draw"][...] = draws
 
 
 def _copy_draws(

@@ -131,6 +131,11 @@ class JournaledFile:
         """Whether the last commit, or anything newer, is not yet in place."""
         return bool(self._pages or self._redo)
 
+    @property
+    def identity(self) -> bytes | None:
+        """What the file's mark says."""
+        return _identity(self._fd)
+
     # what HDF5 calls: these never raise
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:

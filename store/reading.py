@@ -7,10 +7,10 @@ holding the file, it is applied first if no process has the file open, and other
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,13 +19,18 @@ import h5py
 import numpy as np
 
 from ..core import checks
-from . import journal, layout, sampler_state
+from . import description, journal, layout
 
+_OF_FILES = (OSError, KeyError, RuntimeError)
+_OF_VALUES = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, MemoryError)
 _REQUIRED = ("posterior/chain", "posterior/draw", "sample_stats", "sampler_state")
-_DRAWS = tuple(f"{group}/" for group in layout.DRAW_GROUPS)
 _SMALL_BYTES, _RATIO = 64 * 2**20, 1000  # arrays above that size hold a thousandth of their bytes at least
 _inside: dict[str, tuple[int, int, int]] = {}  # path -> state in which nothing was found outside
 _OWN_ATTRIBUTES = ("schema", "schema_version", "uuid")
+
+
+class UncheckedWarning(UserWarning):
+    """A file that was written before everything in it had a checksum."""
 
 
 class LazyArray:
@@ -52,7 +57,21 @@ class LazyArray:
             dataset = file[self._name]
             if dataset.shape != self.shape:  # it grew
                 index = _within(index, self.shape)
-            return np.asarray(dataset[index]).astype(self.dtype, copy=False)
+            values = np.asarray(dataset[index]).astype(self.dtype, copy=False)
+            sums = file.get(f"{layout.CHECKSUMS}/{self._name.rpartition('/')[2]}")
+            if sums is not None:
+                self._check(index, values, sums)
+            return values
+
+    def _check(self, index, values: np.ndarray, sums: h5py.Dataset) -> None:
+        """Look at the checksums of draws that were read whole."""
+        chain, draw, *rest = _expanded(index, self.ndim)
+        if all(isinstance(each, slice) and each == slice(None) for each in rest):
+            wanted = np.asarray(sums[chain, draw])
+            if not np.array_equal(layout.together([values.reshape(1, wanted.size, -1)])[0], wanted.ravel()):
+                raise checks.InputError(
+                    f"{self._path} is damaged: checksum mismatch of {self._name!r}, use a copy of the file"
+                )
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return np.asarray(self[...], dtype=dtype)
@@ -63,11 +82,7 @@ class LazyArray:
 
 def _within(index, shape: tuple[int, ...]) -> tuple:
     """An index of an array of a shape, for one that has grown along axis 1: ends and signs become plain numbers."""
-    given = list(index) if isinstance(index, tuple) else [index]
-    if Ellipsis in [each for each in given if each is Ellipsis]:
-        i = next(i for i, each in enumerate(given) if each is Ellipsis)
-        given[i : i + 1] = [slice(None)] * (len(shape) - len(given) + 1)
-    given += [slice(None)] * (2 - len(given))
+    given = _expanded(index, len(shape))
     draws, length = given[1], shape[1]
     if isinstance(draws, slice):
         start, stop, step = draws.indices(length)
@@ -77,6 +92,15 @@ def _within(index, shape: tuple[int, ...]) -> tuple:
     else:
         given[1] = np.arange(length)[draws]  # a mask of its length too
     return tuple(given)
+
+
+def _expanded(index, ndim: int) -> list:
+    """An index with an entry for each axis."""
+    given = list(index) if isinstance(index, tuple) else [index]
+    if any(each is Ellipsis for each in given):
+        i = next(i for i, each in enumerate(given) if each is Ellipsis)
+        given[i : i + 1] = [slice(None)] * (ndim - len(given) + 1)
+    return given + [slice(None)] * (ndim - len(given))
 
 
 class Contents(NamedTuple):
@@ -105,21 +129,6 @@ class Contents(NamedTuple):
     path: str
 
 
-class Verified(NamedTuple):
-    """What ``verify`` found.
-
-    Attributes:
-        draws: per chain.
-        datasets: read, all of the file's.
-        checked_bytes, unchecked_bytes: of those with a checksum, and of those without.
-    """
-
-    draws: int
-    datasets: int
-    checked_bytes: int
-    unchecked_bytes: int
-
-
 def read(path: str | os.PathLike) -> Contents:
     """Open a sample file for reading; ``gf.open`` makes a run of it.
 
@@ -134,11 +143,18 @@ def read(path: str | os.PathLike) -> Contents:
             locked by another program.
     """
     path = str(present(path))
-    with reading(path) as file:
-        columns = layout.columns(file)
+    with reading(path) as file, explained(Path(path), everything=True):
+        described = description.read(path, file)
+        if not described.checked:
+            warnings.warn(
+                f"{path} is of schema {described.schema_version}: its settings, labels and names have no checksums, "
+                "check them by eye",
+                UncheckedWarning,
+                stacklevel=3,
+            )
         draws: dict[str, LazyArray] = {}
         stats: dict[str, LazyArray] = {}
-        for name, column in columns.items():
+        for name, column in described.columns.items():
             (stats if column.group == "sample_stats" else draws)[name] = LazyArray(path, f"{column.group}/{name}", file)
         known = (*_OWN_ATTRIBUTES, "settings")
         recorded = {}
@@ -147,58 +163,19 @@ def read(path: str | os.PathLike) -> Contents:
                 with contextlib.suppress(TypeError, ValueError):  # somebody else's
                     recorded[key] = json.loads(layout.plain(value))
         return Contents(
-            read_settings(path, file),
+            settings_of(path, described),
             {key: layout.plain(file.attrs[key]) for key in _OWN_ATTRIBUTES} | recorded,
             draws,
             stats,
-            {name: item[()] for _, name, item in layout.constants(file)},
-            columns,
-            layout.labels(file),
-            int(file["sampler_state"].attrs.get("step", 0)),
+            {
+                name.rpartition("/")[2]: description.constant(path, file, described, name)
+                for name in described.constants
+            },
+            described.columns,
+            described.labels,
+            int(layout.plain(file["sampler_state"].attrs.get("step", 0))),
             path,
         )
-
-
-def verify(path: str | os.PathLike) -> Verified:
-    """Read every chunk of a sample file, which checks the checksums, and compare the lengths of all variables.
-
-    Args:
-        path: sample file.
-
-    Returns:
-        Verified: what was read; a file that is not sound raises.
-
-    Raises:
-        ValueError: as ``read``, or a dataset is damaged; the message names it.
-    """
-    with reading(path) as file:
-        draws, datasets, checked, unchecked = len(file["posterior/draw"]), 0, 0, 0
-        for name, dataset in _datasets(file):
-            lengths = {dim.label: n for dim, n in zip(dataset.dims, dataset.shape, strict=True)}
-            if lengths.get("draw", draws) != draws:
-                raise checks.InputError(
-                    f"{path} is damaged: {name!r} has {lengths['draw']} draws and 'posterior/draw' {draws}, "
-                    "use a copy of the file"
-                )
-            is_column = name.startswith(_DRAWS) and not dataset.is_scale
-            sums = checksums(file, name.rpartition("/")[2]) if is_column else None
-            try:
-                if sums is None:
-                    for block in _blocks(dataset):
-                        dataset[block]
-                else:
-                    for chain, part in itertools.product(range(dataset.shape[0]), _whole_draws(dataset)):
-                        check_draws(path, dataset, sums, chain, part, dataset[chain, part])
-            except (OSError, RuntimeError) as error:
-                raise checks.InputError(
-                    f"{path} is damaged: {name!r} cannot be read ({_reason(error)}), use a copy of the file"
-                ) from None
-            datasets += 1
-            known = dataset.fletcher32 or sums is not None
-            checked += known * dataset.nbytes
-            unchecked += (not known) * dataset.nbytes
-        sampler_state.read(path, file["sampler_state"])
-        return Verified(draws, datasets, checked, unchecked)
 
 
 @contextlib.contextmanager
@@ -247,10 +224,10 @@ def check_resumable(path: str | os.PathLike, settings: Mapping[str, Any]) -> Non
         raise checks.InputError(f"{path} was lifted from other draws and holds no sampler state: lift again instead")
 
 
-def read_settings(path: str | os.PathLike, file: h5py.File) -> dict[str, Any]:
-    """The settings of an open sample file, or ValueError."""
+def settings_of(path: str | os.PathLike, described: description.Description) -> dict[str, Any]:
+    """The settings of a sample file, or ValueError."""
     try:
-        found = json.loads(layout.plain(file.attrs["settings"]))
+        found = json.loads(described.settings)
     except (TypeError, ValueError):
         found = None
     if not isinstance(found, dict):
@@ -323,13 +300,15 @@ def check_contents(path: Path, file: h5py.File) -> None:
 
 
 @contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """What HDF5 says about a file it cannot read, as the user is to read it."""
+def explained(path: Path, everything: bool = False) -> Iterator[None]:
+    """What HDF5 says about a file it cannot read, as the user is to read it; ``everything`` that goes wrong, where
+    nothing but the file can be the cause."""
+    kinds = (*_OF_FILES, *_OF_VALUES) if everything else _OF_FILES
     try:
         yield
     except checks.InputError:  # says it already
         raise
-    except (OSError, KeyError, RuntimeError) as error:
+    except kinds as error:
         text = str(error)
         if isinstance(error, PermissionError):
             what = f"cannot be read ({error.strerror}): look at its permissions"
@@ -340,40 +319,10 @@ def explained(path: Path) -> Iterator[None]:
         elif "unable to lock" in text:
             what = "is locked by another program, which has it open for writing: close it there"
         else:
-            what = f"is damaged ({_reason(error)}): use a copy of the file"
+            what = f"is damaged ({reason(error)}): use a copy of the file"
         raise checks.InputError(f"{path} {what}") from None
 
 
-def check_draws(path, dataset: h5py.Dataset, sums: h5py.Dataset, chain: int, draws: slice, values: np.ndarray) -> None:
-    """Raise ValueError unless these draws of one chain, as read from ``dataset``, have the checksums stored."""
-    wrong = np.flatnonzero(layout.crc32(values[None])[0] != sums[chain, draws])
-    if wrong.size:
-        draw = draws.start + wrong[0] * (draws.step or 1)
-        raise checks.InputError(
-            f"{path} is damaged: checksum mismatch of {dataset.name[1:]!r} in chain {chain}, draw {draw}, "
-            "use a copy of the file"
-        )
-
-
-def checksums(file: h5py.File, name: str) -> h5py.Dataset | None:
-    """The checksums [chain, draw] of a column whose draws have their own."""
-    return file.get(f"{layout.CHECKSUMS}/{name}")
-
-
-def _datasets(file: h5py.File) -> list[tuple[str, h5py.Dataset]]:
-    found: list[tuple[str, h5py.Dataset]] = []
-    file.visititems(lambda name, item: found.append((name, item)) if isinstance(item, h5py.Dataset) else None)
-    return found
-
-
-def _blocks(dataset: h5py.Dataset) -> Iterator:
-    return dataset.iter_chunks() if dataset.chunks and dataset.size else iter([()])
-
-
-def _whole_draws(dataset: h5py.Dataset) -> Iterator[slice]:
-    count = dataset.chunks[1]
-    return (slice(i, min(i + count, dataset.shape[1])) for i in range(0, dataset.shape[1], count))
-
-
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """What HDF5 said, on one line."""
     return " ".join(str(error).split())[:200]

@@ -18,9 +18,10 @@ import numpy as np
 
 from ..core import checks, files
 from ..core.text import dumps
-from . import journal, layout, sampler_state, writer
+from . import description, journal, layout, sampler_state, writer
 from .layout import Column
-from .reading import check_contents, check_resumable, check_same, explained, present, read_settings
+from .reading import check_contents, check_resumable, check_same, explained, present, settings_of
+from .verifying import check_cheaply
 from .writer import closed_on_failure, uninterrupted, writing
 
 
@@ -79,12 +80,12 @@ class SampleFile:
         with uninterrupted(), writing(path):
             backing = journal.JournaledFile.create(path)
             with closed_on_failure(backing):
-                file = h5py.File(path, "w", driver="fileobj", fileobj=backing, libver=layout.VERSIONS)
+                with h5py.File(path, "w", driver="fileobj", fileobj=backing, libver=layout.VERSIONS) as file:
+                    # contiguous, and written first: it stays where the journal looks for it
+                    file.create_dataset(description.IDENTITY, data=np.bytes_(journal.mark(identity)))
+                file = h5py.File(path, "r+", driver="fileobj", fileobj=backing, libver=layout.INDEXED)
                 made = cls(path, backing, file, columns)
                 made.uuid = identity
-                # contiguous, and written first: it stays where the journal looks for it
-                file.create_dataset("sampler_state/identity", data=np.bytes_(journal.mark(identity)))
-                file.flush()
                 file.attrs["schema"], file.attrs["schema_version"] = layout.SCHEMA, layout.SCHEMA_VERSION
                 file.attrs["uuid"] = identity
                 file.attrs["settings"] = dumps(settings)
@@ -93,6 +94,7 @@ class SampleFile:
                 for group, content in constants.items():
                     for name, (dims, values) in content.items():
                         layout.write_array(file.require_group(group), name, dims, values, labels)
+                description.write(file)
                 writer.commit(backing, file)
         return made
 
@@ -115,14 +117,20 @@ class SampleFile:
         path = present(path)
         with uninterrupted(), writing(path):
             backing = journal.JournaledFile.open(path)
-            with closed_on_failure(backing), explained(path):
+            with closed_on_failure(backing), explained(path, everything=True):
                 file = h5py.File(path, "r+", driver="fileobj", fileobj=backing, libver=layout.VERSIONS)
                 check_contents(path, file)
-                check_resumable(path, read_settings(path, file))
+                described = description.read(path, file)
+                check_resumable(path, settings_of(path, described))
+                if backing.identity != described.uuid.encode():
+                    raise checks.InputError(
+                        f"{path} was written again by another program: resume the file it came from"
+                    )
                 if uuid is not None:
                     check_same(path, file, uuid)
-                made = cls(path, backing, file, layout.columns(file))
-                made.uuid = str(layout.plain(file.attrs["uuid"]))
+                check_cheaply(path, file, described)
+                made = cls(path, backing, file, described.columns)
+                made.uuid = described.uuid
                 made.length = len(file["posterior/draw"])
                 made.step = int(file["sampler_state"].attrs.get("step", 0))
                 made.state = sampler_state.read(path, file["sampler_state"])
@@ -199,11 +207,14 @@ class SampleFile:
                 if name in sums:
                     sums[name].resize(stop, axis=1)
                     sums[name][:, start:] = layout.crc32(values[name])
+            if layout.TOGETHER in sums:
+                small = [np.asarray(values[n], self.columns[n].dtype) for n in layout.small(self.columns)]
+                sums[layout.TOGETHER].resize(stop, axis=1)
+                sums[layout.TOGETHER][:, start:] = layout.together(small) if small else 0
         sampler_state.write(file["sampler_state"], state)
         file["sampler_state"].attrs["step"] = step
         for name, text in texts.items():
-            if file.attrs.get(name) != text:
-                file.attrs[name] = text
+            layout.record(file, name, text)
 
     def _commit(self) -> None:
         try:

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from ..core import checks
+from .layout import plain
 
 _PLACES = ("leaves_0", "leaves_1")
 _AXIS = "byte"
@@ -24,9 +25,9 @@ def write(group: h5py.Group, state: list[np.ndarray]) -> None:
     flat = [np.ascontiguousarray(leaf).reshape(-1).view(np.uint8) for leaf in leaves]
     content = np.concatenate(flat) if flat else np.empty(0, np.uint8)
     kinds = json.dumps([[leaf.dtype.name, leaf.shape] for leaf in leaves])
-    if group.attrs.get("kinds") != kinds:
+    if plain(group.attrs.get("kinds")) != kinds:
         _make_places(group, len(content))
-        group.attrs["kinds"] = kinds
+        group.attrs["kinds"] = np.bytes_(kinds)  # in the object header, which has a checksum
     place = 1 - int(group.attrs["place"])
     group[_PLACES[place]][...] = content
     group.attrs["place"], group.attrs["crc32"] = place, np.uint32(zlib.crc32(content.data))
@@ -40,11 +41,11 @@ def read(path: str | os.PathLike, group: h5py.Group) -> list[np.ndarray]:
     """
     if "kinds" not in group.attrs:
         return []
-    content = group[_PLACES[group.attrs["place"]]][()].tobytes()
-    if zlib.crc32(content) != group.attrs["crc32"]:
+    content = group[_PLACES[int(plain(group.attrs["place"]))]][()].tobytes()
+    if zlib.crc32(content) != plain(group.attrs["crc32"]):
         raise checks.InputError(f"{path} is damaged: checksum mismatch of 'sampler_state', use a copy of the file")
     leaves, start = [], 0
-    for name, shape in json.loads(group.attrs["kinds"]):
+    for name, shape in json.loads(plain(group.attrs["kinds"])):
         dtype = np.dtype(name)
         stop = start + int(np.prod(shape)) * dtype.itemsize
         leaves.append(np.frombuffer(content[start:stop], dtype).reshape(shape).copy())

@@ -60,7 +60,7 @@ def test_foreign(path):
 def test_newer(path):
     with h5py.File(path, "r+") as file:
         file.attrs["schema_version"] = 7
-    refuses(path, "schema version 7, newer than 2: upgrade gibbsformer")
+    refuses(path, "schema version 7, newer than 3: upgrade gibbsformer")
 
 
 def test_incomplete(path):

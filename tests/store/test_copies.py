@@ -5,7 +5,6 @@ import os
 import tracemalloc
 from types import SimpleNamespace
 
-import h5py
 import numpy as np
 import pytest
 import xarray
@@ -112,15 +111,15 @@ def test_merge_refuses_what_does_not_fit(toy, parts, tmp_path):
     toy.create(other, {"kernel": "nuts"}, chains=[8, 9]).close()
     with pytest.raises(ValueError, match=r"cannot be merged: kernel is 'toy' in the first and 'nuts' in the second"):
         merge([parts[0], other], out)
-    toy.create(other, chains=[8, 9], overwrite=True).close()
-    with h5py.File(other, "r+") as file:
-        file["observed_data/y"][1] = 7.0
-    with pytest.raises(ValueError, match="observed_data/y is array"):
-        merge([parts[0], other], out)
-    with h5py.File(other, "r+") as file:
-        del file["posterior/V_0"]
-    with pytest.raises(ValueError, match="variable V_0 is Column"):
-        merge([parts[0], other], out)
+    settings = read(parts[0]).settings
+    y = {"y": (("example",), np.array([1.0, 7.0, 1.0]))}
+    for columns, constants, message in (
+        (toy.COLUMNS, toy.CONSTANTS | {"observed_data": y}, "observed_data/y is array"),
+        ({n: c for n, c in toy.COLUMNS.items() if n != "V_0"}, toy.CONSTANTS, "variable V_0 is Column"),
+    ):
+        SampleFile.create(other, columns, toy.LABELS, constants, settings, [8, 9], overwrite=True).close()
+        with pytest.raises(ValueError, match=message):
+            merge([parts[0], other], out)
     with pytest.raises(ValueError, match="both hold chain 0 of the same key"):
         merge([parts[0], parts[0]], out)
     with pytest.raises(ValueError, match="give two files or more"):

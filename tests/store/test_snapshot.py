@@ -58,7 +58,7 @@ def test_indices_of_a_file_that_grew(grown, index):
 
 
 def test_beyond_the_end():
-    assert _within(np.s_[:, 9], (2, 10, 3)) == (slice(None), 9)
+    assert _within(np.s_[:, 9], (2, 10, 3)) == (slice(None), 9, slice(None))
     with pytest.raises(IndexError):
         _within(np.s_[:, 10], (2, 10, 3))
 

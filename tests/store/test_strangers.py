@@ -81,9 +81,9 @@ def test_data_outside_the_file(path, tmp_path, fault):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("settings", "[]", "no JSON object"),
-        ("settings", "{", "no JSON object"),
-        ("settings", 7, "no JSON object"),
+        ("settings", "[]", "attribute 'settings' is not what"),
+        ("settings", "{", "attribute 'settings' is not what"),
+        ("settings", 7, "attribute 'settings' is not what"),
         ("schema_version", "abc", "schema version 'abc'"),
         ("schema_version", [1, 2], "schema version"),
         ("schema", 3, "not a sample file"),
@@ -105,7 +105,7 @@ def test_attributes_of_others_are_left_alone(path):
     with h5py.File(path, "r+") as file:
         file.attrs["note"], file.attrs["place"] = "text", 7
         file.attrs["settings"] = np.array([file.attrs["settings"]], dtype=object)  # as xarray writes them back
-        file.attrs["schema_version"] = np.array([2])
+        file.attrs["schema_version"] = np.array([3])
     run = gf.open(path)
     assert run.draws == 4
     assert "note" not in run.settings
