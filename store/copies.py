@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import uuid
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,21 @@ from .reading import explained, reading, settings_of
 from .verifying import check_cheaply, check_draws, checksums
 
 _BLOCK_BYTES = 16 * 2**20
+_LARGE_LOSS = 0.1  # share of the longest file's draws that is not dropped unasked
 _MAY_DIFFER = ("chains", "created", "device", "draws", "key_data")
 _MANTISSA_BITS = {"float32": 23, "float64": 52}
 
 
-def merge(paths: Sequence[str | os.PathLike], out: str | os.PathLike, overwrite: bool = False) -> None:
+class DroppedDrawsWarning(UserWarning):
+    """Draws of some files have no counterpart in others, and a merged file leaves them out."""
+
+
+def merge(
+    paths: Sequence[str | os.PathLike], out: str | os.PathLike, overwrite: bool = False, shorten: bool = False
+) -> None:
     """Join the chains of several files of one run or of runs alike, keeping the draws that all of them have.
+
+    A warning says how many draws of which file are left out.
 
     Chains keep their ids if no two files share one, and are numbered in the order of the files otherwise. The parts of
     a distributed run must all be there, in any order, and give the chains in the order of a single process. The sampler
@@ -38,10 +48,12 @@ def merge(paths: Sequence[str | os.PathLike], out: str | os.PathLike, overwrite:
         paths: sample files; schema, settings, recorded variables, data and labels must agree, of parts also the key.
         out: file to create.
         overwrite: replace an existing file.
+        shorten: also leave out more than a tenth of the draws of the longest file.
 
     Raises:
         ValueError: a file cannot be read, two files differ (the message names the first difference) or hold the same
-            chains, a part of a distributed run is missing, or ``out`` cannot be created.
+            chains, more draws would be left out than ``shorten`` allows, a part of a distributed run is missing, or
+            ``out`` cannot be created.
     """
     sources = [Path(path) for path in paths]
     if len(sources) < 2:
@@ -67,7 +79,7 @@ def merge(paths: Sequence[str | os.PathLike], out: str | os.PathLike, overwrite:
         chains = np.concatenate(ids)
         if len(set(chains)) < len(chains):
             chains = np.arange(len(chains))
-        draws = min(len(file["posterior/draw"]) for file in files)
+        draws = _common_draws(sources, [len(file["posterior/draw"]) for file in files], shorten)
         columns, checked = described[0].columns, described[0].schema_version > 1
         _check_room(target, columns, len(chains), draws)
         with writer.NewFile(target) as new:
@@ -195,6 +207,26 @@ def _check_distinct(paths, settings, ids) -> None:
                 )
             if setting.get("key_data") is not None:
                 seen[key, chain] = path
+
+
+def _common_draws(paths: list[Path], lengths: list[int], shorten: bool) -> int:
+    """The draws that all files have; says what that drops, and refuses a large loss."""
+    common = min(lengths)
+    dropped = ", ".join(
+        f"{n - common} of {n} of {path.name}" for path, n in zip(paths, lengths, strict=True) if n > common
+    )
+    if max(lengths) - common > _LARGE_LOSS * max(lengths) and not shorten:
+        raise checks.InputError(
+            f"paths: {paths[lengths.index(common)].name} has {common} draws, so that {dropped} would be dropped: "
+            "resume it, leave it out, or drop them (shorten=True, --shorten)"
+        )
+    if dropped:
+        warnings.warn(
+            f"merged files keep the draws that all have: {dropped} are dropped, resume the shorter ones to keep them",
+            DroppedDrawsWarning,
+            stacklevel=3,
+        )
+    return common
 
 
 def _check_parts(paths, settings) -> bool:

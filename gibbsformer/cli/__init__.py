@@ -140,6 +140,7 @@ def _command(argv: Sequence[str] | None) -> int:
     from ..sweeps import SchedulerLost
     from .output import say
 
+    shown, warnings.formatwarning = warnings.formatwarning, _one_line
     try:
         with _ending_as_ctrl_c():
             return options.run(options)
@@ -159,6 +160,8 @@ def _command(argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         say("interrupted")
         return 130
+    finally:
+        warnings.formatwarning = shown
 
 
 def _prepare(verb: str) -> None:
@@ -193,3 +196,9 @@ def _system_error(error: OSError) -> str:
     if error.errno in FULL:
         return f"{where}{reason}: free some space and run this again, which continues from what is finished"
     return f"{where}{reason}"
+
+
+def _one_line(message, category, filename, lineno, line=None) -> str:
+    from ..core.text import visible
+
+    return visible(f"gibbsformer: {message}") + "\n"

@@ -2,14 +2,18 @@
 
 import json
 import os
+import sys
 import tracemalloc
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import xarray
 
+from gibbsformer import cli
 from gibbsformer.store import SampleFile, copies, export, merge, read, verify, writer
+from gibbsformer.store.copies import DroppedDrawsWarning
 from gibbsformer.store.reading import reading
 
 
@@ -27,7 +31,10 @@ def parts(toy, tmp_path):
 
 def test_merge_joins_chains_and_keeps_common_draws(toy, parts, tmp_path):
     out = tmp_path / "all.h5"
-    merge(parts, out)
+    with pytest.raises(ValueError, match=r"a\.h5 has 6 draws, so that 3 of 9 of b\.h5 would be dropped: resume it"):
+        merge(parts, out)
+    with pytest.warns(DroppedDrawsWarning, match=r"3 of 9 of b\.h5 are dropped"):
+        merge(parts, out, shorten=True)
     contents = read(out)
     for name, column in toy.COLUMNS.items():
         stored = (contents.draws | contents.stats)[name]
@@ -44,6 +51,21 @@ def test_merge_joins_chains_and_keeps_common_draws(toy, parts, tmp_path):
     with pytest.raises(ValueError, match="was merged and holds no sampler state: resume its parts"):
         SampleFile.resume(out)
     assert sorted(os.listdir(tmp_path)) == ["a.h5", "all.h5", "b.h5"]
+
+
+def test_a_small_loss_is_said_by_the_command_line(toy, tmp_path, capsys, monkeypatch):
+    paths = [tmp_path / f"{i}.h5" for i in range(2)]
+    for i, path in enumerate(paths):
+        with toy.create(path, {"key_data": [0, i]}) as file:
+            for commit in range(1, 12 - i):
+                toy.append(file, commit)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")  # leaves the test's devices alone
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda *said: print(warnings.formatwarning(*said[:4]), end="", file=sys.stderr)
+        assert cli.main(["merge", *map(str, paths), "--out", str(tmp_path / "all.h5")]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gibbsformer")]
+    assert len(said) == 1
+    assert "3 of 33 of 0.h5 are dropped, resume the shorter ones" in said[0]
 
 
 def test_merge_numbers_chains_of_runs_with_other_keys(toy, tmp_path):
@@ -72,7 +94,7 @@ def shares(toy, folder, name, processes, **settings):
 
 def test_parts_of_a_distributed_run_give_the_file_of_one_process(toy, tmp_path):
     paths = shares(toy, tmp_path, "run", 3)
-    merge([paths[2], paths[0], paths[1]], tmp_path / "all.h5")
+    merge([paths[2], paths[0], paths[1]], tmp_path / "all.h5", shorten=True)
     contents = read(tmp_path / "all.h5")
     with reading(tmp_path / "all.h5") as file:
         assert file["posterior/chain"][()].tolist() == list(range(6))
@@ -135,7 +157,7 @@ def test_a_damaged_part_leaves_no_copy(toy, parts, tmp_path):
     content = parts[1].read_bytes()
     position = content.index(toy.draws(2, 1)["V_0"][0, 0].tobytes())
     parts[1].write_bytes(content[:position] + b"\0" + content[position + 1 :])
-    for copy in (lambda out: merge(parts, out), lambda out: export(parts[1], out)):
+    for copy in (lambda out: merge(parts, out, shorten=True), lambda out: export(parts[1], out)):
         with pytest.raises(ValueError, match=r"b\.h5 is damaged"):
             copy(tmp_path / "out")
     assert sorted(os.listdir(tmp_path)) == ["a.h5", "b.h5"]
@@ -180,7 +202,7 @@ def test_export_checks_its_arguments(parts, tmp_path):
 
 def test_copies_look_for_room_first(parts, tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "os", SimpleNamespace(statvfs=lambda _: SimpleNamespace(f_bavail=1, f_frsize=4096)))
-    for copy in (lambda out: merge(parts, out), lambda out: export(parts[1], out)):
+    for copy in (lambda out: merge(parts, out, shorten=True), lambda out: export(parts[1], out)):
         with pytest.raises(ValueError, match=r"out='.*' needs 0.0 GiB of disk in .*: use another disk"):
             copy(tmp_path / "out")
     assert sorted(os.listdir(tmp_path)) == ["a.h5", "b.h5"]
@@ -194,7 +216,7 @@ def test_copies_that_were_killed_are_cleared(parts, tmp_path):
         path.write_bytes(b"left")
         os.utime(path, (0, 0))
     os.utime(young)
-    merge(parts, tmp_path / "all.h5")
+    merge(parts, tmp_path / "all.h5", shorten=True)
     assert sorted(os.listdir(tmp_path)) == sorted(["a.h5", "all.h5", "b.h5", young.name, *(p.name for p in others)])
 
 
