@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,7 @@ class Run:
         test: (inputs, labels [Q]) given for test predictions, or None.
         path: the sample file, or None.
         described: description of the variables; default that of the target.
+        state: leaves [..] of the sampler state after the last draw, of a run in memory; ``save`` writes them.
     """
 
     posterior: Any
@@ -37,6 +39,7 @@ class Run:
     test: tuple[Any, np.ndarray] | None = None
     path: str | None = None
     described: Records | None = None
+    state: tuple[np.ndarray, ...] = ()
 
     def __repr__(self) -> str:
         place = "in memory" if self.path is None else f"in {self.path}"
@@ -84,6 +87,23 @@ class Run:
         if self.path is None:
             raise checks.InputError("this run is in memory: refresh is for runs from gf.open or with store=")
         return open(self.path)
+
+    def save(self, store: str | os.PathLike, overwrite: bool = False) -> Run:
+        """Write a run in memory to a sample file, as ``sample(.., store=)`` would have: ``gf.resume`` continues it.
+
+        Args:
+            store: file to create.
+            overwrite: replace an existing file.
+
+        Returns:
+            The run with its draws in the file.
+
+        Raises:
+            ValueError: the run has a file already, or the file exists, cannot be written or would not fit.
+        """
+        from .opening import save  # not above: it makes runs
+
+        return save(self, store, overwrite)
 
     def names(self, role: str) -> tuple[str, ...]:
         """Recorded variables of a role.

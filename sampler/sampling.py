@@ -21,7 +21,7 @@ from .convergence import MIN_DRAWS, ConvergenceWarning, convergence
 from .job import Job, leaves, prepare
 from .kernels import resolve_kernel
 from .monitor import Monitor, Until
-from .opening import in_memory, open, stored
+from .opening import file_of, in_memory, open, stored
 from .progress import STYLES
 from .run import Run
 from .settings import GIVEN, RunSettings
@@ -131,7 +131,7 @@ def sample(
 
 
 def resume(
-    path: str | os.PathLike,
+    path: str | os.PathLike | Run,
     draws: int | None = None,
     *,
     until: Until | None = None,
@@ -144,7 +144,7 @@ def resume(
     the same type and number of devices, equal in distribution otherwise.
 
     Args:
-        path: sample file of ``sample(.., store=path)``.
+        path: sample file of ``sample(.., store=path)`` or ``run.save(path)``, or a run that has one.
         draws: draws per chain that the file is to hold in the end; default what the run was asked for.
         until, progress, chunk: as for ``sample``; the time budget starts again.
 
@@ -156,6 +156,7 @@ def resume(
             another process, of a kernel that cannot be imported), or already holds more draws.
     """
     began = time.perf_counter()
+    path = file_of(path)
     run = open(path)
     settings = run.made
     draws = settings.draws if draws is None else checks.count("draws", draws)

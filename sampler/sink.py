@@ -86,6 +86,7 @@ class Memory:
         }
         self.attributes: dict[str, Any] = {}
         self.step = 0
+        self.state: list[np.ndarray] = []
         self._statistics = {name for name, c in columns.items() if c.group == "sample_stats"}
         self._length = 0
 
@@ -101,7 +102,7 @@ class Memory:
                 self.arrays[name] = array = grown
             array[:, self._length : self._length + count] = values[name]
         self._length += count
-        self.step, self.attributes = step, self.attributes | dict(attributes or {})
+        self.step, self.state, self.attributes = step, list(state), self.attributes | dict(attributes or {})
 
     def split(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """(draws, statistics), as far as they were appended."""

@@ -55,22 +55,22 @@ def merge(
             chains, more draws would be left out than ``shorten`` allows, a part of a distributed run is missing, or
             ``out`` cannot be created.
     """
-    sources = [Path(path) for path in paths]
+    sources = [files.absolute("paths", path) for path in paths]
     if len(sources) < 2:
         raise checks.InputError(
             f"paths={[str(path) for path in sources]} is not enough to merge: give two files or more"
         )
     target = _target(out, sources, overwrite)
     with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(reading(path)) for path in sources]
-        described = [description.read(path, file) for path, file in zip(sources, files, strict=True)]
+        opened = [stack.enter_context(reading(path)) for path in sources]
+        described = [description.read(path, file) for path, file in zip(sources, opened, strict=True)]
         settings: Any = [settings_of(path, each) for path, each in zip(sources, described, strict=True)]
-        order = sorted(range(len(files)), key=lambda i: settings[i].get("distributed", {}).get("process", i))
+        order = sorted(range(len(opened)), key=lambda i: settings[i].get("distributed", {}).get("process", i))
         sources, described = [sources[i] for i in order], [described[i] for i in order]
-        files, settings = [files[i] for i in order], [settings[i] for i in order]
-        for path, file, each in zip(sources, files, described, strict=True):
+        opened, settings = [opened[i] for i in order], [settings[i] for i in order]
+        for path, file, each in zip(sources, opened, described, strict=True):
             check_cheaply(path, file, each)
-        compared = [_compared(*each) for each in zip(sources, files, described, settings, strict=True)]
+        compared = [_compared(*each) for each in zip(sources, opened, described, settings, strict=True)]
         for path, other in zip(sources[1:], compared[1:], strict=True):
             _compare(sources[0], compared[0], path, other)
         ids = [np.array(each.chains) for each in described]
@@ -79,7 +79,7 @@ def merge(
         chains = np.concatenate(ids)
         if len(set(chains)) < len(chains):
             chains = np.arange(len(chains))
-        draws = _common_draws(sources, [len(file["posterior/draw"]) for file in files], shorten)
+        draws = _common_draws(sources, [len(file["posterior/draw"]) for file in opened], shorten)
         columns, checked = described[0].columns, described[0].schema_version > 1
         _check_room(target, columns, len(chains), draws)
         with writer.NewFile(target) as new:
@@ -94,13 +94,13 @@ def merge(
             joined.pop("distributed", None)
             made.attrs["settings"] = json.dumps(joined)
             layout.create_draws(made, columns, described[0].labels, chains, crc=checked)
-            _copy_constants(sources[0], files[0], described[0], made)
-            made.create_group("sampler_state").attrs["step"] = min(_step(file) for file in files)
+            _copy_constants(sources[0], opened[0], described[0], made)
+            made.create_group("sampler_state").attrs["step"] = min(_step(file) for file in opened)
             _resize_draws(made, columns, np.arange(draws))
             if checked:
                 description.write(made)
             first = 0
-            for path, file, own in zip(sources, files, ids, strict=True):
+            for path, file, own in zip(sources, opened, ids, strict=True):
                 for name, column in columns.items():
                     source, copy = file[column.group][name], made[column.group][name]
                     _copy_draws(new, path, source, checksums(file, name), copy, first, slice(0, draws))
@@ -138,7 +138,8 @@ def export(
     filters: dict = {}
     if compression is not None:
         filters = {"compression": checks.nearest("compression", compression, ("gzip",)), "shuffle": True}
-    target = _target(out, [Path(path)], overwrite)
+    path = files.absolute("path", path)
+    target = _target(out, [path], overwrite)
     with reading(path) as file:
         described = description.read(path, file)
         check_cheaply(path, file, described)
@@ -153,12 +154,12 @@ def export(
             made.attrs["settings"], made.attrs["source_uuid"] = described.settings, described.uuid
             made.attrs["export"] = json.dumps({"thin": thin, "mantissa_bits": mantissa_bits})
             layout.create_draws(made, columns, described.labels, described.chains, **filters)
-            _copy_constants(Path(path), file, described, made)
+            _copy_constants(path, file, described, made)
             _resize_draws(made, columns, draws)
             for name, column in columns.items():
                 source, copy = file[column.group][name], made[column.group][name]
                 picked = slice(0, None, thin)
-                _copy_draws(new, Path(path), source, checksums(file, name), copy, 0, picked, mantissa_bits)
+                _copy_draws(new, path, source, checksums(file, name), copy, 0, picked, mantissa_bits)
 
 
 def _target(out, sources: list[Path], overwrite: bool) -> Path:

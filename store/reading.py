@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from ..core import checks
+from ..core import checks, files
 from . import description, journal, layout
 
 _OF_FILES = (OSError, KeyError, RuntimeError)
@@ -207,7 +207,7 @@ def reading(path: str | os.PathLike) -> Iterator[h5py.File]:
 
 def present(path: str | os.PathLike) -> Path:
     """The whole path of a file that is there and not empty, or ValueError."""
-    path = Path(path).resolve()
+    path = files.absolute("path", path)
     remedy = "give a sample file written by gibbsformer"
     if not path.is_file():
         raise checks.InputError(f"{path} does not exist: {remedy}")
