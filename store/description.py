@@ -167,9 +167,12 @@ def _label(value) -> np.ndarray:
 
 
 def _bytes(item) -> bytes:
-    """The bytes of a text, however another program stored it again."""
-    text = isinstance(item, h5py.Dataset) and item.shape == () and h5py.check_string_dtype(item.dtype) is not None
-    value = item[()] if text else b""
+    """The bytes of a text, also as xarray writes it again: a character at a time."""
+    if not isinstance(item, h5py.Dataset) or h5py.check_string_dtype(item.dtype) is None:
+        return b""
+    value = item[()]
+    if isinstance(value, np.ndarray):
+        value = b"".join(value.tolist()) if value.dtype == "S1" and value.ndim == 1 else b""
     return value.encode() if isinstance(value, str) else bytes(value)
 
 
