@@ -98,7 +98,7 @@ def merge(
             made.create_group("sampler_state").attrs["step"] = min(_step(file) for file in opened)
             _resize_draws(made, columns, np.arange(draws))
             if checked:
-                description.write(made)
+                description.write(made, new.building)
             first = 0
             for path, file, own in zip(sources, opened, ids, strict=True):
                 for name, column in columns.items():

@@ -11,16 +11,17 @@ import json
 import os
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
 from ..core import checks
-from . import layout
+from . import heaps, journal, layout
 from .layout import Column
 
-_NAME = "sampler_state/description"
+NAME = "sampler_state/description"
 IDENTITY = "sampler_state/identity"
 SINCE = 3  # schema version
 
@@ -37,6 +38,7 @@ class Description(NamedTuple):
         labels: labels [n] of every axis by name, chain and draw aside.
         constants: "group/name" of every array written once -> (axes, CRC-32; None if the file has none).
         checked: whether the file has these checked bytes, which files of schema 1 and 2 lack.
+        noted: where HDF5's heaps are (``heaps``).
     """
 
     uuid: str
@@ -47,13 +49,16 @@ class Description(NamedTuple):
     labels: dict[str, np.ndarray]
     constants: dict[str, tuple[tuple[str, ...], int | None]]
     checked: bool = True
+    noted: Mapping[str, Any] = {}
 
 
-def write(file: h5py.File) -> None:
-    """Describe a file that is otherwise complete."""
-    text = json.dumps(_packed(_found(file, checked=True)), sort_keys=True, separators=(",", ":"))
+def write(file: h5py.File, path: str | os.PathLike) -> None:
+    """Describe a file that is otherwise complete; ``path`` is where it is being written."""
+    file.flush()
+    found = _found(file, checked=True)._replace(noted=heaps.note(file, path))
+    text = json.dumps(_packed(found), sort_keys=True, separators=(",", ":"))
     # a scalar, which needs no axis; contiguous
-    file.create_dataset(_NAME, data=np.bytes_(f"{zlib.crc32(text.encode()):08x}{text}"))
+    file.create_dataset(NAME, data=np.bytes_(f"{zlib.crc32(text.encode()):08x}{text}"))
 
 
 def read(path: str | os.PathLike, file: h5py.File) -> Description:
@@ -62,23 +67,27 @@ def read(path: str | os.PathLike, file: h5py.File) -> Description:
     Raises:
         ValueError: checksum mismatch, or the description is missing.
     """
-    if _NAME not in file:
+    if NAME not in file:
         found = _found(file, checked=False)
         if found.schema_version >= SINCE:
             raise _damaged(path, "its description is missing")
         return found
-    content = _bytes(file[_NAME])
+    content = _bytes(file[NAME])
     if content[:8] != b"%08x" % zlib.crc32(content[8:]):
         raise _damaged(path, "checksum mismatch of settings, names and labels")
     found = _unpacked(json.loads(content[8:]))
+    if not (journal.has_journal(Path(path)) or heaps.sound(file, path, found.noted)):
+        raise _damaged(path, "a heap of names and labels")
     if IDENTITY in file and found.uuid.encode() not in _bytes(file[IDENTITY]):
         raise _damaged(path, "its identity is not that of its description")
-    for name in ("uuid", "schema_version", "settings"):
-        if layout.plain(file.attrs.get(name)) != getattr(found, name):
+    for name in ("schema", "uuid", "schema_version", "settings"):
+        if layout.plain(file.attrs.get(name)) != getattr(found, name, layout.SCHEMA):
             raise _damaged(path, f"attribute {name!r} is not what its description says")
     chains = len(found.chains)
     for name, column in found.columns.items():
         item = file.get(f"{column.group}/{name}")
+        if item is None:
+            raise _damaged(path, f"'{column.group}/{name}' is missing")
         shape: tuple[int, ...] = item.shape if isinstance(item, h5py.Dataset) else ()
         if len(shape) < 2 or (shape[0], *shape[2:]) != (chains, *column.shape):
             raise _damaged(path, f"'{column.group}/{name}' has shape {shape}")

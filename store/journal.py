@@ -132,6 +132,11 @@ class JournaledFile:
         return bool(self._pages or self._redo)
 
     @property
+    def building(self) -> Path:
+        """Where it is on disk."""
+        return self._building or self._path
+
+    @property
     def identity(self) -> bytes | None:
         """What the file's mark says."""
         return _identity(self._fd)

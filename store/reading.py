@@ -235,12 +235,15 @@ def settings_of(path: str | os.PathLike, described: description.Description) -> 
     return found
 
 
-def _check_once(path: Path, file: h5py.File) -> None:
+def _check_once(path: Path, file: h5py.File, described: bool) -> None:
     """``_check_inside``, once for each state of a file: every reading of a draw opens it."""
     stat = os.stat(path)
     state = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
     if file.driver == "fileobj" or _inside.get(str(path)) != state:  # a journal may lie over it
         _check_inside(path, file, set())
+        if described:
+            with explained(path, everything=True):
+                description.read(path, file)
         if file.driver != "fileobj":
             _inside[str(path)] = state
 
@@ -282,7 +285,8 @@ def check_same(path: str | os.PathLike, file: h5py.File, uuid: str) -> None:
 
 def check_contents(path: Path, file: h5py.File) -> None:
     """Raise ValueError unless an open HDF5 file is a sample file that this code knows."""
-    if str(layout.plain(file.attrs.get("schema"))) != layout.SCHEMA:
+    described = description.NAME in file  # checked bytes, looked at before HDF5's heaps
+    if not described and str(layout.plain(file.attrs.get("schema"))) != layout.SCHEMA:
         raise checks.InputError(f"{path} is an HDF5 file, but not a sample file of gibbsformer: check the name")
     version = layout.plain(file.attrs.get("schema_version", 0))
     if not isinstance(version, int):
@@ -291,7 +295,7 @@ def check_contents(path: Path, file: h5py.File) -> None:
         raise checks.InputError(
             f"{path} has schema version {version}, newer than {layout.SCHEMA_VERSION}: upgrade gibbsformer"
         )
-    _check_once(path, file)
+    _check_once(path, file, described)
     missing = [name for name in _REQUIRED if name not in file] + ["settings"] * ("settings" not in file.attrs)
     if version < 1 or missing:
         raise checks.InputError(

@@ -21,7 +21,7 @@ from ..core.text import dumps
 from . import description, journal, layout, sampler_state, writer
 from .layout import Column
 from .reading import check_contents, check_resumable, check_same, explained, present, settings_of
-from .verifying import check_cheaply
+from .verifying import check_before_resuming
 from .writer import closed_on_failure, uninterrupted, writing
 
 
@@ -94,7 +94,7 @@ class SampleFile:
                 for group, content in constants.items():
                     for name, (dims, values) in content.items():
                         layout.write_array(file.require_group(group), name, dims, values, labels)
-                description.write(file)
+                description.write(file, backing.building)
                 writer.commit(backing, file)
         return made
 
@@ -128,7 +128,7 @@ class SampleFile:
                     )
                 if uuid is not None:
                     check_same(path, file, uuid)
-                check_cheaply(path, file, described)
+                check_before_resuming(path, file, described)
                 made = cls(path, backing, file, described.columns)
                 made.uuid = described.uuid
                 made.length = len(file["posterior/draw"])

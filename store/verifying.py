@@ -15,6 +15,7 @@ from ..core import checks
 from . import description, layout, sampler_state
 from .reading import explained, reading, reason
 
+_MOMENT = 256 * 2**20  # bytes that a CRC-32 takes a fraction of a second for
 _BLOCK = 1024  # draws whose checksums are looked at together
 
 
@@ -51,10 +52,10 @@ def verify(path: str | os.PathLike) -> Verified:
         columns = {f"{column.group}/{name}": name for name, column in described.columns.items()}
         draws, datasets, checked, unchecked = len(file["posterior/draw"]), 0, 0, 0
         for name, dataset in _datasets(file):
-            lengths = {dim.label: n for dim, n in zip(dataset.dims, dataset.shape, strict=True)}
-            if lengths.get("draw", draws) != draws:
+            is_column = name in columns or (name.startswith(f"{layout.CHECKSUMS}/") and dataset.ndim == 2)
+            if is_column and dataset.shape[1] != draws:
                 raise checks.InputError(
-                    f"{path} is damaged: {name!r} has {lengths['draw']} draws and 'posterior/draw' {draws}, "
+                    f"{path} is damaged: {name!r} has {dataset.shape[1]} draws and 'posterior/draw' {draws}, "
                     "use a copy of the file"
                 )
             sums = checksums(file, columns[name]) if name in columns else None
@@ -94,6 +95,18 @@ def check_cheaply(path, file: h5py.File, described: description.Description) -> 
             )
     if sums is not None:
         check_together(path, file, described, sums)
+
+
+def check_before_resuming(path, file: h5py.File, described: description.Description) -> None:
+    """Raise ValueError unless a file is sound as far as that can be seen in a moment: large draws only if few."""
+    check_cheaply(path, file, described)
+    large = {name: sums for name in described.columns if (sums := checksums(file, name)) is not None}
+    datasets = {name: file[f"{described.columns[name].group}/{name}"] for name in large}
+    if sum(dataset.nbytes for dataset in datasets.values()) > _MOMENT:
+        return
+    for name, dataset in datasets.items():
+        for chain, part in itertools.product(range(dataset.shape[0]), _whole_draws(dataset)):
+            check_draws(path, dataset, large[name], chain, part, dataset[chain, part])
 
 
 def check_together(path, file: h5py.File, described: description.Description, sums: h5py.Dataset) -> None:

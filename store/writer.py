@@ -58,6 +58,11 @@ class NewFile:
                 _remove_stale(path)
                 self.file = h5py.File(path, "w", driver="fileobj", fileobj=self._backing, libver=layout.VERSIONS)
 
+    @property
+    def building(self) -> Path:
+        """Where it is on disk, as yet."""
+        return self._backing.building
+
     def check(self) -> None:
         """Raise the first error there was, so that a long copy ends early on a full disk or on Ctrl-C."""
         if self._backing.error is not None:

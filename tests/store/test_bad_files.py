@@ -66,7 +66,7 @@ def test_newer(path):
 def test_incomplete(path):
     with h5py.File(path, "r+") as file:
         del file["sample_stats"]
-    refuses(path, r"is damaged \(sample_stats missing\)")
+    refuses(path, r"is damaged \('sample_stats/diverging' is missing\)")
 
 
 def test_damaged_metadata(path):

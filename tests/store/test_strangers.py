@@ -87,7 +87,7 @@ def test_data_outside_the_file(path, tmp_path, fault):
         ("settings", 7, "attribute 'settings' is not what"),
         ("schema_version", "abc", "schema version 'abc'"),
         ("schema_version", [1, 2], "schema version"),
-        ("schema", 3, "not a sample file"),
+        ("schema", 3, "attribute 'schema' is not what"),
     ],
 )
 def test_attributes_of_the_wrong_type(path, name, value, message):
