@@ -115,7 +115,7 @@ def test_random_bytes(toy, path, count):
         outcome(lambda: toy.check_resumes(path, COMMITS))
 
 
-def test_old_files_say_what_is_not_protected(path, tmp_path):
+def test_old_files_say_what_is_not_protected(toy, path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         read(path)
@@ -129,6 +129,7 @@ def test_old_files_say_what_is_not_protected(path, tmp_path):
     with pytest.warns(UncheckedWarning, match="schema 2: its settings, labels and names have no checksums"):
         old = read(path)
     assert verify(path).draws == old.draws["U_1"].shape[1]
+    toy.check_resumes(path, COMMITS)
 
 
 def test_old_and_new_files_merge(toy, path, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gibbsformer.core import files
+from gibbsformer.core import checks, files
 from gibbsformer.store import SampleFile, journal, redo
 
 SCRIPT = Path(__file__).with_name("killed.py")
@@ -126,8 +126,10 @@ def test_a_failed_append_leaves_the_file_to_be_resumed(toy, tmp_path, monkeypatc
             stand_in = Failing("pwrite", 3, errno.ENOSPC)
             for module in (journal, redo, files):
                 patch.setattr(module, "os", stand_in)
-            with pytest.raises(OSError, match="No space left"):
+            with pytest.raises(OSError, match=r"takes no more draws \(No space left.*holds 6 of each chain") as caught:
                 toy.append(file, 3)
+            assert isinstance(caught.value, checks.InputError)  # which the command line prints, on one line
+            assert "\n" not in str(caught.value)
         with pytest.raises(OSError, match="No space left"):
             toy.append(file, 3)
         assert (file.length, file.step) == (2 * toy.DRAWS, 20)

@@ -160,6 +160,17 @@ def test_a_last_segment_that_is_not_whole_was_never_acknowledged(deferred):
     assert committed(path) == wanted[:6000] + b"newer" + wanted[6005:]
 
 
+def test_journals_of_earlier_versions(deferred):
+    """One segment under another magic; what comes after is appended to it."""
+    path, file, _before, wanted = deferred
+    name = path.with_name("file.journal")
+    name.write_bytes(b"redo-1\r\n" + name.read_bytes()[8:])
+    assert committed(path) == wanted
+    put(file, 6000, b"newer")
+    file.commit()
+    assert committed(path) == wanted[:6000] + b"newer" + wanted[6005:]
+
+
 @pytest.mark.parametrize("field", range(4))
 def test_crafted_lengths_are_compared_with_the_journal_first(deferred, field):
     """Numbers of runs and their lengths, 2^63 and more, with a checksum that is right as far as it can be."""
