@@ -30,7 +30,7 @@ EXTRACT = Path(__file__).parents[1] / "tests" / "data" / "reference_hmm_extract.
 def row(posterior, test, **options) -> dict:
     """Evidence, its error, the second estimator, the time, and the theory's accuracy."""
     start = time.perf_counter()
-    found = gf.evidence(posterior, key=KEY, **options)
+    found = gf.evidence(posterior, key=KEY, method="smc", **options)
     return {
         "log evidence": found.log_evidence,
         "error": found.error,
@@ -46,7 +46,7 @@ def row(posterior, test, **options) -> dict:
 
 def over_temperatures(task, widths, temperatures, **options) -> list[dict]:
     """A row per width and temperature; the first is computed twice, for compilation."""
-    gf.evidence(task.posterior(widths[0], temperatures[0]), key=KEY, **options)
+    gf.evidence(task.posterior(widths[0], temperatures[0]), key=KEY, method="smc", **options)
     rows = []
     for N, T in itertools.product(widths, temperatures):
         rows.append({"N": N, "T": T, **row(task.posterior(N, T), task.test_set, **options)})
@@ -61,7 +61,9 @@ def over_heads(task, N, T, **options) -> list[dict]:
     for first, second in itertools.product(choices, choices):
         paths = grid[np.ix_(first, second)].ravel().tolist()
         part = posterior.select(paths)
-        gf.evidence(part, key=KEY, particles=options["particles"], repeats=1)  # another program: compiled first
+        gf.evidence(
+            part, key=KEY, method="smc", particles=options["particles"], repeats=1
+        )  # another program: compiled first
         names = ", ".join(part.data.path_names)
         rows.append({"heads": names, "N": N, "T": T, **row(part, task.test_set, **options)})
     return rows

@@ -118,9 +118,12 @@ def measure(options: Options) -> Measured:
             rows.append(
                 noiseless("log-density at the saddle point, N=100", *log_density(theory.posterior, theory.theta))
             )
-    single = gf.evidence(one_path(), key=jax.random.key(0))
+    single = gf.evidence(one_path(), key=jax.random.key(0), method="smc")
     rows.append(noisy("log evidence, one path", single.log_evidence, single.error, log_evidence(one_path())))
-    kernels = {"split": (gf.SplitHMC(kicks=3), 2048, 60), "collapsed": (gf.Collapsed(max_doublings=4), 64, 100)}
+    kernels = {
+        "split": (gf.SplitHMC(kicks=3), 2048, 60),
+        "collapsed": (gf.Collapsed(move="nuts", max_doublings=4), 64, 100),
+    }
 
     def row(case):
         name, N = case
