@@ -1,11 +1,11 @@
 """Many chains: effective draws of U per second against the number of chains side by side
 
 Reference task of figure 2c (P=100, T=0.01) at several widths, float64. `split` with two kicks moves all chains in
-lockstep; `collapsed`, here with `move="nuts"`, has chains that wait for the longest tree. Each run draws for some
-seconds, 20 transitions of warm-up, running diagnostics and the verdict at the end included, compilation excluded. ESS is
-the least over entries of U_1; from 1,024 chains on it comes from the spread of the chains' means, and R-hat is nested.
-The limit is the time of the Cholesky factorisations of a draw alone (P x P, one per evaluation), measured in the same
-run.
+lockstep; `collapsed`, here with `move="nuts"`, has chains that wait for the longest tree. Each run draws for
+some seconds, 20 transitions of warm-up, running diagnostics and the verdict at the end included, compilation excluded.
+ESS is the least over entries of U_1; from 1,024 chains on it comes from the spread of the chains' means, and R-hat is
+nested. The limit is the time of the Cholesky factorisations of a draw alone (P x P, one per evaluation), measured in
+the same run.
 """
 
 from __future__ import annotations
