@@ -168,7 +168,7 @@ def scale(group: h5py.Group, name: str, values, unlimited: bool = False) -> None
         name,
         data=values.astype(_STRING) if text else values,
         dtype=_STRING if text else np.int64,
-        maxshape=(None,) if unlimited else values.shape,
+        maxshape=(None,) if unlimited else None,  # contiguous, where `heaps` can look at it
         chunks=(1024,) if unlimited else None,
     )
     dataset.make_scale(name)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gibbsformer.core import checks
-from gibbsformer.store import SampleFile, description, export, merge, read, verify
+from gibbsformer.store import SampleFile, description, export, heaps, merge, read, verify
 from gibbsformer.store.reading import UncheckedWarning
 
 COMMITS = 3
@@ -113,6 +113,30 @@ def test_random_bytes(toy, path, count):
         if outcome(lambda: verify(path)) is not None:
             assert outcome(lambda: content(path)) == before
         outcome(lambda: toy.check_resumes(path, COMMITS))
+
+
+def test_heaps_are_walked_through_without_hdf5(toy, path):
+    """Of each object that was there at first: its index, length and content; what others add is theirs."""
+    with h5py.File(path, "r+") as file:
+        for i in range(10):
+            file.attrs[f"note {i}"] = f"a note {i} " * 20
+        del file.attrs["note 3"]
+    whole = path.read_bytes()
+    with h5py.File(path) as file:
+        noted = description.read(path, file).noted
+        assert noted["heaps"]
+        assert noted["texts"].keys() >= {"/posterior/path_1", "/posterior/path_1_prime"}
+        for start, indices, _ in noted["heaps"]:
+            at, flips = start + 16, [start, start + 4, start + 8]
+            while (index := int.from_bytes(whole[at : at + 2], "little")) in indices:
+                flips += [at, at + 1, at + 8, at + 10, at + 16]
+                at += 16 + -(-int.from_bytes(whole[at + 8 : at + 16], "little") // 8) * 8
+            assert index or len(flips) > 100
+            copy = path.with_name("copy.h5")
+            for place in flips:
+                copy.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+                assert not heaps.sound(file, copy, noted), place
+        assert heaps.sound(file, path, noted)
 
 
 def test_old_files_say_what_is_not_protected(toy, path):

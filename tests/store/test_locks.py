@@ -26,9 +26,10 @@ def other(toy, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".lock", ".journal", ".journal.tmp", ".new"])
 @pytest.mark.parametrize("kind", ["symbolic", "hard"])
-def test_links_beside_a_file_are_not_followed(toy, path, other, suffix, kind):
+@pytest.mark.parametrize("content", ["precious", ""])
+def test_links_beside_a_file_are_not_followed(toy, path, other, suffix, kind, content):
     victim = path.with_name("precious.txt")
-    victim.write_text("precious")
+    victim.write_text(content)
     beside = path.with_name("run.h5" + suffix)
     for use in (
         lambda: read(path), lambda: verify(path), lambda: toy.check_resumes(path, 1),
@@ -40,7 +41,7 @@ def test_links_beside_a_file_are_not_followed(toy, path, other, suffix, kind):
             use()
         except checks.InputError as error:
             assert "\n" not in str(error)  # noqa: PT017  whether it is refused depends on the link
-        assert victim.read_text() == "precious"
+        assert victim.read_text() == content
 
 
 def test_a_file_that_is_no_lock_is_left_alone(path):
