@@ -167,6 +167,7 @@ def _command(argv: Sequence[str] | None) -> int:
 def _prepare(verb: str) -> None:
     """Set up JAX and warnings for a command."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="arviz")  # it announces its version 1.0
+    warnings.filterwarnings("ignore", message="interrupted after")  # verbs say how to continue, in their own words
     # the disk of the cache is full: programs are compiled again
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
     import jax

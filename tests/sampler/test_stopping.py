@@ -4,7 +4,6 @@ import itertools
 import json
 import os
 import signal
-import threading
 import warnings
 
 import jax
@@ -15,6 +14,7 @@ import gibbsformer as gf
 from gibbsformer.sampler import driver
 from gibbsformer.sampler.convergence import rhat_limit
 from gibbsformer.sampler.monitor import Monitor, next_look
+from gibbsformer.sampler.progress import Progress
 
 KEY = jax.random.key(5)
 
@@ -106,8 +106,9 @@ def test_time_covers_the_start_and_a_run_without_draws_says_so(small, tmp_path):
 
 def test_time_budget_and_store(small, tmp_path):
     sample(small, draws=2, test=small.test)  # compiled before the clock starts
-    run = quiet(sample, small, draws=10**5, until=gf.until(seconds=0.5), store=tmp_path / "run.h5", test=small.test)
-    assert 1 <= run.draws < 10**5
+    run = quiet(sample, small, draws=10**6, until=gf.until(seconds=5), store=tmp_path / "run.h5", test=small.test)
+    assert run.settings["ended"] == "time"
+    assert 1 <= run.draws < 10**6
     assert all(values.shape[1] == run.draws for values in (*run.variables.values(), *run.stats.values()))
 
 
@@ -119,26 +120,40 @@ def test_stored_report_is_that_of_all_draws(small, tmp_path):
     np.testing.assert_allclose([report["rhat"], report["ess"]], [verdict.rhat, verdict.ess_bulk], rtol=1e-9)
 
 
+@pytest.fixture
+def signalled(monkeypatch):
+    """number -> the process gets this signal when its third chunk is shown."""
+
+    def arrange(number):
+        shown, update = [0], Progress.update
+
+        def after_three(self, chunk, report):
+            update(self, chunk, report)
+            shown[0] += 1
+            if shown[0] == 3:
+                os.kill(os.getpid(), number)
+
+        monkeypatch.setattr(Progress, "update", after_three)
+
+    return arrange
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signals_finish_the_chunk_and_return_what_there_is(small, tmp_path, number):
+def test_signals_finish_the_chunk_and_return_what_there_is(small, tmp_path, signalled, number):
     before = signal.signal(number, signal.default_int_handler)  # a background job starts with SIGINT ignored
-    sample(small, draws=2, chunk=1)  # compiled before the signal comes
-    timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), number))
-    timer.start()
+    signalled(number)
     with pytest.warns(UserWarning, match=r"interrupted after \d+ of 1000000 draws.*gf.resume"):
-        run = quiet_only_convergence(sample, small, draws=10**6, chunk=1, store=tmp_path / "run.h5")
-    assert 1 <= run.draws < 10**6
+        run = quiet_only_convergence(sample, small, warmup=0, draws=10**6, chunk=2, store=tmp_path / "run.h5")
+    assert 6 <= run.draws <= 10
     assert signal.signal(number, before) is signal.default_int_handler
 
 
-def test_an_ignored_signal_stays_ignored(small):
+def test_an_ignored_signal_stays_ignored(small, signalled):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signalled(signal.SIGHUP)
     try:
-        sample(small, draws=2, chunk=1)
-        timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGHUP))
-        timer.start()
-        run = quiet(sample, small, draws=10**6, chunk=1, until=gf.until(seconds=0.8))
-        assert run.settings["ended"] == "time"
+        run = quiet(sample, small, warmup=0, draws=20, chunk=2)
+        assert run.settings["ended"] is None
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
