@@ -8,7 +8,7 @@ import pandas as pd
 from ..core import checks
 from ..models.records import path_labels
 from ..sampler import Run
-from ..sampler.convergence import moments, warn_of_bad_chains
+from ..sampler.convergence import moments_of, warn_of_bad_chains
 from ..theory import Theory
 
 
@@ -37,14 +37,14 @@ def compare(run: Run, theory: Theory) -> pd.DataFrame:
     warn_of_bad_chains(run)
     labels = path_labels(run.posterior.network, run.posterior.data.path_names)
     rows = []
-    U_a, U = run.order_parameters
-    pairs = [("U_a", U_a, np.asarray(theory.U_a))]
-    pairs += [(f"U_{l}", u, expected) for l, (u, expected) in enumerate(zip(U, theory.U, strict=True), start=1)]
-    for name, sampled, expected in pairs:
-        found = moments(sampled)
-        for index in zip(*np.triu_indices(len(expected)), strict=True) if expected.ndim else [()]:
-            paths = [labels[int(name[2:]) - 1][i] for i in index]
-            mean, mcse, value = found["mean"][index], found["mcse"][index], expected[index]
+    pairs = [("U_a", np.asarray(theory.U_a))]
+    pairs += [(f"U_{l}", expected) for l, expected in enumerate(theory.U, start=1)]
+    for name, expected in pairs:
+        found = moments_of(run, name)
+        indices = zip(*np.triu_indices(len(expected)), strict=True) if expected.ndim else [()]
+        for i, index in enumerate(indices):
+            paths = [labels[int(name[2:]) - 1][k] for k in index]
+            mean, mcse, value = found["mean"][i], found["mcse"][i], expected[index]
             rows.append(
                 {
                     "entry": f"{name}[{', '.join(paths)}]" if paths else name,
@@ -52,8 +52,8 @@ def compare(run: Run, theory: Theory) -> pd.DataFrame:
                     "sampled": mean,
                     "mcse": mcse,
                     "z": (mean - value) / mcse,
-                    "ess": found["ess_bulk"][index],
-                    "rhat": found["rhat"][index],
+                    "ess": found["ess_bulk"][i],
+                    "rhat": found["rhat"][i],
                 }
             )
     return pd.DataFrame(rows).set_index("entry")

@@ -8,6 +8,8 @@ import numpy as np
 
 from ..sampler.convergence import MIN_DRAWS
 
+_MOST_ROWS = 60  # of order parameters in a text
+
 
 def render_theory(found: dict[str, Any]) -> str:
     """``theory_findings`` as text."""
@@ -44,7 +46,7 @@ def render_run(found: dict[str, Any]) -> str:
             f"sampled minus theory {off['value']:+.3f} +- {off['monte_carlo']:.3f} (Monte Carlo) "
             f"+- {off['test_set']:.3f} (finite test set)",
         ]
-    rows = found["order_parameters"]
+    rows, left_out = _telling(found["order_parameters"])
     width = max(len(row["entry"]) for row in rows)
     lines += [
         "",
@@ -55,6 +57,8 @@ def render_run(found: dict[str, Any]) -> str:
         f"{r['ess']:6.0f} {r['rhat']:6.3f}"
         for r in rows
     ]
+    if left_out:
+        lines.append(f"{left_out} other entries: --json or gf.compare shows all")
     lines += [
         "",
         f"largest R-hat {verdict['rhat']:.3f} (limit {verdict['rhat_limit']:.3f}), "
@@ -63,6 +67,17 @@ def render_run(found: dict[str, Any]) -> str:
     lines[-1] += f", {verdict['divergences']} divergences"
     lines += [f"! {problem}" for problem in verdict["problems"]] or ["converged"]
     return "\n".join(lines)
+
+
+def _telling(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    """The rows with the largest values and those with the fewest effective draws, if there are too many to read."""
+    if len(rows) <= _MOST_ROWS:
+        return rows, 0
+    order = range(len(rows))
+    largest = sorted(order, key=lambda i: -abs(rows[i]["sampled"]))[: _MOST_ROWS // 2]
+    worst = sorted(order, key=lambda i: rows[i]["ess"])[: _MOST_ROWS // 4]
+    kept = sorted({*largest, *worst})
+    return [rows[i] for i in kept], len(rows) - len(kept)
 
 
 def _scores(found) -> list[tuple[str, dict[str, float]]]:

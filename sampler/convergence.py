@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from statistics import NormalDist
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import xarray as xr
@@ -86,6 +87,29 @@ def moments(samples: np.ndarray) -> dict[str, np.ndarray]:
         }
 
 
+def moments_of(run: Run, name: str) -> dict[str, np.ndarray]:
+    """``moments`` of the independent entries of a monitored variable, computed once for each run.
+
+    Args:
+        run: with draws; it is not going to change.
+        name: of the variable.
+
+    Returns:
+        As ``moments``, each [n]: of a symmetric matrix the upper triangle, row by row, of anything else all entries.
+    """
+    kept = _MOMENTS.setdefault(run, {})
+    if name not in kept:
+        samples = np.asarray(run.variables[name], np.float64)
+        shape = samples.shape[2:]
+        if len(shape) == 2 and shape[0] == shape[1]:
+            samples = samples[:, :, *np.triu_indices(shape[0])]
+        kept[name] = moments(samples.reshape(*samples.shape[:2], -1))
+    return kept[name]
+
+
+_MOMENTS: WeakKeyDictionary[Run, dict] = WeakKeyDictionary()
+
+
 def _moments_of_many(samples: np.ndarray) -> dict[str, np.ndarray]:
     def nested(x):
         mean = x.mean(1)
@@ -143,8 +167,7 @@ def convergence(run: Run) -> Convergence:
     Source: Vehtari et al. 2021 (limits of R-hat and ESS), Betancourt 2016 (E-BFMI).
     """
     check_draws(run)
-    monitored = [np.asarray(run.variables[name], np.float64) for name in run.monitored]
-    parts = [moments(samples) for samples in monitored]
+    parts = [moments_of(run, name) for name in run.monitored]
     worst = lambda name, reduce: float(reduce([reduce(p[name]) for p in parts]))  # noqa: E731
     rhat = worst("rhat", np.max)
     ess_bulk, ess_tail = worst("ess_bulk", np.min), worst("ess_tail", np.min)
@@ -155,10 +178,10 @@ def convergence(run: Run) -> Convergence:
 
     asked = run.made.until
     compared = many.superchains(run.chains) if run.chains >= many.MANY else 2 * run.chains
-    entries = sum(_independent(samples) for samples in monitored)
+    entries = sum(part["mean"].size for part in parts)
     limit = asked.rhat if asked and asked.rhat else rhat_limit(min(ess_bulk, run.chains * run.draws), compared, entries)
     found = Convergence(rhat, limit, ess_bulk, ess_tail, ebfmi, divergences, ())
-    finite = all(np.isfinite(samples).all() for samples in monitored)
+    finite = all(np.isfinite(part["mean"]).all() for part in parts)
     return found._replace(problems=(*_broken(run, finite), *_unfinished(run, found)))
 
 
@@ -207,13 +230,6 @@ def check_draws(run: Run) -> None:
     if not run.draws:
         remedy = f"continue it with gf.resume({str(run.path)!r})" if run.path else "sample with more time or draws"
         raise checks.InputError(f"the run has no draws: {remedy}")
-
-
-def _independent(samples: np.ndarray) -> int:
-    """Entries of a draw [chain, draw, ..] that are not another's mirror image."""
-    shape = samples.shape[2:]
-    square = len(shape) == 2 and shape[0] == shape[1]
-    return shape[0] * (shape[0] + 1) // 2 if square else math.prod(shape)
 
 
 def _saturated(run: Run) -> float:
