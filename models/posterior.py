@@ -296,7 +296,7 @@ class Posterior:
             rounding = _ROUNDING * float(jnp.finfo(K.dtype).eps) * float(jnp.trace(K))
             chol = jnp.linalg.cholesky(with_noise(K, self.temperature - rounding))
             positive = bool(jnp.isfinite(chol).all())
-        lost = float(data.constants[1]) * float(jnp.finfo(K.dtype).eps) / 2 / _DIGITS
+        lost = self.reduction.residual * float(jnp.finfo(K.dtype).eps) / 2 / _DIGITS
         if self.temperature < lost:
             raise checks.InputError(
                 f"temperature={self.temperature:g} leaves log-densities with rounding errors of "

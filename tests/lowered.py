@@ -82,13 +82,14 @@ def main():
     global case
     warnings.simplefilter("ignore")
     rng = np.random.default_rng(0)
-    attention = gf.Attention(tuple(rng.standard_normal((2, 4, 4)) / 2 for _ in range(2)))
+    attention = gf.Attention(list(rng.standard_normal((2, 2, 4, 4)) / 2))
     case = "contraction"
     inputs = gf.contract(rng.standard_normal((8, 4, 3)), attention)
     posterior = gf.Posterior(gf.Network(4, (2, 2), (6, 5, 4)), inputs, rng.choice([-1.0, 1.0], 8), 0.3)
     test = (inputs, posterior.y)
     for name, kind in gf.KERNELS.items():
-        kernel = kind(step_size=1e-3) if name in ("sgld", "sghmc") else kind()
+        options = {"sgld": {"step_size": 1e-3}, "sghmc": {"step_size": 1e-3}, "collapsed": {"move": "nuts"}}
+        kernel = kind(**options.get(name, {}))
         for target in posterior.targets:
             if not all(getattr(posterior.target(target), need) for need in kernel.needs):
                 continue
@@ -109,6 +110,7 @@ def main():
     weights = {n: jax.ShapeDtypeStruct(s, "float32") for n, s in posterior.network.weight_shapes.items()}
     look("log_density", original(jax.grad(posterior.log_density)), (weights,), {})
     case = "lifting"
+    gf.sample(posterior, key=KEY, chains=2, warmup=2, draws=1, progress=False)  # with its trial
     run = gf.sample(posterior, "split", key=KEY, chains=2, warmup=2, draws=1, progress=False)
     gf.lift(run, key=KEY, progress=False)
     case = "theory"
@@ -117,7 +119,8 @@ def main():
     gf.predict(run, inputs)
     gf.predict(gf.theory.gp(posterior), inputs)
     case = "evidence"
-    gf.evidence(posterior, key=KEY, particles=32, repeats=1)
+    gf.evidence(posterior, key=KEY, particles=32, repeats=1, method="smc")
+    gf.evidence(posterior, key=KEY, particles=32, repeats=1, method="importance")
     case = "training"
     gf.training.train(gf.tasks.characters_by_name("glyphs").split(), key=KEY, steps=1, progress=False)
     for (name, where), record in seen.items():

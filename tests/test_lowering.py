@@ -30,7 +30,17 @@ def test_every_kernel_and_every_part_is_there(programs):
     kernels = {p["case"].partition(",")[0] for p in programs if p["name"] == "advance" and "," in p["case"]}
     assert kernels == set(gf.KERNELS)
     names = {p["name"] for p in programs}
-    assert {"symmetric_blocks", "_action", "_curvature", "_predictor", "_evaluate", "observe", "accuracy"} <= names
+    assert {
+        "symmetric_blocks",
+        "_action",
+        "_curvature",
+        "_predictor",
+        "_evaluate",
+        "_accepted",
+        "_log_weights",
+        "observe",
+        "accuracy",
+    } <= names
 
 
 def test_nothing_returns_to_the_host(programs):
