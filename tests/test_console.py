@@ -151,6 +151,7 @@ def test_a_line_a_minute(capsys, monkeypatch):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_progress_without_a_terminal_is_lines(own_arrays, tmp_path, capsys):
     out = str(tmp_path / "run.h5")
     command = ["sample", "--task", str(own_arrays), "--width", "3", "--warmup", "5", "--draws", "20", "--out", out]

@@ -12,6 +12,7 @@ import pytest
 
 import gibbsformer as gf
 
+pytestmark = pytest.mark.slow  # a minute
 FACTORISATIONS = {"cusolver_potrf_ffi", "cusolver_geqrf_ffi", "cusolver_orgqr_ffi"}
 ON_CUDA = FACTORISATIONS | {"cusolver_getrf_ffi", "cu_lu_pivots_to_permutation"}
 CHAINS = 4

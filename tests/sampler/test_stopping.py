@@ -173,12 +173,14 @@ def test_thinning_keeps_every_so_many_transitions_of_the_same_chain(small):
     np.testing.assert_array_equal(third.stats["n_steps"], steps)
 
 
+@pytest.mark.slow
 def test_chains_in_turns_draw_the_same(small):
     together = quiet(sample, small, "hmc", chains=4, draws=5)
     turns = quiet(sample, small, "hmc", chains=4, draws=5, chains_at_once=3)
     np.testing.assert_allclose(turns.order_parameters.U_a, together.order_parameters.U_a, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_chains_beyond_memory_take_turns(small, monkeypatch):
     options = {"chains": 64, "keep": "order_parameters", "draws": 3}
     whole = quiet(sample, small, "hmc", **options)
