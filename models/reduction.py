@@ -7,44 +7,112 @@ an orthonormal basis of its columns, for every order parameter, temperature and 
     log N(y; 0, K + T I) = log N(Q^T y; 0, K_r + T I) - (P - r)/2 log(2 pi T) - |rho|^2 / (2T),
 
 so r pseudo-examples, the rows of Q^T Xi with labels Q^T y, and the numbers P - r and |rho|^2 stand for all of them.
-rho comes out of a factorisation of [Xi | y] without cancellation, and K_r is not singular: temperatures far below the
+The triangular factor R of [Xi | y] is all that is needed, and of more rows it is that of [R; rows]. rho comes out of a factorisation of [Xi | y] without cancellation, and K_r is not singular: temperatures far below the
 rounding errors of K are then no difficulty.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.linalg import lapack
 
+from ..core import checks
+from ..core.numerics import numerics
 from .paths import PathInputs
 
 _CLEARLY = 1e-10  # smallest over largest eigenvalue of Xi Xi^T, below which its rank needs a closer look
+_ROWS, _BLOCK = 1024, 32  # of a factorisation: rows at a time, columns of a reflector
 
 
 @dataclass(frozen=True, eq=False)
 class Reduction:
-    """Pseudo-examples that stand for a training set.
+    """Pseudo-examples that stand for a training set: from ``gf.reduce``, or ``Posterior.reduction``.
 
     Attributes:
         data: path-contracted inputs of the r pseudo-examples, r at most H N_0.
         y: their labels [r].
         examples: P, of the training set.
         residual: |rho|^2, what no weights can fit of the labels.
+        classes: the two labels of the training set, smaller first; () for real values.
+
+    Source: docs/model.md, section 11.
     """
 
     data: PathInputs
     y: np.ndarray
     examples: int
     residual: float
+    classes: tuple = ()
+
+    def __repr__(self) -> str:
+        shape = f"N_0={self.data.input_width}, heads={self.data.heads}"
+        return f"Reduction({self.examples} examples as {len(self.y)}, {shape})"
 
     @property
     def constants(self) -> np.ndarray:
         """(P - r, |rho|^2), as ``constant`` takes them."""
         return np.array([self.examples - len(self.y), self.residual])
+
+    @property
+    def digest(self) -> str:
+        """Hash (SHA-256) of everything it holds."""
+        found = hashlib.sha256(repr((self.data.xi.shape, self.data.path_names, self.examples, self.classes)).encode())
+        for part in (self.data.xi, self.y, self.constants):
+            found.update(np.ascontiguousarray(part, np.float64).tobytes())
+        return found.hexdigest()
+
+    @property
+    def rows(self) -> np.ndarray:
+        """[Xi | y] of the pseudo-examples, and |rho| in a last row: they have the factor R of the training set."""
+        last = np.append(np.zeros(self.data.flat[0].size), np.sqrt(self.residual))
+        return np.vstack([labelled(self.data.xi, self.y), last])
+
+    def merge(self, other: Reduction) -> Reduction:
+        """The reduction of two training sets together.
+
+        Args:
+            other: of further examples, with the same paths and classes.
+
+        Returns:
+            Reduction of all examples of both.
+
+        Raises:
+            ValueError: not a reduction, or one of other shapes, path names or classes.
+        """
+        if not isinstance(other, Reduction):
+            raise checks.InputError(f"other is a {type(other).__name__}: give what gf.reduce returns")
+        for what, mine, its in (
+            ("inputs [N_0, H_1, ..]", self.data.xi.shape[1:], other.data.xi.shape[1:]),
+            ("paths", self.data.path_names, other.data.path_names),
+            ("classes", self.classes, other.classes),
+        ):
+            if mine != its:
+                raise checks.InputError(
+                    f"other has {what} {checks.brief(its)} and this reduction {checks.brief(mine)}: make them the same"
+                )
+        R = joined(joined(None, self.rows), other.rows)
+        return of_factor(R, self.examples + other.examples, self.data, self.classes)
+
+    def select(self, paths) -> Reduction:
+        """The reduction for the sub-network made of some paths, as ``PathInputs.select`` has it.
+
+        Args:
+            paths: names or indices of the paths to keep.
+
+        Returns:
+            Reduction of the same training set.
+
+        Raises:
+            ValueError: as ``PathInputs.select``.
+        """
+        found = _reduction(self.data.select(paths), self.y, self.classes)
+        return Reduction(found.data, found.y, self.examples, self.residual + found.residual, self.classes)
 
 
 def constant(constants: Float[Array, " 2"], temperature: Float[Array, ""]) -> Float[Array, ""]:
@@ -52,14 +120,15 @@ def constant(constants: Float[Array, " 2"], temperature: Float[Array, ""]) -> Fl
     return -0.5 * constants[0] * jnp.log(2 * np.pi * temperature) - 0.5 * constants[1] / temperature
 
 
-def reduction(data: PathInputs, y: Float[np.ndarray, " P"]) -> Reduction:
+def reduction(data: PathInputs, y: Float[np.ndarray, " P"], classes: tuple = ()) -> Reduction:
     """The reduction of a training set; the examples themselves where their inputs are linearly independent.
 
     Directions of Xi whose singular value is below max(P, H N_0) epsilon times the largest count as rounding errors.
 
     Args:
         data: path-contracted inputs of P examples.
-        y: labels [P].
+        y: labels [P], as the network sees them.
+        classes: what the labels were, () for real values.
 
     Returns:
         Reduction, the same object for equal arguments.
@@ -67,31 +136,67 @@ def reduction(data: PathInputs, y: Float[np.ndarray, " P"]) -> Reduction:
     Source: docs/model.md, section 11; Golub and Van Loan, "Matrix Computations", section 5.4 (rank and tolerance).
     """
     kept = _CACHE.setdefault(data, {})
-    if y.tobytes() not in kept:
-        kept[y.tobytes()] = _reduction(data, y)
-    return kept[y.tobytes()]
+    key = (y.tobytes(), classes)
+    if key not in kept:
+        kept[key] = _reduction(data, y, classes)
+    return kept[key]
 
 
 _CACHE: WeakKeyDictionary = WeakKeyDictionary()  # inputs -> labels -> reduction: grids of posteriors share both
 
 
-def _reduction(data, y) -> Reduction:
-    xi = data.xi.reshape(len(data), -1)
-    P, n = xi.shape
-    residual = 0.0
+def _reduction(data, y, classes) -> Reduction:
+    P, n = len(data), data.flat[0].size
     if n < P:
-        R = np.asarray(np.linalg.qr(np.column_stack([xi, y]), mode="r"))
-        xi, y_r, residual = R[:n, :n], R[:n, n], float(R[n, n] ** 2)
-    else:
-        y_r = y
-        values = np.linalg.eigvalsh(xi @ xi.T)
-        if values[0] > _CLEARLY * values[-1]:
-            return Reduction(data, y, P, 0.0)
+        return of_factor(joined(None, labelled(data.xi, y)), P, data, classes)
+    xi = data.xi.reshape(P, n)
+    values = np.linalg.eigvalsh(xi @ xi.T)
+    found = None if values[0] > _CLEARLY * values[-1] else _of_full_rank(xi, y, 0.0, P, data, classes)
+    return Reduction(data, y, P, 0.0, classes) if found is None or len(found.y) == P else found
+
+
+def labelled(xi: Float[np.ndarray, "P N_0 *H"], y: Float[np.ndarray, " P"]) -> np.ndarray:
+    """[Xi | y], [P, H N_0 + 1]."""
+    return np.column_stack([xi.reshape(len(y), -1), y])
+
+
+def joined(R: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
+    """The triangular factor of [R; rows].
+
+    Args:
+        R: upper triangular [n, n]; None for no rows so far.
+        rows: [p, n], any number.
+
+    Returns:
+        Upper triangular [n, n], which has zeros at the end if there were fewer rows. 2 p n^2 flops.
+
+    Source: LAPACK ``tpqrt``; Demmel, Grigori, Hoemmen and Langou 2012 (factors of factors).
+    """
+    n = rows.shape[1]
+    R = np.zeros((n, n), order="F") if R is None else R
+    with numerics():
+        for i in range(0, len(rows), _ROWS):
+            R, _, _, _ = lapack.dtpqrt(0, min(_BLOCK, n), R, rows[i : i + _ROWS])
+    return R
+
+
+def of_factor(R: np.ndarray, examples: int, like: PathInputs, classes: tuple) -> Reduction:
+    """The reduction of P examples, from the triangular factor of their [Xi | y].
+
+    Args:
+        R: [H N_0 + 1, H N_0 + 1].
+        examples: P.
+        like: inputs with the same paths.
+        classes: what the labels were.
+    """
+    return _of_full_rank(R[:-1, :-1], R[:-1, -1], float(R[-1, -1] ** 2), examples, like, classes)
+
+
+def _of_full_rank(xi, y, residual, P, like, classes) -> Reduction:
+    """Only the directions of xi [any, H N_0] that are not rounding errors, and what is left of the labels."""
     U, sizes, V = np.linalg.svd(xi, full_matrices=False)
-    rank = max(1, int(np.sum(sizes > max(P, n) * np.finfo(float).eps * sizes[0])))
-    if rank == P:
-        return Reduction(data, y, P, 0.0)
-    in_basis = U.T @ y_r
-    residual += float(np.sum((y_r - U[:, :rank] @ in_basis[:rank]) ** 2))
-    pseudo = (sizes[:rank, None] * V[:rank]).reshape(rank, *data.xi.shape[1:])
-    return Reduction(PathInputs(pseudo, data.path_names), in_basis[:rank], P, residual)
+    rank = max(1, int(np.sum(sizes > max(P, xi.shape[1]) * np.finfo(float).eps * sizes[0])))
+    in_basis = U.T @ y
+    residual += float(np.sum((y - U[:, :rank] @ in_basis[:rank]) ** 2))
+    pseudo = (sizes[:rank, None] * V[:rank]).reshape(rank, *like.xi.shape[1:])
+    return Reduction(PathInputs(pseudo, like.path_names), in_basis[:rank], P, residual, classes)
