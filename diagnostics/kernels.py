@@ -86,12 +86,13 @@ def renormalized_kernel(
         DataArray [example, example_prime], natural units of f squared, without the temperature.
 
     Raises:
-        ValueError: ``source`` is none of these.
+        ValueError: ``source`` is none of these, or ``left`` is missing where the posterior is of a ``gf.Reduction``.
 
     Source: docs/model.md, section 3.
     """
-    whole = source.posterior.data
-    left = whole if left is None else left
+    if left is None:
+        source.posterior.check_examples("left=None", "give left=gf.contract(x, attention) of the examples to look at")
+        left = source.posterior.data
     right = left if right is None else right
     paths = source.paths if isinstance(source, Theory) else None
     x, x_prime = ((i if paths is None else i.select(paths)).flat for i in (left, right))
@@ -145,11 +146,13 @@ def alignment(source: Theory | Run | xr.DataArray | np.ndarray, y=None) -> Align
         Alignment; a kernel fit for the task has its largest overlaps at the front.
 
     Raises:
-        ValueError: a kernel without labels, or of another size than the labels.
+        ValueError: a kernel without labels, or of another size than the labels; a theory or run whose posterior is of
+            a ``gf.Reduction``.
 
     Source: docs/model.md, section 8.
     """
     if isinstance(source, Theory | Run):
+        source.posterior.check_examples("alignment", "give renormalized_kernel(.., left) of some examples, and their y")
         y = source.posterior.y if y is None else y
         source = renormalized_kernel(source)
     if y is None:

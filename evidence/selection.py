@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from .. import theory
@@ -39,10 +40,9 @@ def select(evidences: Mapping[Hashable, Evidence], test: tuple[PathInputs, Any] 
     for name, found in evidences.items():
         if not isinstance(found, Evidence):
             raise checks.InputError(f"evidences[{name!r}] is a {type(found).__name__}: give gf.evidence(posterior, ..)")
-    first = next(iter(evidences.values())).posterior.y
+    first = next(iter(evidences.values())).posterior
     for name, found in evidences.items():
-        y = found.posterior.y
-        if y.shape != first.shape or (y != first).any():
+        if not _same_labels(found.posterior, first):
             raise checks.InputError(
                 f"evidences[{name!r}] has other labels than the first: make them the same, or they do not compare"
             )
@@ -53,6 +53,14 @@ def select(evidences: Mapping[Hashable, Evidence], test: tuple[PathInputs, Any] 
         for found in evidences.values()
     ]
     return pd.DataFrame(rows, index=pd.Index(list(evidences), tupleize_cols=False)).sort_values("behind")
+
+
+def _same_labels(one: Posterior, other: Posterior) -> bool:
+    """Whether two posteriors have the same labels; of reductions, as many with the same sum of squares."""
+    if one.has_examples and other.has_examples:
+        return np.array_equal(one.y, other.y)
+    mine, its = (p.reduction.squared_labels for p in (one, other))
+    return one.examples == other.examples and bool(np.isclose(mine, its, rtol=1e-9, atol=0))
 
 
 def theory_score(posterior: Posterior, test: tuple[PathInputs, Any]) -> Score:

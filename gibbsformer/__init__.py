@@ -47,7 +47,7 @@ if TYPE_CHECKING:  # the same names as in ``_NAMES``, for type checkers and edit
         score_difference,
     )
     from .evidence import Evidence, EvidenceWarning, evidence, select
-    from .models import Attention, InputWarning, Network, OrderParameters, PathInputs, Posterior, contract
+    from .models import Attention, InputWarning, Network, OrderParameters, PathInputs, Posterior, Reduction, contract
     from .reports import report
     from .sampler import (
         GHMC,
@@ -85,7 +85,9 @@ _NAMES = {  # folder -> its names that are public here
         "score", "score_difference",
     ),
     "evidence": ("Evidence", "EvidenceWarning", "evidence", "select"),
-    "models": ("Attention", "InputWarning", "Network", "OrderParameters", "PathInputs", "Posterior", "contract"),
+    "models": (
+        "Attention", "InputWarning", "Network", "OrderParameters", "PathInputs", "Posterior", "Reduction", "contract",
+    ),
     "reports": ("report",),
     "sampler": (
         "AdjustedMCLMC", "ChEES", "Collapsed", "ConvergenceWarning", "GHMC", "Gibbs", "HMC", "KERNELS", "MALA", "MCLMC",

@@ -5,6 +5,7 @@ from .attention import Attention
 from .network import Network, OrderParameters, Weights, draw_prior, order_parameters, path_weights
 from .paths import PathInputs, contract
 from .posterior import Posterior
+from .reduction import Reduction
 
 __all__ = [
     "Attention",
@@ -13,6 +14,7 @@ __all__ = [
     "OrderParameters",
     "PathInputs",
     "Posterior",
+    "Reduction",
     "Weights",
     "contract",
     "draw_prior",

@@ -24,6 +24,7 @@ from .paths import PathInputs
 from .reduction import Reduction, reduction
 from .target import KEEP, WEIGHTS, Target
 
+BATCHES = "batches"  # of pseudo-examples are drawn too
 _DIGITS = 1e-3  # rounding error of a log-density that acceptances can bear
 _ROUNDING = 100  # rounding errors of K in units of epsilon times its trace, with a margin for U above its prior mean
 
@@ -34,45 +35,51 @@ class Posterior:
 
     Args:
         network: shapes and prior.
-        data: path-contracted inputs, xi [P, N_0, H_1, .., H_L].
+        data: path-contracted inputs, xi [P, N_0, H_1, .., H_L]; or a ``gf.Reduction``, of any number of examples.
         y: labels [P]: -1 and +1, two classes of another kind (booleans, names, two whole numbers; the smaller one
-            becomes -1), or real values. The attribute holds what the network sees.
+            becomes -1), or real values. The attribute holds what the network sees. Left out with a reduction.
         temperature: T > 0, the variance of the Gaussian likelihood. It may be as small as you like where the
             training set's own kernel is not singular: the limit T -> 0 interpolates the labels.
-        classes: the two labels, smaller first; () for real values; default found from ``y``. Test labels must be of the
-            same classes.
+        classes: the two labels, smaller first; () for real values; default found from ``y``, and those of a reduction.
+            Test labels must be of the same classes.
         reduce: compute with r <= H N_0 pseudo-examples in place of P examples where the inputs are linearly dependent,
             as they are if P > H N_0 (``reduction``). Exact; stochastic-gradient kernels draw their batches from the
-            examples all the same.
+            examples all the same, unless it is ``"batches"``: those of pseudo-examples estimate the same gradient,
+            with another variance.
+
+    The posterior of a reduction has ``data`` and ``y`` of the r pseudo-examples, real numbers whatever the labels were,
+    and ``classes`` and ``examples`` (P) of the training set. Everything but what needs each example of the training set
+    works as with the examples, to rounding errors.
 
     Raises:
         ValueError: shapes that disagree (the message says which), NaN or infinity, temperature not above 0, labels
-            that are not of ``classes``.
+            that are not of ``classes``, labels next to a reduction.
 
     Source: docs/model.md, section 1.
     """
 
     network: Network
     data: PathInputs
-    y: np.ndarray
-    temperature: float
+    y: np.ndarray = None  # type: ignore[assignment]  # an array from here on
+    temperature: float = None  # type: ignore[assignment]  # required, after a y that is not
     classes: tuple | None = None
-    reduce: bool = True
+    reduce: bool | str = True
+    _given: Reduction | None = None  # what data and y came from
 
     targets: ClassVar[tuple[str, ...]] = ("marginal", "weights", "collapsed")
 
     def __post_init__(self):
         if not isinstance(self.network, Network):
             raise checks.InputError(f"network is a {type(self.network).__name__}: give gf.Network(..)")
-        if not isinstance(self.data, PathInputs):
+        if self.reduce not in (True, False, BATCHES):
+            raise checks.InputError(f"reduce={checks.brief(self.reduce)} must be True, False or {BATCHES!r}")
+        if isinstance(self.data, Reduction):
+            self._take(self.data)
+        elif self._given is None:
+            self._check_examples()
+        elif self.data is not self._given.data or self.y is not self._given.y:
             raise checks.InputError(
-                f"data is a {type(self.data).__name__}: give gf.contract(x, attention) or gf.PathInputs(xi)"
-            )
-        y = labels.array("y", self.y)
-        classes = labels.classes_of("y", y, self.classes)
-        if len(y) != len(self.data):
-            raise checks.InputError(
-                f"y has {len(y)} labels and data has {len(self.data)} examples: give one label each"
+                "data and y are those of a gf.Reduction: make another gf.Posterior(..) to replace them"
             )
         if self.data.heads != self.network.heads:
             raise checks.InputError(
@@ -85,6 +92,35 @@ class Posterior:
                 f"input_width={self.network.input_width}: make them the same"
             )
         object.__setattr__(self, "temperature", checks.positive("temperature", self.temperature))
+
+    def _take(self, given: Reduction) -> None:
+        """Data, labels and classes of a reduction."""
+        if self.y is not None:
+            raise checks.InputError(
+                f"y={checks.brief(self.y)}, but data is a gf.Reduction, which holds its labels: leave y out"
+            )
+        if self.classes is not None and tuple(self.classes) != given.classes:
+            raise checks.InputError(
+                f"classes={checks.brief(self.classes)}, but data is a gf.Reduction with classes={given.classes}: leave "
+                "classes out"
+            )
+        for name, value in (("_given", given), ("data", given.data), ("y", given.y), ("classes", given.classes)):
+            object.__setattr__(self, name, value)
+
+    def _check_examples(self) -> None:
+        if not isinstance(self.data, PathInputs):
+            raise checks.InputError(
+                f"data is a {type(self.data).__name__}: give gf.contract(x, attention), gf.PathInputs(xi) or a "
+                "gf.Reduction"
+            )
+        if self.y is None:
+            raise checks.InputError("y=None: give labels [P], one for each example of data")
+        y = labels.array("y", self.y)
+        classes = labels.classes_of("y", y, self.classes)
+        if len(y) != len(self.data):
+            raise checks.InputError(
+                f"y has {len(y)} labels and data has {len(self.data)} examples: give one label each"
+            )
         encoded = labels.encoded("y", y, classes)
         if self.classes is None:
             labels.warn(y, classes)
@@ -94,9 +130,45 @@ class Posterior:
     @property
     def reduction(self) -> Reduction:
         """The examples that densities are computed with: pseudo-examples, or those of ``data``."""
+        if self._given is not None:
+            return self._given
         if not self.reduce:
-            return Reduction(self.data, self.y, len(self.y), 0.0)
-        return reduction(self.data, self.y)
+            return Reduction(self.data, self.y, len(self.y), 0.0, self.classes or ())
+        return reduction(self.data, self.y, self.classes or ())
+
+    @property
+    def examples(self) -> int:
+        """P, of the training set."""
+        return len(self.y) if self.has_examples else self.reduction.examples
+
+    @property
+    def has_examples(self) -> bool:
+        """Whether ``data`` and ``y`` are the training set, not the pseudo-examples of a ``gf.Reduction``."""
+        return self._given is None
+
+    def check_examples(self, what: str, remedy: str = "use gf.Posterior(network, data, y, ..) of all of them") -> None:
+        """Refuse what needs each example of the training set, if there are only pseudo-examples of it.
+
+        Args:
+            what: needs them, in words.
+            remedy: what to do instead.
+
+        Raises:
+            ValueError: this is the posterior of a reduction.
+        """
+        if not self.has_examples:
+            raise checks.InputError(
+                f"{what} needs the {self.examples} training examples, but the posterior is of their gf.Reduction: "
+                f"{remedy}"
+            )
+
+    @property
+    def batched(self) -> int:
+        """Number of examples, or pseudo-examples, that stochastic-gradient kernels draw batches from."""
+        if self.reduce == BATCHES:
+            return len(self.reduction.y)
+        self.check_examples("a batch of examples", f"use gf.Posterior(.., reduce={BATCHES!r}), or another kernel")
+        return len(self.y)
 
     def target(self, name: str = "collapsed", keep: str | None = None) -> Target:
         """A space of positions to sample in (``models.targets``).
@@ -167,17 +239,24 @@ class Posterior:
         Returns:
             (plain values by name, arrays: group -> name -> (dims, array [dims])).
         """
-        axes = ("example", "input", *(f"head_{l}" for l in range(1, self.network.depth + 1)))
+        axes = (
+            "example" if self._given is None else "pseudo_example",
+            "input",
+            *(f"head_{l}" for l in range(1, self.network.depth + 1)),
+        )
         arrays: dict[str, dict] = {
             "constant_data": {"xi": (axes, self.data.xi)},
-            "observed_data": {"y": (("example",), self.y)},
+            "observed_data": {"y": (axes[:1], self.y)},
         }
         if test is not None:
             arrays["constant_data"]["xi_test"] = (("test_example", *axes[1:]), test[0].xi)
             seen = labels.encoded("test labels", test[1], self.classes or ())
             arrays["observed_data"]["y_test"] = (("test_example",), seen)
-        settings = {"network": asdict(self.network), "temperature": self.temperature, "reduce": self.reduce}
-        return settings | {"classes": list(self.classes or ())}, arrays
+        settings: dict[str, Any] = {"network": asdict(self.network), "temperature": self.temperature}
+        settings |= {"reduce": self.reduce, "classes": list(self.classes or ())}
+        if (given := self._given) is not None:
+            settings["reduction"] = {"examples": given.examples, "residual": given.residual, "sha256": given.digest}
+        return settings, arrays
 
     @classmethod
     def restored(
@@ -195,21 +274,24 @@ class Posterior:
         """
         shape, names = settings["network"], tuple(axes["path_1"])
         network = Network(shape["input_width"], *(tuple(shape[name]) for name in ("heads", "widths", "variances")))
-        y = arrays["y"]
-        classes = settings.get("classes")
+        y, classes, reduce = arrays["y"], settings.get("classes"), settings.get("reduce", False)
         if classes is None:  # of a file that fitted the numbers, whatever they were
             classes = labels.SIGNS if np.isin(y, labels.SIGNS).all() else ()
-        y, reduce = labels.decoded(y, tuple(classes)), settings.get("reduce", False)
-        posterior = cls(network, PathInputs(arrays["xi"], names), y, settings["temperature"], tuple(classes), reduce)
+        classes, data = tuple(classes), PathInputs(arrays["xi"], names)
+        if "reduction" in settings:
+            found = _restored(settings["reduction"], data, y, classes)
+            posterior = cls(network, found, temperature=settings["temperature"], reduce=reduce)  # type: ignore[arg-type]
+        else:
+            posterior = cls(network, data, labels.decoded(y, classes), settings["temperature"], classes, reduce)
         if "xi_test" not in arrays:
             return posterior, None
-        return posterior, (PathInputs(arrays["xi_test"], names), labels.decoded(arrays["y_test"], tuple(classes)))
+        return posterior, (PathInputs(arrays["xi_test"], names), labels.decoded(arrays["y_test"], classes))
 
     def __repr__(self) -> str:
         classes = (
             "" if self.classes == labels.SIGNS else f", classes={self.classes}" if self.classes else ", real labels"
         )
-        return f"Posterior({self.network}, P={len(self.y)}, T={self.temperature:g}{classes})"
+        return f"Posterior({self.network}, P={self.examples}, T={self.temperature:g}{classes})"
 
     def log_density(self, weights: Weights) -> jax.Array:
         """log p(weights, y), natural logarithm, constants included, in the precision of ``weights``.
@@ -250,7 +332,9 @@ class Posterior:
             jnp.asarray(found.y, dtype),
             jnp.asarray(self.temperature, dtype),
             jnp.asarray(found.constants),
-            None if found.data is self.data else (jnp.asarray(self.data.flat, dtype), jnp.asarray(self.y, dtype)),
+            None
+            if found.data is self.data or self.reduce == BATCHES
+            else (jnp.asarray(self.data.flat, dtype), jnp.asarray(self.y, dtype)),
         )
 
     def marginal_data(self, dtype) -> marginal.MarginalData:
@@ -320,12 +404,25 @@ class Posterior:
         Raises:
             ValueError: unknown paths, or a set that is not all combinations (``theory.gp`` takes any set).
         """
-        data = self.data.select(paths)
+        found = None if self._given is None else self._given.select(paths)
+        data = self.data.select(paths) if found is None else found.data
         if len(data.heads) != self.network.depth:
             raise checks.InputError(
                 f"paths={data.path_names} are not all combinations of some heads of each layer, so they are not a "
                 "network of finite width: use theory.gp(posterior, paths=..), which takes any set"
             )
         network = Network(self.network.input_width, data.heads, self.network.widths, self.network.variances)
+        if found is not None:
+            return Posterior(network, found, temperature=self.temperature, reduce=self.reduce)  # type: ignore[arg-type]
         y = labels.decoded(self.y, self.classes or ())
         return Posterior(network, data, y, self.temperature, self.classes, self.reduce)
+
+
+def _restored(stored: Mapping[str, Any], data: PathInputs, y: np.ndarray, classes: tuple) -> Reduction:
+    """The reduction in a sample file, if it is the one that was written there."""
+    found = Reduction(data, y, int(stored["examples"]), float(stored["residual"]), classes)
+    if found.digest != stored["sha256"]:
+        raise checks.InputError(
+            "the pseudo-examples of the file are damaged (checksum mismatch): use a copy of the file"
+        )
+    return found

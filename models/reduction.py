@@ -7,8 +7,9 @@ an orthonormal basis of its columns, for every order parameter, temperature and 
     log N(y; 0, K + T I) = log N(Q^T y; 0, K_r + T I) - (P - r)/2 log(2 pi T) - |rho|^2 / (2T),
 
 so r pseudo-examples, the rows of Q^T Xi with labels Q^T y, and the numbers P - r and |rho|^2 stand for all of them.
-The triangular factor R of [Xi | y] is all that is needed, and of more rows it is that of [R; rows]. rho comes out of a factorisation of [Xi | y] without cancellation, and K_r is not singular: temperatures far below the
-rounding errors of K are then no difficulty.
+The triangular factor R of [Xi | y] is all that is needed, and with more rows it is that of [R; rows]. rho comes out of
+a factorisation without cancellation, and K_r is not singular: temperatures far below the rounding errors of K are then
+no difficulty.
 """
 
 from __future__ import annotations
@@ -58,6 +59,11 @@ class Reduction:
     def constants(self) -> np.ndarray:
         """(P - r, |rho|^2), as ``constant`` takes them."""
         return np.array([self.examples - len(self.y), self.residual])
+
+    @property
+    def squared_labels(self) -> float:
+        """|y|^2 of the training set."""
+        return float(self.y @ self.y) + self.residual
 
     @property
     def digest(self) -> str:

@@ -57,11 +57,7 @@ def section(run: Run, number: int = 1) -> dict[str, Any]:
         "rows": shown,
         "rows_left_out": len(found["order_parameters"]) - len(shown),
         "maps": _maps(run, theory, number),
-        "alignment": drawing.bars(
-            {name: alignment(source).overlaps[:30] for name, source in _sources(run, finite, "GP limit", limit)},
-            [str(k) for k in range(1, 31)],
-            "principal component of the kernel",
-        ),
+        "alignment": _alignment(_sources(run, finite, "GP limit", limit)) if run.posterior.has_examples else None,
         "heads": _head_bars(_sources(run, finite, "large-N theory", theory)),
         "chains": chains.plots(run) if finite else None,
         "provenance": provenance(run),
@@ -104,7 +100,7 @@ def _problem(run: Run) -> list[tuple[str, str]]:
         ("task", task),
         (
             "examples",
-            f"P = {len(run.posterior.y)}" + _reduced(run) + (f", {len(run.test[1])} for testing" if run.test else ""),
+            f"P = {run.posterior.examples}" + _reduced(run) + (f", {len(run.test[1])} for testing" if run.test else ""),
         ),
         ("labels", "two classes, " + _text(classes) if (classes := run.posterior.classes) else "real values"),
         ("network", f"heads {_text(network.heads)}, widths {_text(network.widths)}, N₀ = {network.input_width}"),
@@ -165,6 +161,11 @@ def _maps(run: Run, theory: Theory, number: int) -> list[dict[str, Any]]:
 def _sources(run: Run, finite: bool, label: str, theory: Theory) -> list[tuple[str, Run | Theory]]:
     """What is drawn side by side: a theory, and the run where its draws are numbers."""
     return [("run", run), (label, theory)] if finite else [(label, theory)]
+
+
+def _alignment(sources) -> str:
+    overlaps = {name: alignment(source).overlaps[:30] for name, source in sources}
+    return drawing.bars(overlaps, [str(k) for k in range(1, 31)], "principal component of the kernel")
 
 
 def _head_bars(sources) -> str:

@@ -45,7 +45,7 @@ class _Stochastic(Kernel):
             checks.count("batch_size", self.batch_size)
 
     def check(self, posterior):
-        P = len(posterior.y)
+        P = posterior.batched if hasattr(type(posterior), "batched") else len(posterior.y)
         if self.batch_size is not None and self.batch_size > P:
             raise checks.InputError(f"batch_size={self.batch_size} is more than the {P} examples: use {P} or fewer")
 
