@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core import checks
 from ..core.numerics import full_precision
-from . import collapsed, labels, marginal, targets, weight_space
+from . import collapsed, keeping, labels, marginal, targets, weight_space
 from .gaussian import with_noise
 from .network import Network, Weights
 from .path_kernel import combine, path_kernel
@@ -239,24 +239,7 @@ class Posterior:
         Returns:
             (plain values by name, arrays: group -> name -> (dims, array [dims])).
         """
-        axes = (
-            "example" if self._given is None else "pseudo_example",
-            "input",
-            *(f"head_{l}" for l in range(1, self.network.depth + 1)),
-        )
-        arrays: dict[str, dict] = {
-            "constant_data": {"xi": (axes, self.data.xi)},
-            "observed_data": {"y": (axes[:1], self.y)},
-        }
-        if test is not None:
-            arrays["constant_data"]["xi_test"] = (("test_example", *axes[1:]), test[0].xi)
-            seen = labels.encoded("test labels", test[1], self.classes or ())
-            arrays["observed_data"]["y_test"] = (("test_example",), seen)
-        settings: dict[str, Any] = {"network": asdict(self.network), "temperature": self.temperature}
-        settings |= {"reduce": self.reduce, "classes": list(self.classes or ())}
-        if (given := self._given) is not None:
-            settings["reduction"] = {"examples": given.examples, "residual": given.residual, "sha256": given.digest}
-        return settings, arrays
+        return keeping.stored(self, test)
 
     @classmethod
     def restored(
@@ -271,21 +254,11 @@ class Posterior:
 
         Returns:
             (posterior, test examples or None).
+
+        Raises:
+            ValueError: a reduction that is not the one that was written.
         """
-        shape, names = settings["network"], tuple(axes["path_1"])
-        network = Network(shape["input_width"], *(tuple(shape[name]) for name in ("heads", "widths", "variances")))
-        y, classes, reduce = arrays["y"], settings.get("classes"), settings.get("reduce", False)
-        if classes is None:  # of a file that fitted the numbers, whatever they were
-            classes = labels.SIGNS if np.isin(y, labels.SIGNS).all() else ()
-        classes, data = tuple(classes), PathInputs(arrays["xi"], names)
-        if "reduction" in settings:
-            found = _restored(settings["reduction"], data, y, classes)
-            posterior = cls(network, found, temperature=settings["temperature"], reduce=reduce)  # type: ignore[arg-type]
-        else:
-            posterior = cls(network, data, labels.decoded(y, classes), settings["temperature"], classes, reduce)
-        if "xi_test" not in arrays:
-            return posterior, None
-        return posterior, (PathInputs(arrays["xi_test"], names), labels.decoded(arrays["y_test"], classes))
+        return keeping.restored(cls, settings, arrays, axes)
 
     def __repr__(self) -> str:
         classes = (
@@ -416,13 +389,3 @@ class Posterior:
             return Posterior(network, found, temperature=self.temperature, reduce=self.reduce)  # type: ignore[arg-type]
         y = labels.decoded(self.y, self.classes or ())
         return Posterior(network, data, y, self.temperature, self.classes, self.reduce)
-
-
-def _restored(stored: Mapping[str, Any], data: PathInputs, y: np.ndarray, classes: tuple) -> Reduction:
-    """The reduction in a sample file, if it is the one that was written there."""
-    found = Reduction(data, y, int(stored["examples"]), float(stored["residual"]), classes)
-    if found.digest != stored["sha256"]:
-        raise checks.InputError(
-            "the pseudo-examples of the file are damaged (checksum mismatch): use a copy of the file"
-        )
-    return found
