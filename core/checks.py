@@ -46,6 +46,18 @@ def array(argument: str, value, axes: str) -> np.ndarray:
 
     ``axes`` is the expected layout in words, ``"P, N_0, S"``; a trailing ``..`` allows any further axes.
     """
+    result = real_array(argument, value, axes).astype(np.float64)
+    finite = np.isfinite(result)
+    if not finite.all():
+        where = tuple(int(i) for i in np.argwhere(~finite)[0])
+        raise InputError(
+            f"{argument} is {result[where]} at index {where}: every entry must be finite, remove or impute it"
+        )
+    return result
+
+
+def real_array(argument: str, value, axes: str) -> np.ndarray:
+    """Return ``value`` as a NumPy array of any real dtype with the named axes, which may hold NaN and infinity."""
     names = [name.strip() for name in axes.split(",")]
     result = _numbers(argument, value, names, axes)
     open_ended = names[-1] == ".."
@@ -57,17 +69,11 @@ def array(argument: str, value, axes: str) -> np.ndarray:
         raise InputError(
             f"{argument} has shape {result.shape}, which is empty: give at least one entry per axis [{axes}]"
         )
-    finite = np.isfinite(result)
-    if not finite.all():
-        where = tuple(int(i) for i in np.argwhere(~finite)[0])
-        raise InputError(
-            f"{argument} is {result[where]} at index {where}: every entry must be finite, remove or impute it"
-        )
     return result
 
 
 def _numbers(argument: str, value, names: list[str], axes: str) -> np.ndarray:
-    """A float64 array from whatever library: tensors of a graph or on a device, masked arrays, named axes, lists."""
+    """A real array from whatever library: tensors of a graph or on a device, masked arrays, named axes, lists."""
     if np.ma.is_masked(value):
         where = tuple(int(i) for i in np.argwhere(np.ma.getmaskarray(value))[0])
         raise InputError(f"{argument} is masked at index {where}: every entry must be there, remove or impute it")
@@ -84,7 +90,7 @@ def _numbers(argument: str, value, names: list[str], axes: str) -> np.ndarray:
             result = np.asarray(value.float())  # PyTorch's bfloat16, which NumPy lacks
         if np.iscomplexobj(result):
             raise TypeError
-        return result.astype(np.float64)
+        return result if result.dtype in (np.float32, np.float64) else result.astype(np.float64)
     except Exception as error:
         if "inhomogeneous" in str(error):
             raise InputError(

@@ -26,11 +26,11 @@ def silence(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def bar(*, total: int, unit: str, desc: str, initial: int = 0, disable: bool = False) -> tqdm | Lines:
+def bar(*, total: int | None, unit: str, desc: str, initial: int = 0, disable: bool = False) -> tqdm | Lines:
     """Progress of something: as ``tqdm`` takes it.
 
     Args:
-        total: number of units in the end.
+        total: number of units in the end, None if nobody knows.
         unit: name of one.
         desc: what is going on.
         initial: units done before.
@@ -46,7 +46,7 @@ def bar(*, total: int, unit: str, desc: str, initial: int = 0, disable: bool = F
 class Lines:
     """What ``bar`` shows without a terminal, with the methods of ``tqdm`` that we use."""
 
-    def __init__(self, total: int, unit: str, desc: str, initial: int):
+    def __init__(self, total: int | None, unit: str, desc: str, initial: int):
         self.n, self.total, self._unit, self._desc, self._first = initial, total, unit, desc, initial
         self._shown: Mapping[str, Any] = {}
         self._began = self._last = time.monotonic()
@@ -83,7 +83,8 @@ class Lines:
     def _say(self) -> None:
         self._last, self._said = time.monotonic(), self.n
         seconds = self._last - self._began
-        parts = [f"{self._desc}: {self.n}/{self.total} {self._unit}s", f"{tqdm.format_interval(seconds)} so far"]
-        if self._first < self.n < self.total:
+        of = "" if self.total is None else f"/{self.total}"
+        parts = [f"{self._desc}: {self.n}{of} {self._unit}s", f"{tqdm.format_interval(seconds)} so far"]
+        if self.total is not None and self._first < self.n < self.total:
             parts.append(f"{tqdm.format_interval(seconds / (self.n - self._first) * (self.total - self.n))} left")
         say(", ".join([*parts, *(f"{name} {value}" for name, value in self._shown.items())]))

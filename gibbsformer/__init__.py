@@ -47,7 +47,17 @@ if TYPE_CHECKING:  # the same names as in ``_NAMES``, for type checkers and edit
         score_difference,
     )
     from .evidence import Evidence, EvidenceWarning, evidence, select
-    from .models import Attention, InputWarning, Network, OrderParameters, PathInputs, Posterior, Reduction, contract
+    from .models import (
+        Attention,
+        InputWarning,
+        Network,
+        OrderParameters,
+        PathInputs,
+        Posterior,
+        Reduction,
+        contract,
+        reduce,
+    )
     from .reports import report
     from .sampler import (
         GHMC,
@@ -87,6 +97,7 @@ _NAMES = {  # folder -> its names that are public here
     "evidence": ("Evidence", "EvidenceWarning", "evidence", "select"),
     "models": (
         "Attention", "InputWarning", "Network", "OrderParameters", "PathInputs", "Posterior", "Reduction", "contract",
+        "reduce",
     ),
     "reports": ("report",),
     "sampler": (

@@ -6,6 +6,7 @@ from .network import Network, OrderParameters, Weights, draw_prior, order_parame
 from .paths import PathInputs, contract
 from .posterior import Posterior
 from .reduction import Reduction
+from .streams import reduce
 
 __all__ = [
     "Attention",
@@ -20,4 +21,5 @@ __all__ = [
     "draw_prior",
     "order_parameters",
     "path_weights",
+    "reduce",
 ]

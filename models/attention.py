@@ -104,7 +104,7 @@ class Attention:
         Raises:
             ValueError: patterns were given for the training examples alone.
         """
-        if not any(isinstance(layer, _Given) for layer in self.layers):
+        if not is_given(self):
             return self
         if any(isinstance(layer, _Given) and layer.test is None for layer in self.layers):
             raise checks.InputError(
@@ -160,6 +160,21 @@ class Attention:
                 ) from None
             result.append(_checked(name, a, x[examples]))
         return result
+
+
+def is_given(attention: Attention) -> bool:
+    """Whether some layer holds the patterns of one set of examples."""
+    return any(isinstance(layer, _Given) for layer in attention.layers)
+
+
+def weights_of(attention: Attention) -> list[dict[str, np.ndarray]] | None:
+    """The weights of every layer by name, "weights" or "query" and "key"; None if some layer is of another kind."""
+    found = []
+    for layer, pattern in zip(attention.layers, attention._patterns, strict=True):
+        if pattern is layer or not isinstance(pattern, partial):
+            return None
+        found.append({name: w for name, w in pattern.keywords.items() if name != "hardmax"})
+    return found
 
 
 class _Given:

@@ -14,17 +14,21 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from ..core import checks
 from ..core.numerics import numerics
-from .attention import Attention
+from .attention import Attention, bilinear_attention, query_key_attention, weights_of
 
 READOUTS = ("last", "first", "mean")
 _BATCH = 128  # examples contracted at a time: bounds the attention patterns held in memory
+_PART_BYTES = 2**23  # of inputs and patterns contracted at a time, of one of many batches: about the cache of a CPU
+_PATTERNS = 4  # heads of a layer, about
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,14 +155,23 @@ def sequences(name: str, x, tokens: str | None = None) -> np.ndarray:
     """
     if tokens is not None:
         checks.nearest("tokens", tokens, ("columns", "rows"))
-    found = checks.array(name, x, "P, S, N_0" if tokens == "rows" else "P, N_0, S")
+    return oriented(name, x, checks.array(name, x, axes_of(tokens)), tokens)
+
+
+def axes_of(tokens: str | None) -> str:
+    """The axes of sequences in words."""
+    return "P, S, N_0" if tokens == "rows" else "P, N_0, S"
+
+
+def oriented(name: str, x, found: np.ndarray, tokens: str | None) -> np.ndarray:
+    """Sequences found in x as [P, N_0, S], with a warning where tokens may be on either axis and nobody said."""
     named = set(getattr(x, "dims", ())) == {"P", "N_0", "S"}
     if tokens is None and not named and found.shape[1] == found.shape[2] > 1:
         warnings.warn(
             f"{name} has shape {found.shape}, where tokens may be columns [P, N_0, S] or rows [P, S, N_0], read as "
             "columns: give tokens='columns' to confirm it, or tokens='rows'",
             checks.InputWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     return found.swapaxes(1, 2) if tokens == "rows" else found
 
@@ -194,6 +207,37 @@ def contract(x, attention: Attention, readout: str = "last", *, tokens: str | No
 
 def _contract(x, attention, readout, batch):
     return contract_patterns(x[batch], attention(x, batch), readout)
+
+
+def contract_batch(
+    x: Float[np.ndarray, "P N_0 S"], attention: Attention, readout: str
+) -> Float[np.ndarray, "P N_0 *H"]:
+    """xi of one of many batches, whose inputs were checked; float32 inputs become float64 a part at a time.
+
+    Where all layers are weights, attention and contraction are one compiled program, of parts that are padded to a
+    power of two so that few of them are compiled.
+    """
+    P, N_0, S = x.shape
+    weights = weights_of(attention)
+    size = 2 ** int(np.log2(max(1, _PART_BYTES // (8 * S * (N_0 + _PATTERNS * S * len(attention.layers))))))
+    found = []
+    with numerics():
+        for part in (x[i : i + size] for i in range(0, P, size)):
+            if weights is None:
+                xi = _contract(jnp.asarray(part, float), attention, readout, slice(None))
+            else:
+                padded = np.zeros((2 ** int(np.ceil(np.log2(len(part)))), N_0, S))
+                padded[: len(part)] = part
+                xi = _contract_weights(padded, weights, attention.hardmax, readout)
+            found.append(np.asarray(xi)[: len(part)])
+    return np.concatenate(found)
+
+
+@partial(jax.jit, static_argnames=("hardmax", "readout"))
+def _contract_weights(x, layers, hardmax, readout):
+    kinds = (bilinear_attention if "weights" in layer else query_key_attention for layer in layers)
+    patterns = [kind(x, **layer, hardmax=hardmax) for kind, layer in zip(kinds, layers, strict=True)]
+    return contract_patterns(x, patterns, readout)
 
 
 def contract_patterns(

@@ -1,0 +1,224 @@
+r"""The reduction of examples that come in batches: one pass, whatever their number (docs/model.md, section 11).
+
+    R <- qr([R; [Xi_b | y_b]])          for every batch b
+
+R [H N_0 + 1, H N_0 + 1] and one batch are all that is held. Factors of disjoint sets of batches are joined in the same
+way, so workers of a cluster each factorise some batches, and a tree of joins gives the factor of all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core import checks, console
+from . import labels
+from .attention import Attention, is_given
+from .batches import Batch, batches_of
+from .paths import READOUTS, PathInputs, axes_of, contract_batch, oriented
+from .reduction import Reduction, joined, labelled, of_factor
+from .workers import on_client
+
+_COPIES = 3  # of the factor while rows are joined to it
+
+
+class Plan(NamedTuple):
+    """What is done with every batch.
+
+    Attributes:
+        attention, readout, tokens, names: as for ``reduce``.
+        classes: of the labels; None: those of the batch.
+        first: of an example of the first batch, its shape; None: this is the first.
+    """
+
+    attention: Attention | None
+    readout: str
+    tokens: str | None
+    names: tuple[str, ...]
+    classes: tuple | None
+    first: tuple[int, ...] | None = None
+
+    @property
+    def inputs(self) -> str:
+        """What inputs are called."""
+        return "xi" if self.attention is None else "x"
+
+    def after(self, part: Part) -> Plan:
+        """The plan for what comes after the first batch."""
+        return self._replace(classes=part.classes, first=part.first)
+
+
+class Part(NamedTuple):
+    """Some batches: the factor of their [Xi | y], their number of examples, and what all batches have in common.
+
+    Attributes:
+        R: [H N_0 + 1, H N_0 + 1].
+        examples: number of them.
+        shape: (N_0, H_1, .., H_L).
+        first: shape of an example, as it was given.
+        classes: of the labels.
+    """
+
+    R: np.ndarray
+    examples: int
+    shape: tuple[int, ...]
+    first: tuple[int, ...]
+    classes: tuple
+
+    def join(self, other: Part) -> Part:
+        """Both together."""
+        return self._replace(R=joined(self.R, other.R), examples=self.examples + other.examples)
+
+
+def reduce(
+    batches,
+    attention: Attention | None = None,
+    readout: str = "last",
+    *,
+    tokens: str | None = None,
+    classes: tuple | None = None,
+    path_names: tuple[str, ...] = (),
+    batch: int = 4096,
+    progress: bool = False,
+    client=None,
+) -> Reduction:
+    """Any number of examples as at most H N_0 pseudo-examples, in one pass over batches of them.
+
+    The result is that of all examples at once to rounding errors, and ``gf.Posterior`` takes it in place of them.
+
+    Args:
+        batches: an iterable of pairs (x, y) or of delayed ones (Dask); or a pair of arrays (x, y) that can be sliced
+            (memory-mapped, HDF5, zarr, Dask); or a directory of .npz files, in the order of their names. x [P, N_0, S]
+            and y [P] are as for ``contract`` and ``Posterior``.
+        attention: of every layer; None if batches hold contracted inputs xi [P, N_0, H_1, .., H_L] in place of x.
+        readout: token that the network reads: ``"last"``, ``"first"``, or ``"mean"``.
+        tokens: ``"columns"`` or ``"rows"``, as for ``contract``.
+        classes: the two labels, smaller first; () for real values; default found from the first batch.
+        path_names: names of the paths of contracted inputs, as for ``PathInputs``.
+        batch: examples to read at a time from a pair of arrays.
+        progress: show a bar on stderr.
+        client: ``distributed.Client`` of a Dask cluster, whose workers share the batches: best delayed ones, Dask
+            arrays, .npy files mapped into memory, or a directory, on a file system that all of them see. Others are
+            sent to the scheduler and stay there until the end.
+
+    Returns:
+        Reduction.
+
+    Raises:
+        ValueError: no batches, one that is not a pair or differs in shape from the first, NaN or infinity, labels of
+            other classes (the message says in which batch and row), or what ``contract`` refuses.
+
+    Source: docs/model.md, section 11: 2 P (H N_0)^2 flops, memory 3 (H N_0)^2 and a batch.
+    """
+    plan = _plan(attention, readout, tokens, classes, path_names)
+    number, found = batches_of(batches, checks.count("batch", batch))
+    with console.bar(total=number, unit="chunk", desc="reduce", disable=not progress) as shown:
+        if client is None:
+            part = _in_process(plan, found, shown.update)
+        else:
+            part = on_client(client, part_of, plan, found, shown.update)
+    if part is None:
+        raise checks.InputError("batches is empty: give at least one pair (x, y)")
+    return of_factor(part.R, part.examples, _like(part.shape, plan), part.classes)
+
+
+def _plan(attention, readout, tokens, classes, names) -> Plan:
+    checks.nearest("readout", readout, READOUTS)
+    if tokens is not None:
+        checks.nearest("tokens", tokens, ("columns", "rows"))
+    if attention is not None and not isinstance(attention, Attention):
+        raise checks.InputError(f"attention is a {type(attention).__name__}: give gf.Attention([W_1, .., W_L])")
+    if attention is not None and is_given(attention):
+        raise checks.InputError(
+            "attention holds patterns of one set of examples, not of each batch: give the xi of gf.contract(x, "
+            "attention) of each batch, with attention=None"
+        )
+    if attention is not None and len(names):
+        raise checks.InputError(
+            f"path_names={checks.brief(names)}, but attention has its own: give them to gf.Attention"
+        )
+    if classes is not None:
+        classes = labels.classes_of("y", np.zeros(1), classes)
+    names = attention.path_names if attention is not None else tuple(names)
+    return Plan(attention, readout, tokens, names, classes)
+
+
+def _in_process(plan: Plan, batches: Iterator[Batch], done: Callable[[], Any]) -> Part | None:
+    part = None
+    for batch in batches:
+        part = part_of(batch, plan, part)
+        plan = plan.after(part)
+        done()
+    return part
+
+
+def part_of(batch: Batch, plan: Plan, before: Part | None = None) -> Part:
+    """One batch, read, checked, contracted and factorised, and those before it.
+
+    Args:
+        batch: to be read.
+        plan: of all batches.
+        before: what to join it to.
+
+    Raises:
+        ValueError: as ``reduce``.
+    """
+    x, y = batch.read(plan.inputs)
+    first = _checked_inputs(x, f"{plan.inputs} of {batch.name}", plan)
+    y, classes = _checked_labels(y, f"y of {batch.name}", plan)
+    if len(y) != len(first):
+        raise checks.InputError(
+            f"y of {batch.name} has {len(y)} labels and {plan.inputs} has {len(first)} examples: give one label each"
+        )
+    xi = first if plan.attention is None else contract_batch(first, plan.attention, plan.readout)
+    if before is None:
+        shape = _like(xi.shape[1:], plan).xi.shape[1:]
+        checks.memory(f"H N_0 = {xi[0].size}", _COPIES * 8 * (xi[0].size + 1) ** 2, "fewer paths or inputs")
+        return Part(joined(None, labelled(xi, y)), len(y), shape, first.shape[1:], classes)
+    return before._replace(R=joined(before.R, labelled(xi, y)), examples=before.examples + len(y))
+
+
+def _like(shape: tuple[int, ...], plan: Plan) -> PathInputs:
+    return PathInputs(np.zeros((1, *shape)), plan.names)
+
+
+def _checked_inputs(x, name: str, plan: Plan) -> np.ndarray:
+    """Finite inputs of the shape that all batches have, in their own precision."""
+    axes = "P, N_0, H_1, .." if plan.attention is None else axes_of(plan.tokens)
+    found = checks.real_array(name, x, axes)
+    if plan.attention is not None:
+        found = oriented(name, x, found, plan.tokens if plan.first is None or plan.tokens == "rows" else "columns")
+    if plan.first is not None and found.shape[1:] != plan.first:
+        raise checks.InputError(
+            f"{name} has shape {found.shape}, and examples of the first batch have {plan.first}: make all axes but the "
+            "first the same"
+        )
+    finite = np.isfinite(found).reshape(len(found), -1).all(1)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        value = found[row][~np.isfinite(found[row])][0]
+        raise checks.InputError(f"{name} holds {value} in row {row}: every entry must be finite, remove or impute it")
+    return found
+
+
+def _checked_labels(y, name: str, plan: Plan) -> tuple[np.ndarray, tuple]:
+    """Labels as the network sees them, and their classes."""
+    found = labels.array(name, y)
+    classes = labels.classes_of(name, found, plan.classes)
+    if plan.classes is None:
+        _say_what_is_read(name, found, classes)
+    return labels.encoded(name, found, classes), classes
+
+
+def _say_what_is_read(name: str, found: np.ndarray, classes: tuple) -> None:
+    """Classes that the first batch does not say, or that may surprise."""
+    values = np.unique(found)
+    if not classes and len(values) == 1 and values[0] == np.round(values[0]):
+        raise checks.InputError(
+            f"{name} is {values[0]:g} for all of its {len(found)} examples, which does not say the classes of other "
+            "batches: give classes=(.., ..), or classes=() for real values"
+        )
+    if len(values) > 1:
+        labels.warn(found, classes)
