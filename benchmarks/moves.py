@@ -65,7 +65,7 @@ def measure(options: Options) -> Measured:
     """Moves at each width, then the grid of evidences."""
     task = gf.tasks.hidden_markov_chain(key=jax.random.key(0))
     widths: tuple[int, ...] = (10, 30, 100, 1000)
-    draws, grid = 4000, [float(x) for x in np.geomspace(0.01, 3.0, 10)]
+    draws, grid = 2000, [float(x) for x in np.geomspace(0.01, 3.0, 10)]
     if options.quick:
         widths, draws, grid = (10, 100), 500, [0.01, 1.0]
     kernels = {AUTO: gf.Collapsed(), NUTS: gf.Collapsed(move=NUTS), "independent": gf.Collapsed(move="independent")}

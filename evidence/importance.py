@@ -1,6 +1,6 @@
 r"""The log evidence by importance weights of independent draws from the Gaussian at the posterior's mode.
 
-    p(y) = E_q[ p(s, y) / q(s) ],       q = N(s*, L L^T)       (docs/model.md, section 12)
+    p(y) = E_q[ p(s, y) / q(s) ],       q = N(s*, L L^T)       (docs/model.md, section 11)
 
 in the coordinates s in which the posterior of the order parameters is nearly Gaussian. One evaluation of the density a
 draw, no gradient. The largest weights say whether to believe it: above Pareto k = 0.7 their mean converges too slowly.

@@ -93,7 +93,7 @@ def bartlett_factors(shape: Layout, theta: Float[Array, " D"]) -> tuple[tuple[Ar
 def straightened(shape: Layout, theta: Float[Array, " D"]) -> Float[Array, " D"]:
     """s, in which the posterior is nearly Gaussian: theta with (M_ii^2)^(1/3) in place of each log M_ii.
 
-    The cube root of a chi^2 variable is nearly normal (docs/model.md, section 12).
+    The cube root of a chi^2 variable is nearly normal (docs/model.md, section 11).
     """
     return jnp.where(is_diagonal(shape), jnp.exp(theta / 1.5), theta)
 

@@ -1,4 +1,4 @@
-r"""Any number of examples as a few: an exact reduction of the data (docs/model.md, section 11).
+r"""Any number of examples as a few: an exact reduction of the data (docs/model.md, section 10).
 
 The likelihood sees examples only through Xi [P, H N_0], whose rows are vec xi(x_mu), and y. With r the rank of Xi and Q
 an orthonormal basis of its columns, for every order parameter, temperature and set of weights
@@ -42,7 +42,7 @@ class Reduction:
         residual: |rho|^2, what no weights can fit of the labels.
         classes: the two labels of the training set, smaller first; () for real values.
 
-    Source: docs/model.md, section 11.
+    Source: docs/model.md, section 10.
     """
 
     data: PathInputs
@@ -139,7 +139,7 @@ def reduction(data: PathInputs, y: Float[np.ndarray, " P"], classes: tuple = ())
     Returns:
         Reduction, the same object for equal arguments.
 
-    Source: docs/model.md, section 11; Golub and Van Loan, "Matrix Computations", section 5.4 (rank and tolerance).
+    Source: docs/model.md, section 10; Golub and Van Loan, "Matrix Computations", section 5.4 (rank and tolerance).
     """
     kept = _CACHE.setdefault(data, {})
     key = (y.tobytes(), classes)

@@ -1,4 +1,4 @@
-r"""The reduction of examples that come in batches: one pass, whatever their number (docs/model.md, section 11).
+r"""The reduction of examples that come in batches: one pass, whatever their number (docs/model.md, section 10).
 
     R <- qr([R; [Xi_b | y_b]])          for every batch b
 
@@ -110,7 +110,7 @@ def reduce(
         ValueError: no batches, one that is not a pair or differs in shape from the first, NaN or infinity, labels of
             other classes (the message says in which batch and row), or what ``contract`` refuses.
 
-    Source: docs/model.md, section 11: 2 P (H N_0)^2 flops, memory 3 (H N_0)^2 and a batch.
+    Source: docs/model.md, section 10: 2 P (H N_0)^2 flops, memory 3 (H N_0)^2 and a batch.
     """
     plan = _plan(attention, readout, tokens, classes, path_names)
     number, found = batches_of(batches, checks.count("batch", batch))
