@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ..core import checks, files
 from . import stored
 
-_WHAT = "give pairs (x, y), a pair of arrays, or a directory of .npz files"
+_WHAT = "pairs (x, y), a pair of arrays, or a directory of .npz files"
 
 
 class Batch(NamedTuple):
@@ -67,17 +67,17 @@ def batches_of(given, size: int) -> tuple[int | None, Iterator[Batch]]:
         x, y = given
         return _cut(x, y, size)
     if not isinstance(given, Iterable) or hasattr(given, "shape") or isinstance(given, dict):
-        raise checks.InputError(f"batches is a {type(given).__name__}: {_WHAT}")
+        raise checks.InputError(f"batches is a {type(given).__name__}: give {_WHAT}")
     number = len(given) if isinstance(given, Sized) else None
     return number, (Batch(f"batches[{i}]", source) for i, source in enumerate(given))
 
 
 def _in_directory(folder: Path):
     if not folder.is_dir():
-        raise checks.InputError(f"batches={str(folder)!r} is not a directory: {_WHAT}")
+        raise checks.InputError(f"batches={str(folder)!r} is not a directory: give {_WHAT}")
     found = sorted(folder.glob("*.npz"))
     if not found:
-        raise checks.InputError(f"batches={str(folder)!r} holds no .npz files: {_WHAT}")
+        raise checks.InputError(f"batches={str(folder)!r} holds no .npz files: give {_WHAT}")
     return len(found), (Batch(f"batches[{i}] ({path.name})", path) for i, path in enumerate(found))
 
 
