@@ -11,7 +11,7 @@ LOCK   := $(if $(filter-out 0,$(LOCKED)),-c requirements.lock)
 STAMP  := $(VENV)/.installed-$(shell pwd | cksum | cut -d' ' -f1)$(if $(LOCK),-locked)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check docs bench lock offline clean
+.PHONY: help demo test test-slow attack check docs bench lock offline clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -24,6 +24,9 @@ test: $(STAMP)  ## run the default tests: minutes on two cores, no GPU, no netwo
 
 test-slow: $(STAMP)  ## run the long statistical tests, which the default leaves out
 	$(PYTEST) -m "slow and not gpu"
+
+attack: $(STAMP)  ## attack files, disks and workers, with the long tests: kills, flipped bytes, links, full disks
+	$(PYTEST) -m "not gpu" tests/store tests/sweeps tests/training tests/test_console.py
 
 check: $(STAMP)  ## run the formatter, the linter and the type checker
 	$(BIN)/ruff format --check .

@@ -88,7 +88,7 @@ def _numbers(argument: str, value, names: list[str], axes: str) -> np.ndarray:
             result = np.asarray(value)
         except TypeError:
             result = np.asarray(value.float())  # PyTorch's bfloat16, which NumPy lacks
-        if np.iscomplexobj(result):
+        if np.iscomplexobj(result) or result.dtype.kind in "US":  # NumPy would read numbers in strings
             raise TypeError
         return result if result.dtype in (np.float32, np.float64) else result.astype(np.float64)
     except Exception as error:

@@ -230,9 +230,10 @@ def _normalise(scores, hardmax):
 
 def _same_width(x, weights):
     if weights.shape[-1] != x.shape[1]:
+        remedy = "give tokens='rows'" if x.shape[2] == weights.shape[-1] else "make them the same N_0"
         raise checks.InputError(
             f"x has input width {x.shape[1]} (shape {tuple(x.shape)}) and the attention weights act on width "
-            f"{weights.shape[-1]} (shape {tuple(weights.shape)}): make them the same N_0"
+            f"{weights.shape[-1]} (shape {tuple(weights.shape)}): {remedy}"
         )
 
 

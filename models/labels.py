@@ -131,7 +131,8 @@ def warn(labels: np.ndarray, classes: tuple) -> None:
 def _words(value) -> np.ndarray | None:
     """Names or booleans as an array, None if the labels are something else."""
     try:
-        found = np.asarray(value)
+        # NumPy would make names of everything in a list that holds one
+        found = np.array(value, dtype=object) if isinstance(value, list | tuple) else np.asarray(value)
     except Exception:  # a tensor in a graph, say: it holds numbers
         return None
     if found.dtype.kind == "O" and found.size:

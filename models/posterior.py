@@ -25,6 +25,7 @@ from .reduction import Reduction, reduction
 from .target import KEEP, WEIGHTS, Target
 
 BATCHES = "batches"  # of pseudo-examples are drawn too
+_LARGEST = 1e100  # of a label
 _DIGITS = 1e-3  # rounding error of a log-density that acceptances can bear
 _ROUNDING = 100  # rounding errors of K in units of epsilon times its trace, with a margin for U above its prior mean
 
@@ -122,6 +123,11 @@ class Posterior:
                 f"y has {len(y)} labels and data has {len(self.data)} examples: give one label each"
             )
         encoded = labels.encoded("y", y, classes)
+        largest = np.abs(encoded).max()
+        if largest > _LARGEST:
+            raise checks.InputError(
+                f"y reaches {largest:.1e}, whose square overflows float64: use labels of order 1, and T to match"
+            )
         if self.classes is None:
             labels.warn(y, classes)
         object.__setattr__(self, "y", encoded)

@@ -27,6 +27,7 @@ _ROUNDING = 0.85  # the running ESS that ``until`` looks at is an estimate with 
 EBFMI_LIMIT = 0.3  # Betancourt 2016
 _SATURATED = 0.1  # share of transitions with a whole tree beyond which it is worth a line
 _SHOWN_RHAT = 1000  # chains that hardly move have R-hats of any size
+_LEAST_DRAWS = 4  # per chain, of which ArviZ computes anything
 MIN_DRAWS = 8  # per chain: split R-hat and rank-normalised ESS need them
 
 
@@ -74,6 +75,9 @@ def moments(samples: np.ndarray) -> dict[str, np.ndarray]:
     """
     if len(samples) >= many.MANY:
         return _moments_of_many(samples)
+    if samples.shape[1] < _LEAST_DRAWS:
+        mean = samples.mean((0, 1))
+        return {"mean": mean} | dict.fromkeys(("mcse", "ess_bulk", "ess_tail", "rhat"), mean * np.nan)
     import arviz
 
     data = xr.Dataset({"x": (("chain", "draw", *(f"d{i}" for i in range(samples.ndim - 2))), samples)})
@@ -215,8 +219,11 @@ def _unfinished(run: Run, found: Convergence) -> Iterator[str]:
     asked = run.made.until
     ess_limit = _ROUNDING * asked.ess if asked and asked.ess else ESS_LIMIT
     if not found.rhat <= found.rhat_limit and len(frozen_chains(run)) < run.chains:
-        shown = f"{found.rhat:.3f}" if found.rhat < _SHOWN_RHAT else f"more than {_SHOWN_RHAT}"
-        yield f"R-hat reaches {shown} (limit {found.rhat_limit:.4g}): chains disagree, draw more"
+        if math.isnan(found.rhat):
+            yield "R-hat is not known of so few draws: draw more"
+        else:
+            shown = f"{found.rhat:.3f}" if found.rhat < _SHOWN_RHAT else f"more than {_SHOWN_RHAT}"
+            yield f"R-hat reaches {shown} (limit {found.rhat_limit:.4g}): chains disagree, draw more"
     if not found.ess_bulk >= ess_limit:
         yield f"ESS falls to {found.ess_bulk:.0f} (limit {ess_limit:g}): draw more{_better_kernel(run)}"
     if found.divergences:

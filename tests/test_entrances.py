@@ -131,6 +131,10 @@ def test_tokens_are_columns_or_rows(tmp_path):
         gf.tasks.load(tmp_path / "own.npz")
     np.savez(tmp_path / "own.npz", tokens="columns", **arrays)
     np.testing.assert_array_equal(gf.tasks.load(tmp_path / "own.npz").train_inputs.xi, columns)
+    with pytest.raises(checks.InputError, match=r"x has input width 6 .* width 4 .*: give tokens='rows'"):
+        gf.contract(x.swapaxes(1, 2), gf.Attention(W))
+    with pytest.raises(checks.InputError, match=r"x=array.* is not real numbers"):
+        gf.contract(x.astype(str), gf.Attention(W))
     with pytest.raises(checks.InputError, match="tokens='row' is not known: did you mean 'rows'"):
         gf.contract(x, gf.Attention(W), tokens="row")
 

@@ -104,6 +104,8 @@ def test_what_surprises_is_said():
         (lambda y: np.array(["a", "b", "c"] * 12), r"y holds 3 classes.*give labels of two"),
         (lambda y: np.array(["a"] * 36), r"y holds 1 classes"),
         (lambda y: [["a"], ["b"]] * 18, r"y has shape \(24, 1\): give"),
+        (lambda y: [True, "a"] * 18, r"y=\[True, 'a'.* is not real numbers: give"),
+        (lambda y: np.where(y > 0, b"x", b"y"), r"y=array\(\[b.* is not real numbers: give"),
     ],
 )
 def test_labels_of_other_classes_are_one_line(change, message):
@@ -128,3 +130,8 @@ def test_scores_of_the_same_examples_differ_by_those_they_disagree_on():
     np.testing.assert_allclose(found.test_set, np.std([0, 0, 0, 0, 0, 1, 0, 1], ddof=1) / np.sqrt(8))
     same = gf.score_difference(Prediction(one, one * 0), Prediction(one, one * 0), y)
     assert same == (0, 0, 0)
+
+
+def test_labels_whose_squares_overflow():
+    with pytest.raises(InputError, match=r"y reaches \d.*, whose square overflows float64: use labels of order 1"):
+        task_of(S * 1e200).posterior(6)

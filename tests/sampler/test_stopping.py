@@ -325,6 +325,13 @@ def test_the_limit_of_one_number_is_the_usual_one():
     assert rhat_limit(0.0, 8, 14) == rhat_limit(np.nan, 8, 14) == 1.01
 
 
+def test_few_draws_have_no_diagnostics_and_say_so(small, caplog):
+    run = sample(small, draws=1)
+    problems = gf.diagnostics.convergence(run).problems
+    assert "R-hat is not known of so few draws: draw more" in problems
+    assert not caplog.records  # ArviZ logs what it cannot do
+
+
 def test_a_tree_that_never_turns_is_reported(small):
     with pytest.warns(gf.ConvergenceWarning, match=r"\d+ % of transitions used the whole tree of 2 doublings: raise"):
         sample(small, gf.NUTS(max_doublings=2, initial_step_size=0.01), warmup=0)
