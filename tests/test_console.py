@@ -72,6 +72,7 @@ def drawn(figure, path):
     return {name for name in NAMES if name in text}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::gibbsformer.ConvergenceWarning")
 def test_names_are_drawn_as_they_are(own_arrays, tmp_path, monkeypatch):
     task, run = named_run(own_arrays, NAMES, None)

@@ -43,6 +43,7 @@ def test_overlap_figure(tmp_path):
     np.testing.assert_allclose(ours, gf.alignment(gf.theory.gp(posterior)).overlaps, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_one_shot_figures(tmp_path, monkeypatch):
     config = gf.training.Config(heads=(2, 2), key_width=4, width=8, channels=1, batch=4, steps=3, lead_in=0)
     characters = gf.tasks.glyphs()

@@ -50,6 +50,7 @@ def own(tmp_path_factory):
     return run("own_sequences", folder), folder
 
 
+@pytest.mark.slow
 def test_hidden_markov(tmp_path):
     found = run("hidden_markov", tmp_path)
     np.testing.assert_allclose([value for value, _ in found["exact"]], found["theory"], atol=0.01)  # ten of 1000 chains

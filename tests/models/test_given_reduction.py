@@ -68,6 +68,7 @@ def test_draws_and_files(pair, kernel, tmp_path):
         assert "P = 100 as 12 pseudo-examples" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_changed_file_is_refused(pair, tmp_path):
     gf.sample(pair[1], store=tmp_path / "run.h5", **OPTIONS)
     with h5py.File(tmp_path / "run.h5", "r+") as file:

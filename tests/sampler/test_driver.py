@@ -183,6 +183,7 @@ print(json.dumps([np.asarray(r.variables["U_a"]).tolist() for r in (run, pooled,
 """
 
 
+@pytest.mark.slow
 def test_devices_change_nothing():
     def run(devices):
         # without optimisation these programs compile in half the time
