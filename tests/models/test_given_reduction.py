@@ -34,6 +34,7 @@ def test_it_is_what_it_stands_for(pair):
     assert "P=100" in repr(again)
 
 
+@pytest.mark.slow
 def test_theory_sub_network_predictor_and_evidence(pair):
     whole, reduced, (inputs, y) = pair
     for paths in (None, [0, 1]):

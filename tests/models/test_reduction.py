@@ -26,7 +26,7 @@ def inputs(kind: str, P: int, rng) -> np.ndarray:
     return xi
 
 
-CASES = [("tall", 60), ("duplicated", 10), ("one direction", 40)]
+CASES = [pytest.param(("tall", 60), marks=pytest.mark.slow), ("duplicated", 10), ("one direction", 40)]
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]} {case[1]}")

@@ -93,6 +93,7 @@ def test_split_hmc_agrees_with_gibbs(agreement):
     assert_agree(agreement.names("regular"), ours, theirs)
 
 
+@pytest.mark.slow
 def test_hmc_agrees_with_collapsed(agreement):
     ours, theirs = (agreement.estimates("regular", sampler) for sampler in ("collapsed", "hmc"))
     assert_agree(agreement.names("regular"), ours, theirs)

@@ -276,6 +276,7 @@ def test_the_monitor_of_many_chains_says_the_same(many_chains):
     np.testing.assert_allclose((report.rhat, report.ess), (found["rhat"].max(), found["ess_bulk"].min()), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_many_chains_start_in_groups(make_small):
     posterior = make_small(widths=(7, 6, 4)).posterior
     options = {"key": jax.random.key(0), "warmup": 0, "draws": 1, "progress": False}
@@ -289,6 +290,7 @@ def test_many_chains_start_in_groups(make_small):
     assert len(np.unique(np.asarray(few.variables["theta"]), axis=0)) == 64
 
 
+@pytest.mark.slow
 def test_small_problems_on_a_gpu_are_advised_against(make_small, monkeypatch, capfd):
     posterior = make_small(widths=(7, 6, 4)).posterior
     options = {"key": KEY, "chains": 2, "warmup": 2, "draws": 2}
@@ -332,6 +334,7 @@ def test_few_draws_have_no_diagnostics_and_say_so(small, caplog):
     assert not caplog.records  # ArviZ logs what it cannot do
 
 
+@pytest.mark.slow
 def test_a_tree_that_never_turns_is_reported(small):
     with pytest.warns(gf.ConvergenceWarning, match=r"\d+ % of transitions used the whole tree of 2 doublings: raise"):
         sample(small, gf.NUTS(max_doublings=2, initial_step_size=0.01), warmup=0)
