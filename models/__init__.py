@@ -5,6 +5,7 @@ from .attention import Attention
 from .network import Network, OrderParameters, Weights, draw_prior, order_parameters, path_weights
 from .paths import PathInputs, contract
 from .posterior import Posterior
+from .pretrained import Pretrained
 from .reduction import Reduction
 from .streams import reduce
 
@@ -15,6 +16,7 @@ __all__ = [
     "OrderParameters",
     "PathInputs",
     "Posterior",
+    "Pretrained",
     "Reduction",
     "Weights",
     "contract",

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,9 @@ from jaxtyping import Array, Float
 
 from ..core import checks
 from . import stored
+
+if TYPE_CHECKING:
+    from .pretrained import Pretrained
 
 COLUMN_SUM_TOLERANCE = 1e-4  # patterns stored in float32 sum to 1 within about S * 1e-7
 
@@ -138,6 +142,66 @@ class Attention:
                 "make the last axis N_0 in all"
             )
         return found
+
+    @classmethod
+    def from_transformers(
+        cls, model, inputs, layers: Sequence[int] | None = None, heads: Sequence | None = None, *,
+        pattern: str = "captured", tokenizer=None, max_length: int | None = None, batch: int = 16,
+        progress: bool = True,
+    ) -> Pretrained:  # fmt: skip
+        """Inputs as a pretrained model of the transformers library reads them: tokens and attention patterns.
+
+        Args:
+            model: a model with eager attention, or the path or name of one.
+            inputs: texts, or arrays by name as a tokenizer returns them: input_ids [P, S] and attention_mask [P, S], or
+                inputs_embeds [P, S, N_0]; tensors on any device and of any precision.
+            layers: of the model, from 1, that stand for the layers l = 1..L of a network; default all.
+            heads: of each of these layers, [(1, 2), ..], from 1; default all.
+            pattern: ``"captured"``, of the model as it is, where each layer reads its own input; or ``"recomputed"``:
+                every chosen layer reads the bare input x, as in the paper.
+            tokenizer: of texts; default the one in the directory of the model.
+            max_length: tokens, at which texts are cut; default as many as the model takes.
+            batch: examples of a forward pass.
+            progress: show a bar on stderr.
+
+        Returns:
+            Pretrained: ``contract`` gives what posteriors take, ``batches`` what ``gf.reduce`` takes, ``read`` x and
+            attention.
+
+        Raises:
+            ValueError: PyTorch or transformers missing, fused attention, a model without attention, layers or heads
+                that do not exist, token ids that are not the model's, sequences that are too long.
+        """
+        from .pretrained import from_transformers  # PyTorch is imported there
+
+        return from_transformers(
+            model, inputs, layers, heads, pattern=pattern, tokenizer=tokenizer, max_length=max_length, batch=batch,
+            progress=progress,
+        )  # fmt: skip
+
+    @classmethod
+    def from_transformer_lens(
+        cls, model, inputs, layers: Sequence[int] | None = None, heads: Sequence | None = None, *,
+        pattern: str = "captured", max_length: int | None = None, batch: int = 16, progress: bool = True,
+    ) -> Pretrained:  # fmt: skip
+        """As ``from_transformers``, of a model of TransformerLens.
+
+        Args:
+            model: a ``HookedTransformer`` or a ``TransformerBridge``.
+            inputs: texts, or arrays by name: input_ids [P, S] and attention_mask [P, S].
+            layers, heads, pattern, max_length, batch, progress: as for ``from_transformers``.
+
+        Returns:
+            Pretrained.
+
+        Raises:
+            ValueError: as ``from_transformers``.
+        """
+        from .pretrained import from_transformer_lens
+
+        return from_transformer_lens(
+            model, inputs, layers, heads, pattern=pattern, max_length=max_length, batch=batch, progress=progress
+        )
 
     def __repr__(self) -> str:
         return f"Attention({len(self.layers)} layers{', hardmax' if self.hardmax else ''})"
