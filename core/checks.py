@@ -112,6 +112,14 @@ def positive(argument: str, value) -> float:
     return number
 
 
+def at_least_zero(argument: str, value) -> float:
+    """Return ``value`` as a float, or raise ValueError unless it is a finite number, zero or above."""
+    number = _number(argument, value)
+    if not (np.isfinite(number) and number >= 0):
+        raise InputError(f"{argument}={brief(value)} must be a finite number, 0 or above")
+    return abs(number)
+
+
 def count(argument: str, value, least: int = 1) -> int:
     """Return ``value`` as an int, or raise ValueError unless it is a whole number of at least ``least``."""
     number = _number(argument, value)

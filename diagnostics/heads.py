@@ -98,8 +98,9 @@ def prune(source, heads=(), paths=()):
     if isinstance(source, Theory):
         kept = np.where(gone, 0.0, 1.0)
         return dataclasses.replace(source, U=(kept[:, None] * source.U[0] * kept, *source.U[1:]))
-    scale = np.where(gone, 0.0, np.sqrt(len(gone) / np.sum(~gone)))
-    return PathInputs(source.xi * scale.reshape(source.heads), source.path_names)
+    scale = np.zeros(len(gone))
+    scale[~gone] = data.scales_left(np.flatnonzero(~gone))
+    return source.like(source.xi * scale.reshape(source.heads))
 
 
 def pruning_order(scores: pd.Series) -> list[Head]:

@@ -1,7 +1,7 @@
 r"""Attention patterns, fixed by the bare input: A_l^h(x)[s, t], weight of source s for target t.
 
-Columns sum to 1 (docs/model.md, section 1). A layer is anything that maps inputs x [P, N_0, S] to
-patterns [P, H, S, S]: from one matrix per head, ``softmax_s(x(s)^T W^h x(t))``; from queries and keys,
+Columns sum to 1 unless the user says otherwise (docs/model.md, section 1). A layer is anything that maps inputs
+x [P, N_0, S] to patterns [P, H, S, S]: from one matrix per head, ``softmax_s(x(s)^T W^h x(t))``; from queries and keys,
 ``softmax_s((K^h x(s)) . (Q^h x(t)) / sqrt(G))``; the one-hot argmax of either; arrays already computed;
 or a function of the user's own.
 """
@@ -40,6 +40,8 @@ class Attention:
             with columns (over source tokens s) that sum to 1.
         hardmax: replace the softmax over source tokens by the one-hot argmax (W and Q, K layers only).
         path_names: names of the H_1 .. H_L attention paths in C order (h_1 slowest); default "(h1 h2 .. hL)".
+        normalised: columns sum to 1. With False those of functions and of given patterns may sum to anything, as in
+            linear attention, or with the scale of a frozen layer norm or a mask folded in.
 
     Raises:
         ValueError: an entry has the wrong shape or holds NaN or infinity, or a name a control character.
@@ -50,6 +52,7 @@ class Attention:
     layers: Sequence
     hardmax: bool = False
     path_names: tuple[str, ...] = ()
+    normalised: bool = True
     _patterns: tuple[Callable | _Given, ...] = field(init=False, repr=False)
 
     def __post_init__(self):
@@ -58,6 +61,8 @@ class Attention:
                 f"layers={checks.brief(self.layers)} must list one attention per layer, bottom first: [W_1, .., W_L]"
             )
         object.__setattr__(self, "path_names", checks.names("path_names", self.path_names))
+        if not isinstance(self.normalised, bool | np.bool_):
+            raise checks.InputError(f"normalised={checks.brief(self.normalised)} must be True or False")
         if getattr(self.layers, "ndim", 0) == 3:
             raise checks.InputError(
                 f"layers is one array of shape {np.shape(self.layers)}: give a list of layers, [W_1]"
@@ -75,7 +80,14 @@ class Attention:
         object.__setattr__(self, "_patterns", patterns)
 
     @classmethod
-    def given(cls, patterns: Sequence, path_names: tuple[str, ...] = (), *, test: Sequence | None = None) -> Attention:
+    def given(
+        cls,
+        patterns: Sequence,
+        path_names: tuple[str, ...] = (),
+        *,
+        test: Sequence | None = None,
+        normalised: bool = True,
+    ) -> Attention:
         """Attention already computed for one set of inputs, or for a training and a test set.
 
         Args:
@@ -83,6 +95,7 @@ class Attention:
                 (over s) sum to 1. That, and S, are checked when the attention meets its inputs.
             path_names: as for the class.
             test: patterns of the test examples of a task, in the same form.
+            normalised: as for the class; False for columns that need not sum to 1.
 
         Returns:
             Attention of the training examples; ``of_test`` gives that of the test examples.
@@ -97,7 +110,7 @@ class Attention:
                 f"test has patterns of {len(others)} layers and patterns has {len(arrays)}: give both the same number"
             )
         given = [_Given(a, None if others is None else others[l]) for l, a in enumerate(arrays)]
-        return cls(given, path_names=path_names)
+        return cls(given, path_names=path_names, normalised=normalised)
 
     def of_test(self) -> Attention:
         """The attention of a task's test examples: the same, unless patterns were given.
@@ -116,7 +129,7 @@ class Attention:
                 "of the test examples)"
             )
         layers = [_Given(layer.test) if isinstance(layer, _Given) else layer for layer in self.layers]
-        return Attention(layers, self.hardmax, self.path_names)
+        return Attention(layers, self.hardmax, self.path_names, self.normalised)
 
     @classmethod
     def load(cls, path: str | Path, path_names: tuple[str, ...] = ()) -> Attention:
@@ -222,7 +235,7 @@ class Attention:
                 raise checks.InputError(
                     f"{name} is a {type(a).__name__}: give a function that returns an array [P, H, S, S]"
                 ) from None
-            result.append(_checked(name, a, x[examples]))
+            result.append(_checked(name, a, x[examples], self.normalised))
         return result
 
 
@@ -301,16 +314,16 @@ def _same_width(x, weights):
         )
 
 
-def _checked(name: str, a, x):
+def _checked(name: str, a, x, normalised: bool):
     P, _, S = x.shape
     if a.ndim != 4 or a.shape[0] != P or a.shape[2:] != (S, S):
         raise checks.InputError(f"{name} has shape {tuple(a.shape)}: give [P, H, S, S] with P={P}, S={S} as in x")
     if not bool(jnp.isfinite(a).all()):
         raise checks.InputError(f"{name} holds NaN or infinity: every attention weight must be finite")
-    error = float(jnp.abs(a.sum(-2) - 1).max())
+    error = float(jnp.abs(a.sum(-2) - 1).max()) if normalised else 0.0
     if error > COLUMN_SUM_TOLERANCE:
         raise checks.InputError(
             f"{name} has columns that miss 1 by up to {error:.3g}: A[s, t] must sum to 1 over source tokens s "
-            "for every target t (transpose it if rows are normalised)"
+            "for every target t (transpose it if rows are normalised), or give normalised=False if they need not"
         )
     return a

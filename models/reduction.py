@@ -96,6 +96,7 @@ class Reduction:
         for what, mine, its in (
             ("inputs [N_0, H_1, ..]", self.data.xi.shape[1:], other.data.xi.shape[1:]),
             ("paths", self.data.path_names, other.data.path_names),
+            ("residual", self.data.residual, other.data.residual),
             ("classes", self.classes, other.classes),
         ):
             if mine != its:
@@ -205,4 +206,4 @@ def _of_full_rank(xi, y, residual, P, like, classes) -> Reduction:
     in_basis = U.T @ y
     residual += float(np.sum((y - U[:, :rank] @ in_basis[:rank]) ** 2))
     pseudo = (sizes[:rank, None] * V[:rank]).reshape(rank, *like.xi.shape[1:])
-    return Reduction(PathInputs(pseudo, like.path_names), in_basis[:rank], P, residual, classes)
+    return Reduction(like.like(pseudo), in_basis[:rank], P, residual, classes)

@@ -8,16 +8,17 @@ way, so workers of a cluster each factorise some batches, and a tree of joins gi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core import checks, console
 from . import labels
+from . import residual as skips
 from .attention import Attention, is_given
 from .batches import Batch, batches_of
-from .paths import READOUTS, PathInputs, axes_of, contract_batch, oriented
+from .paths import READOUTS, PathInputs, axes_of, contract_batch, names_of, oriented
 from .reduction import Reduction, joined, labelled, of_factor
 from .workers import on_client
 
@@ -28,7 +29,7 @@ class Plan(NamedTuple):
     """What is done with every batch.
 
     Attributes:
-        attention, readout, tokens, names: as for ``reduce``.
+        attention, readout, tokens, names, residual: as for ``reduce``.
         classes: of the labels; None: those of the batch.
         first: of an example of the first batch, its shape; None: this is the first.
     """
@@ -37,6 +38,7 @@ class Plan(NamedTuple):
     readout: str
     tokens: str | None
     names: tuple[str, ...]
+    residual: Any
     classes: tuple | None
     first: tuple[int, ...] | None = None
 
@@ -80,6 +82,7 @@ def reduce(
     tokens: str | None = None,
     classes: tuple | None = None,
     path_names: tuple[str, ...] = (),
+    residual: bool | Sequence[float] = (),
     batch: int = 4096,
     progress: bool = False,
     client=None,
@@ -97,6 +100,7 @@ def reduce(
         tokens: ``"columns"`` or ``"rows"``, as for ``contract``.
         classes: the two labels, smaller first; () for real values; default found from the first batch.
         path_names: names of the paths of contracted inputs, as for ``PathInputs``.
+        residual: strengths of skip connections, as for ``contract``; with contracted inputs those they were made with.
         batch: examples to read at a time from a pair of arrays.
         progress: show a bar on stderr.
         client: ``distributed.Client`` of a Dask cluster, whose workers share the batches: best delayed ones, Dask
@@ -112,7 +116,7 @@ def reduce(
 
     Source: docs/model.md, section 10: 2 P (H N_0)^2 flops, memory 3 (H N_0)^2 and a batch.
     """
-    plan = _plan(attention, readout, tokens, classes, path_names)
+    plan = _plan(attention, readout, tokens, classes, path_names, residual)
     number, found = batches_of(batches, checks.count("batch", batch))
     with console.bar(total=number, unit="chunk", desc="reduce", disable=not progress) as shown:
         if client is None:
@@ -124,7 +128,7 @@ def reduce(
     return of_factor(part.R, part.examples, _like(part.shape, plan), part.classes)
 
 
-def _plan(attention, readout, tokens, classes, names) -> Plan:
+def _plan(attention, readout, tokens, classes, names, residual) -> Plan:
     checks.nearest("readout", readout, READOUTS)
     if tokens is not None:
         checks.nearest("tokens", tokens, ("columns", "rows"))
@@ -141,8 +145,9 @@ def _plan(attention, readout, tokens, classes, names) -> Plan:
         )
     if classes is not None:
         classes = labels.classes_of("y", np.zeros(1), classes)
-    names = attention.path_names if attention is not None else tuple(names)
-    return Plan(attention, readout, tokens, names, classes)
+    if attention is not None:
+        residual = skips.strengths(residual, len(attention.layers))
+    return Plan(attention, readout, tokens, tuple(names), residual, classes)
 
 
 def _in_process(plan: Plan, batches: Iterator[Batch], done: Callable[[], Any]) -> Part | None:
@@ -172,7 +177,7 @@ def part_of(batch: Batch, plan: Plan, before: Part | None = None) -> Part:
         raise checks.InputError(
             f"y of {batch.name} has {len(y)} labels and {plan.inputs} has {len(first)} examples: give one label each"
         )
-    xi = first if plan.attention is None else contract_batch(first, plan.attention, plan.readout)
+    xi = first if plan.attention is None else contract_batch(first, plan.attention, plan.readout, plan.residual)
     if before is None:
         shape = _like(xi.shape[1:], plan).xi.shape[1:]
         checks.memory(f"H N_0 = {xi[0].size}", _COPIES * 8 * (xi[0].size + 1) ** 2, "fewer paths or inputs")
@@ -181,7 +186,8 @@ def part_of(batch: Batch, plan: Plan, before: Part | None = None) -> Part:
 
 
 def _like(shape: tuple[int, ...], plan: Plan) -> PathInputs:
-    return PathInputs(np.zeros((1, *shape)), plan.names)
+    names = plan.names if plan.attention is None else names_of(plan.attention, shape[1:], plan.residual)
+    return PathInputs(np.zeros((1, *shape)), names, plan.residual)
 
 
 def _checked_inputs(x, name: str, plan: Plan) -> np.ndarray:

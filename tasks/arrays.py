@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..core import checks, files
@@ -14,7 +15,7 @@ FILE_LAYOUT = "x, y, x_test, y_test, and per layer l = 1.. either W_l or Q_l and
 
 def arrays(
     x, y, attention: Attention, x_test=None, y_test=None, readout: str = "last", name: str = "arrays", *,
-    classes: tuple | None = None, tokens: str | None = None,
+    classes: tuple | None = None, tokens: str | None = None, residual: bool | Sequence[float] = (),
 ) -> Task:  # fmt: skip
     """A task made of sequences, labels and attention.
 
@@ -27,6 +28,7 @@ def arrays(
         name: recorded with every run.
         classes: the two labels, smaller first; () for real values; default found from ``y``.
         tokens: ``"rows"`` for sequences [P, S, N_0], ``"columns"`` for [P, N_0, S]; asked by a warning where S = N_0.
+        residual: strength of the skip connection of each layer, or True for 1 in all; () for none.
 
     Returns:
         Task, T = 0.01 unless ``task.posterior(width, temperature)`` says otherwise.
@@ -48,7 +50,7 @@ def arrays(
     labels.encoded("y", train.y, found)
     if test is not None:
         labels.encoded("y_test", test.y, found)
-    return Task(name, train, test, attention, readout, classes=classes)
+    return Task(name, train, test, attention, readout, classes=classes, residual=residual)
 
 
 def load(path: str | Path, readout: str = "last") -> Task:
@@ -56,8 +58,8 @@ def load(path: str | Path, readout: str = "last") -> Task:
 
     Args:
         path: .npz or .safetensors with x [P, N_0, S], y [P], per layer l = 1.. either W_l [H, N_0, N_0] or Q_l and K_l
-            [H, G, N_0], and, both or neither, x_test [P*, N_0, S] and y_test [P*]; ``tokens`` in the file is that of
-            ``arrays``; others are ignored.
+            [H, G, N_0], and, both or neither, x_test [P*, N_0, S] and y_test [P*]; ``tokens`` and ``residual`` in the
+            file are those of ``arrays``; others are ignored.
         readout: ``"last"``, ``"first"`` or ``"mean"``.
 
     Returns:
@@ -78,7 +80,8 @@ def load(path: str | Path, readout: str = "last") -> Task:
     attention = Attention(stored.layers(name, found, FILE_LAYOUT))
     tokens = str(found["tokens"]) if "tokens" in found else None
     test = found.get("x_test"), found.get("y_test")
-    task = arrays(found["x"], found["y"], attention, *test, readout, path.name, tokens=tokens)
+    residual = found["residual"].tolist() if "residual" in found else ()
+    task = arrays(found["x"], found["y"], attention, *test, readout, path.name, tokens=tokens, residual=residual)
     task.settings.update(file=path.name, readout=readout)
     return task
 

@@ -7,6 +7,8 @@ and a one-hot position code below, so N_0 = N_0' + S + 1. Heads act through W = 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 
@@ -28,6 +30,7 @@ def hidden_markov_chain(
     features: int = 200,
     stay: tuple[float, float] = (0.7, 0.3),
     perpendicular_noise: float | None = None,
+    residual: bool | Sequence[float] = (),
 ) -> Task:
     """Classify hidden Markov chains by how often they stay in their state.
 
@@ -41,6 +44,7 @@ def hidden_markov_chain(
         stay: (p_a, p_b), probability to stay in the state for y = +1 and y = -1.
         perpendicular_noise: STANDARD DEVIATION sigma_perp of the noise in each direction other than v_+ - v_- and
             v_+ + v_-, where it is 1; default 1 for 2c, 5 for 2e.
+        residual: strength of the skip connection of each layer, or True for 1 in both; () for none, as published.
 
     Returns:
         Task with named paths ("good", "denoising", ..), T = 0.01, readout from the last token.
@@ -84,6 +88,7 @@ def hidden_markov_chain(
             "perpendicular_noise": float(perpendicular_noise),
             "key_data": np.asarray(jax.random.key_data(key)).ravel().tolist(),
         },
+        residual=residual,
     )
 
 

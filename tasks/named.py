@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ SUFFIXES = (".npz", ".safetensors")  # of files of arrays
 
 
 def one_shot_by_name(
-    key: jax.Array, data: str = "glyphs", network: str | None = None, train: int = 600, test: int = 1000
-) -> Task:
+    key: jax.Array, data: str = "glyphs", network: str | None = None, train: int = 600, test: int = 1000,
+    residual: bool | Sequence[float] = (),
+) -> Task:  # fmt: skip
     """One-shot episodes from images by name, read through the attention of a trained network.
 
     Args:
@@ -36,6 +37,7 @@ def one_shot_by_name(
         data: ``"glyphs"``, ``"omniglot"`` or ``"omniglot=PATH"``.
         network: file with query and key weights, from ``gibbsformer train``.
         train, test: number of episodes.
+        residual: strength of the skip connection of each layer, as for ``one_shot``.
 
     Returns:
         Task of ``one_shot``.
@@ -51,7 +53,7 @@ def one_shot_by_name(
             f"`gibbsformer train --data {data} --out net.safetensors` and give network=net.safetensors (--network)"
         )
     path = files.absolute("network", network, "such as net.safetensors")
-    return one_shot(characters_by_name(data), Attention.load(path), key, train, test)
+    return one_shot(characters_by_name(data), Attention.load(path), key, train, test, residual=residual)
 
 
 BUILT_IN: dict[str, Callable[..., Task]] = {"hmm": hidden_markov_chain, "one-shot": one_shot_by_name}

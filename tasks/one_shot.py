@@ -12,6 +12,7 @@ class 1, unknown). Three equal channels, as published, carry no more information
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -131,6 +132,7 @@ def one_shot(
     train: int = 600,
     test: int = 1000,
     channels: int | None = None,
+    residual: bool | Sequence[float] = (),
 ) -> Task:
     """One-shot episodes read through given attention, such as a trained network's.
 
@@ -141,6 +143,7 @@ def one_shot(
         key: typed random key; draws the episodes.
         train, test: number of episodes.
         channels: equal channels of an image, so that N_0 = 64 channels; default as the attention's weights say.
+        residual: strength of the skip connection of each layer, or True for 1 in all; () for none.
 
     Returns:
         Task with readout ``"mean"`` and T = 0.5.
@@ -177,6 +180,7 @@ def one_shot(
             "test_characters": sets[1].about,
             "key_data": np.asarray(jax.random.key_data(key)).ravel().tolist(),
         },
+        residual=residual,
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core import checks
 from ..models import Attention, Network, PathInputs, Posterior, contract
+from ..models.residual import head_counts, strengths
 
 
 class Examples(NamedTuple):
@@ -37,6 +38,10 @@ class Task:
         temperature: the temperature its source uses.
         settings: plain values that made it, recorded with every run.
         classes: the two labels, smaller first; () for real values; None to find out (``gf.Posterior``).
+        residual: strength of the skip connection of each layer, as for ``gf.contract``; () for none.
+
+    Raises:
+        ValueError: a strength below 0, or not one per layer.
     """
 
     name: str
@@ -47,6 +52,14 @@ class Task:
     temperature: float = 0.01
     settings: dict[str, Any] = field(default_factory=dict)
     classes: tuple | None = None
+    residual: bool | Sequence[float] = ()
+
+    def __post_init__(self):
+        if isinstance(self.attention, Attention):  # otherwise ``contract`` says so
+            found = strengths(self.residual, len(self.attention.layers))
+            object.__setattr__(self, "residual", found)
+            if any(found):
+                object.__setattr__(self, "settings", {**self.settings, "residual": list(found)})
 
     def __repr__(self) -> str:
         P, N_0, S = self.train.x.shape
@@ -56,7 +69,7 @@ class Task:
     @cached_property
     def train_inputs(self) -> PathInputs:
         """Path-contracted training inputs."""
-        return contract(self.train.x, self.attention, self.readout, tokens="columns")
+        return contract(self.train.x, self.attention, self.readout, tokens="columns", residual=self.residual)
 
     @cached_property
     def test_inputs(self) -> PathInputs:
@@ -67,7 +80,7 @@ class Task:
         """
         if self.test is None:
             raise checks.InputError(f"task {self.name!r} has no test set: give x_test and y_test")
-        return contract(self.test.x, self.attention.of_test(), self.readout, tokens="columns")
+        return contract(self.test.x, self.attention.of_test(), self.readout, tokens="columns", residual=self.residual)
 
     @property
     def test_set(self) -> tuple[PathInputs, np.ndarray] | None:
@@ -93,6 +106,7 @@ class Task:
         data = self.train_inputs
         one = np.ndim(width) == 0
         widths = (checks.count("width", width),) * (len(data.heads) + 1) if one else tuple(width)  # type: ignore[arg-type]
-        network = Network(data.input_width, data.heads, widths, tuple(variances))
+        skips = {"residual": data.residual} if any(data.residual) else {}
+        network = Network(data.input_width, head_counts(data.heads, data.residual), widths, tuple(variances), **skips)
         temperature = self.temperature if temperature is None else temperature
         return Posterior(network, data, self.train.y, temperature, self.classes)
