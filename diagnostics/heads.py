@@ -43,11 +43,11 @@ def head_scores(source: Theory | Run | Weights) -> pd.Series:
     Source: docs/model.md, section 8.
     """
     U = np.abs(mean_order_parameter(source))
-    heads = _heads(source)
+    heads = heads_of(source)
     scores = {}
-    for head in _all_heads(heads):
-        through = _through(heads, [head])
-        scores[head] = U[through[:, None] | through[None, :]].sum()
+    for head in all_heads(heads):
+        passing = through(heads, [head])
+        scores[head] = U[passing[:, None] | passing[None, :]].sum()
     index = pd.MultiIndex.from_tuples(list(scores), names=("layer", "head"))
     values = np.array(list(scores.values()))
     return pd.Series(values / values.max(), index, name="score")
@@ -78,7 +78,7 @@ def prune(source, heads=(), paths=()):
 
     Source: docs/model.md, section 8.
     """
-    shape = _heads(source)
+    shape = heads_of(source)
     heads = _checked_heads(heads, shape)
     if isinstance(source, dict):
         if len(paths):
@@ -90,7 +90,7 @@ def prune(source, heads=(), paths=()):
             pruned[f"V_{l}"] = np.asarray(source[f"V_{l}"]) * mask[:, None, None]
         return pruned
     data = source.posterior.data if isinstance(source, Theory) else source
-    gone = _through(shape, heads)
+    gone = through(shape, heads)
     if len(paths):
         gone[list(data.path_indices(paths))] = True
     if gone.all():
@@ -139,7 +139,7 @@ def pruning_curve(source: Theory | Run | Weights, data_test: PathInputs, y_test,
 
     Source: docs/model.md, section 8.
     """
-    found = [_pruned_score(source, data_test, y_test, order[:n]) for n in range(len(order) + 1)]
+    found = [pruned_score(source, data_test, y_test, order[:n]) for n in range(len(order) + 1)]
     return pd.Series([s.value for s in found], pd.RangeIndex(len(found), name="heads_removed"), name=found[0].name)
 
 
@@ -159,15 +159,16 @@ def head_drops(source: Theory | Run | Weights, data_test: PathInputs, y_test) ->
 
     Source: docs/model.md, section 8.
     """
-    whole = _pruned_score(source, data_test, y_test, ())
-    lost = lambda head: whole.value - _pruned_score(source, data_test, y_test, [head]).value  # noqa: E731
-    heads = _heads(source)
-    drops = {(l, h): np.nan if heads[l - 1] == 1 else lost((l, h)) for l, h in _all_heads(heads)}
+    whole = pruned_score(source, data_test, y_test, ())
+    lost = lambda head: whole.value - pruned_score(source, data_test, y_test, [head]).value  # noqa: E731
+    heads = heads_of(source)
+    drops = {(l, h): np.nan if heads[l - 1] == 1 else lost((l, h)) for l, h in all_heads(heads)}
     index = pd.MultiIndex.from_tuples(list(drops), names=("layer", "head"))
     return pd.Series(list(drops.values()), index, name=f"{whole.name}_drop")
 
 
-def _pruned_score(source, data_test, y_test, heads) -> Score:
+def pruned_score(source, data_test, y_test, heads) -> Score:
+    """Test score of a theory, a run or weights by name without some heads."""
     if isinstance(source, Theory):
         return score(predict(prune(source, heads), data_test), y_test)
     inputs = prune(data_test, heads)
@@ -180,7 +181,8 @@ def _pruned_score(source, data_test, y_test, heads) -> Score:
     return score(predict(source, inputs), y_test)
 
 
-def _heads(source) -> tuple[int, ...]:
+def heads_of(source) -> tuple[int, ...]:
+    """(H_1, .., H_L) of a theory, a run, inputs, or weights by name."""
     if isinstance(source, Theory):
         return source.train.heads
     if isinstance(source, Run):
@@ -190,11 +192,12 @@ def _heads(source) -> tuple[int, ...]:
     return tuple(np.shape(V)[0] for name, V in weights_by_name(source).items() if name != "a")
 
 
-def _all_heads(heads) -> list[Head]:
+def all_heads(heads) -> list[Head]:
+    """All (layer, head) of layers with so many heads, from 1."""
     return [(l, h) for l, H in enumerate(heads, start=1) for h in range(1, H + 1)]
 
 
-def _through(heads, chosen) -> np.ndarray:
+def through(heads, chosen) -> np.ndarray:
     """[H] whether each path passes through one of the chosen heads."""
     numbers = np.indices(heads).reshape(len(heads), -1) + 1
     found = np.zeros(numbers.shape[1], bool)

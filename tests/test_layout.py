@@ -26,6 +26,7 @@ ORDER = (
     "evidence",
     "training",
     "figures",
+    "heads",
     "sweeps",
     "reports",
     "benchmarks",
