@@ -35,7 +35,9 @@ BLUE, RED, BLACK = "#0072B2", "#D55E00", "#000000"
 _GP_LINES = ("-", "--", ":", "-.")
 _EXACT: dict[str, Any] = {"marker": "o", "markersize": 4, "capsize": 2, "label": "exact posterior", "zorder": 3}
 _WEIGHTS: dict[str, Any] = {"marker": "s", "markersize": 9, "markerfacecolor": "none", "capsize": 4, "zorder": 4}
-_CURVES = ((BLUE, "o"), (RED, "s"), (BLACK, "^"))
+_CURVES = (
+    (BLUE, "o"), (RED, "s"), (BLACK, "^"), ("#009E73", "v"), ("#CC79A7", "D"), ("#E69F00", "P"), ("#56B4E9", "X"),
+)  # fmt: skip
 _SERIES = ((BLUE, ""), (RED, "////"))
 
 

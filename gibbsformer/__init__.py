@@ -87,7 +87,8 @@ if TYPE_CHECKING:  # the same names as in ``_NAMES``, for type checkers and edit
     __version__: str
 
 _FOLDERS = (
-    "core", "diagnostics", "figures", "heads", "models", "reports", "sampler", "store", "sweeps", "tasks", "theory", "training",
+    "core", "diagnostics", "figures", "heads", "models", "reports", "sampler", "store", "sweeps", "tasks", "theory",
+    "training",
 )  # fmt: skip
 _NAMES = {  # folder -> its names that are public here
     "diagnostics": (

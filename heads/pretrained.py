@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def switched_off(model, heads: Iterable[tuple[int, int]]) -> Iterator[Any]:
         for block, row in zip(reader.blocks, kept, strict=True):
             if not row.all():
                 factor = torch.as_tensor(row.astype(np.float32))[None]
-                hooks.callback(_scaled(_projection(block), lambda _, factor=factor: factor))
+                hooks.callback(_scaled(_projection(block), partial(_constant, factor)))
         yield model
 
 
@@ -105,9 +106,7 @@ def model_gradients(
     return scores / np.sqrt((scores**2).groupby(level="layer").transform("sum"))
 
 
-def write(
-    model, heads: Sequence[tuple[int, int]], out: str | Path, *, inputs=None, overwrite: bool = False
-) -> Path:
+def write(model, heads: Sequence[tuple[int, int]], out: str | Path, *, inputs=None, overwrite: bool = False) -> Path:
     """A pretrained model without some heads, as a directory that its library loads.
 
     Their slices of the output projections become zero; shapes stay as they are, so that nothing else about the model
@@ -208,6 +207,10 @@ def _scaled(projection, factors: Callable[[Any], Any]) -> Callable[[], None]:
     return projection.register_forward_pre_hook(scale).remove
 
 
+def _constant(factor, z):
+    return factor
+
+
 def _gradients(reader, loss, model, batch) -> np.ndarray:
     """dL / dm of each example [B, layers, heads]."""
     torch = library("torch")
@@ -235,7 +238,7 @@ def _gradients(reader, loss, model, batch) -> np.ndarray:
 
 
 def _without(projection, weight, row: np.ndarray):
-    """Weights [out, in] of a linear module, or [in, out] as GPT-2 has them, whose removed heads' inputs count nothing."""
+    """Weights [out, in], or [in, out] as GPT-2 has them, with zeros for the inputs from removed heads."""
     torch = library("torch")
     inputs_last = isinstance(projection, torch.nn.Linear)
     width = weight.shape[1 if inputs_last else 0]
