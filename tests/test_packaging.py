@@ -164,7 +164,8 @@ def test_the_lock_file_has_every_dependency_within_its_bounds(python):
             ((operator, pinned),) = [(part.operator, part.version) for part in pin.specifier]
             assert operator == "=="
             pins[canonicalize_name(pin.name)] = pinned
-    for line in chain(PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()):
+    extras = {k: v for k, v in PROJECT["optional-dependencies"].items() if k != "pretrained"}  # PyTorch has many builds
+    for line in chain(PROJECT["dependencies"], *extras.values()):
         wanted = Requirement(line)
         if wanted.name != "gibbsformer":
             assert canonicalize_name(wanted.name) in pins, f"{line} is not locked: run make lock"

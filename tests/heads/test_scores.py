@@ -144,7 +144,8 @@ def test_comparison(small, theory, run, tmp_path):
             area = (curve.iloc[0] / 2 + curve.iloc[1:-1].sum() + curve.iloc[-1] / 2) / (len(curve) - 1)
             np.testing.assert_allclose(found.areas.loc[0, name], area)
         assert found.measure == gf.pruning_curve(source, inputs, y, []).name
-    both = found.join(gf.heads.compare(theory, scores, (inputs, y), random=3, seed=9))
+    both = gf.heads.compare(theory, scores, (inputs, y), random=3)
+    both = both.join(gf.heads.compare(theory, scores, (inputs, y), random=3, seed=9))
     assert list(both.areas.index) == [0, 1]
     table = both.table
     assert set(table.index) == {*scores, "random"}
