@@ -6,6 +6,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
+TRIALS ?= 20
+SEED   ?= 0
 LOCK   := $(if $(filter-out 0,$(LOCKED)),-c requirements.lock)
 # The stamp carries the path of the checkout, so that an environment which was moved or copied is rebuilt.
 STAMP  := $(VENV)/.installed-$(shell pwd | cksum | cut -d' ' -f1)$(if $(LOCK),-locked)
@@ -25,8 +27,8 @@ test: $(STAMP)  ## run the default tests: minutes on two cores, no GPU, no netwo
 test-slow: $(STAMP)  ## run the long statistical tests, which the default leaves out
 	$(PYTEST) -m "slow and not gpu"
 
-attack: $(STAMP)  ## attack files, disks and workers, with the long tests: kills, flipped bytes, links, full disks
-	$(PYTEST) -m "not gpu" tests/store tests/sweeps tests/training tests/test_console.py
+attack: $(STAMP)  ## attack files, disks and workers, and count what comes of it: TRIALS=20 of each kind, SEED=0
+	$(BIN)/python -m tests.attack --trials $(TRIALS) --seed $(SEED)
 
 check: $(STAMP)  ## run the formatter, the linter and the type checker
 	$(BIN)/ruff format --check .

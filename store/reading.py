@@ -68,7 +68,9 @@ class LazyArray:
         chain, draw, *rest = _expanded(index, self.ndim)
         if all(isinstance(each, slice) and each == slice(None) for each in rest):
             wanted = np.asarray(sums[chain, draw])
-            if not np.array_equal(layout.together([values.reshape(1, wanted.size, -1)])[0], wanted.ravel()):
+            if wanted.size and not np.array_equal(
+                layout.together([values.reshape(1, wanted.size, -1)])[0], wanted.ravel()
+            ):
                 raise checks.InputError(
                     f"{self._path} is damaged: checksum mismatch of {self._name!r}, use a copy of the file"
                 )

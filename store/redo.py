@@ -1,8 +1,9 @@
 """The journal of a file on disk: changed pages in segments, one for each commit, each of them whole or without effect.
 
 A segment is a magic, the CRC-32 of all that follows, continued from the segment before, the identity of the file, its
-end, and runs of pages. The first segment comes with the file's name, by a rename; others are appended. So a first one
-that is not whole is damage, and a last one that is not whole is a commit that was never acknowledged.
+end, and runs of pages. The first segment comes with the journal's name, by a rename; others are appended. Once the last
+one is on disk, a mark after it says so, which the next one overwrites. So a last segment that is not whole is a commit
+that was never acknowledged if there is no mark, and damage if there is one.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _CHECK = struct.Struct("<8sI")  # magic, CRC-32
 _HEADER = struct.Struct("<36sQQ")  # identity, end of file, number of runs
 _ENTRY = struct.Struct("<QQ")  # offset, length
 _FIXED = _CHECK.size + _HEADER.size
+_DURABLE, _MARK = b"durable\n", struct.Struct("<8sQ")  # magic, where it stands: at the end of the journal
 
 
 class _Segment(NamedTuple):
@@ -67,15 +69,14 @@ class Journal:
             found = os.fstat(fd)
             segment = _scan(fd, 0, found.st_size, 0) if stat.S_ISREG(found.st_mode) else None
             if segment is None:
-                raise checks.InputError(
-                    f"{path} is damaged, and holds the last commits of its sample file: use a copy of both files, or "
-                    "remove it to go back to the commit before, and verify that"
-                )
+                raise _damaged(path)
             journal = cls(path, fd, segment.identity)
             while segment is not None and segment.identity == identity:
                 journal._take(segment)
                 segment = _scan(fd, journal._stop, found.st_size, journal._crc)
             if journal._stop:
+                if _marked(fd, found.st_size) not in (None, journal._stop):
+                    raise _damaged(path)
                 return journal
         except BaseException:
             os.close(fd)
@@ -114,13 +115,15 @@ class Journal:
             + [run for _, run in runs]
         )
         crc = zlib.crc32(body, self._crc)
-        if os.fstat(self._fd).st_size > self._stop:
+        if os.fstat(self._fd).st_size > self._stop + _MARK.size:
             os.ftruncate(self._fd, self._stop)  # a commit that did not come about
         write_all(self._fd, _CHECK.pack(_MAGIC, crc) + body, self._stop)
         os.fsync(self._fd)
         entries = [(offset, len(run)) for offset, run in runs]
         data = self._stop + _FIXED + len(runs) * _ENTRY.size
         stop = self._stop + _CHECK.size + len(body)
+        with contextlib.suppress(OSError):  # the commit is on disk without it
+            write_all(self._fd, _MARK.pack(_DURABLE, stop), stop)
         self._take(_Segment(self._identity, end, _index(entries, data), stop, crc))
 
     def page(self, number: int) -> bytes:
@@ -167,6 +170,20 @@ def write_all(fd: int, data, offset: int) -> None:
     while len(view):
         written = os.pwrite(fd, view, offset)
         view, offset = view[written:], offset + written
+
+
+def _marked(fd: int, size: int) -> int | None:
+    """Up to where a journal was on disk by its mark, or None where it ends with something else."""
+    content = os.pread(fd, _MARK.size, max(0, size - _MARK.size))
+    magic, stop = _MARK.unpack(content.ljust(_MARK.size, b"\0"))
+    return stop if magic == _DURABLE and stop == size - _MARK.size else None
+
+
+def _damaged(path: Path) -> checks.InputError:
+    return checks.InputError(
+        f"{path} is damaged, and holds the last commits of its sample file: use a copy of both files, or remove it to "
+        "go back to the commit before, and verify that"
+    )
 
 
 def _scan(fd: int, start: int, size: int, crc: int) -> _Segment | None:

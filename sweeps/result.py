@@ -22,10 +22,11 @@ from .plan import identity
 
 SCHEMA, SCHEMA_VERSION = "gibbsformer-point", 2
 _SEAL = re.compile(rb"\ngibbsformer-point ([0-9a-f]{20}) crc32 ([0-9a-f]{8})\n\Z")
+_REMEDY = ": run the sweep again, which computes this point again"
 _SEAL_BYTES, _CRC_BYTES = 64, 9  # of the seal, and of its end
 
 
-class _Damaged(Exception):  # noqa: N818  a state of affairs
+class _DamagedError(Exception):
     """What is wrong with a file."""
 
 
@@ -64,21 +65,15 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         return _parsed(path, content, sealed)
     except Exception as error:  # whatever HDF5 makes of damaged bytes
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
-        raise checks.InputError(
-            f"{str(path)!r} cannot be read ({reason}): run the sweep again, which computes this point again"
-        ) from None
+        raise checks.InputError(f"{str(path)!r} cannot be read ({reason}){_REMEDY}") from None
 
 
 def fault(path: Path) -> str | None:
     """What is wrong with the result of a point, in one line; None where it can be used."""
     try:
-        if _content(path)[1]:
-            return None
         read(path)
-    except (OSError, _Damaged) as error:
-        return f"{str(path)!r} cannot be read ({getattr(error, 'strerror', None) or error})"
     except checks.InputError as error:
-        return str(error).partition("): ")[0] + ")"
+        return str(error).removesuffix(_REMEDY)
     return None
 
 
@@ -89,22 +84,22 @@ def _content(path: Path) -> tuple[bytes, bool]:
     if seal is None:
         return content, False
     if int(seal[2], 16) != zlib.crc32(content[:-_CRC_BYTES]):
-        raise _Damaged("checksum mismatch")
+        raise _DamagedError("checksum mismatch")
     if seal[1].decode() != path.stem:
-        raise _Damaged(f"it is the result of point {seal[1].decode()}")
+        raise _DamagedError(f"it is the result of point {seal[1].decode()}")
     return content, True
 
 
 def _parsed(path: Path, content: bytes, sealed: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     with h5py.File(io.BytesIO(content), "r") as file:
         if not sealed and file.attrs["schema_version"] != 1:
-            raise _Damaged("its checksum is missing")
+            raise _DamagedError("its checksum is missing")
         if identity(json.loads(file.attrs["settings"])) != path.stem:
-            raise _Damaged("its settings are those of another point")
+            raise _DamagedError("its settings are those of another point")
         values = {name: _value(file, name, len(content)) for name in file}
         about = json.loads(file.attrs["about"])
         if not isinstance(about["seconds"], float):
-            raise _Damaged("it does not say how long it took")
+            raise _DamagedError("it does not say how long it took")
         return values, about
 
 
@@ -112,5 +107,5 @@ def _value(file: h5py.File, name: str, size: int):
     """A dataset; nothing outside of the file is read, and nothing larger than the file is made."""
     item = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
     if not isinstance(item, h5py.Dataset) or item.is_virtual or item.external or item.nbytes > size:
-        raise _Damaged(f"{name} is not an array in it")
+        raise _DamagedError(f"{name} is not an array in it")
     return item.asstr()[()] if name == "paths" else item[()]

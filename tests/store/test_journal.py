@@ -14,6 +14,7 @@ from gibbsformer.core import checks
 from gibbsformer.store import journal, redo
 from gibbsformer.store.journal import JournaledFile
 
+MARK = redo._MARK.size
 START = journal.mark(str(uuid.UUID(int=1)))
 
 
@@ -133,12 +134,17 @@ def test_damaged_journals_are_refused(deferred):
     path, _file, before, wanted = deferred
     name = path.with_name("file.journal")
     good = name.read_bytes()
-    for position in np.linspace(0, len(good) - 1, 40).astype(int):
+    for position in np.linspace(0, len(good) - MARK - 1, 40).astype(int):
         for bad in (good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :], good[:position]):
             name.write_bytes(bad)
             with pytest.raises(checks.InputError, match="journal is damaged, and holds the last commits"):
                 committed(path)
     assert path.read_bytes()[: len(before)] == before
+    for end in range(1, MARK + 1):  # of the mark, without which the journal is as whole
+        name.write_bytes(good[:-end])
+        assert committed(path) == wanted
+        name.write_bytes(good[:-end] + bytes([good[-end] ^ 1]) + good[len(good) - end + 1 :])
+        assert committed(path) == wanted
     name.write_bytes(good)
     assert committed(path) == wanted
 
@@ -151,12 +157,17 @@ def test_a_last_segment_that_is_not_whole_was_never_acknowledged(deferred):
     file.commit()
     whole = name.read_bytes()
     assert whole[:first] != whole
-    for position in range(first, len(whole), 97):
+    start = first - MARK
+    for position in range(start, len(whole) - MARK, 97):
         name.write_bytes(whole[:position])
         assert committed(path) == wanted
-        name.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        changed = whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :]
+        name.write_bytes(changed[:-MARK])  # as a power loss leaves it
         assert committed(path) == wanted
-    name.write_bytes(whole + whole[first:])  # not the next segment: its checksum goes on from another
+        name.write_bytes(changed)  # it had been on disk
+        with pytest.raises(checks.InputError, match="journal is damaged, and holds the last commits"):
+            committed(path)
+    name.write_bytes(whole + whole[start:])  # not the next segment: its checksum goes on from another
     assert committed(path) == wanted[:6000] + b"newer" + wanted[6005:]
 
 
@@ -179,7 +190,7 @@ def test_crafted_lengths_are_compared_with_the_journal_first(deferred, field):
     good = bytearray(name.read_bytes())
     start = {0: 48, 1: 56, 2: 64, 3: 72}[field]  # end of file, number of runs, offset and length of the first
     good[start : start + 8] = (2**63 + 4096).to_bytes(8, "little")
-    good[8:12] = zlib.crc32(good[12:]).to_bytes(4, "little")
+    good[8:12] = zlib.crc32(good[12:-MARK]).to_bytes(4, "little")
     name.write_bytes(good)
     with pytest.raises(checks.InputError, match="journal is damaged"):
         committed(path)

@@ -6,7 +6,7 @@ import pytest
 
 import gibbsformer as gf
 from gibbsformer.core import checks
-from gibbsformer.store import SampleFile
+from gibbsformer.store import SampleFile, read
 from gibbsformer.store.reading import _within
 
 OPTIONS = {"chains": 2, "warmup": 5, "key": jax.random.key(0), "progress": False}
@@ -104,6 +104,13 @@ def test_a_file_that_goes_as_its_run_ends(small, path, monkeypatch, change, verb
     }[verb]
     with pytest.raises(checks.InputError, match="was moved, removed or replaced as its run ended"):
         run()
+
+
+def test_a_file_without_draws_yet(toy, tmp_path):
+    """As others see a run in its warm-up; V_0 has checksums of its own."""
+    with toy.create(tmp_path / "run.h5"):
+        for name, values in read(tmp_path / "run.h5").draws.items():
+            assert np.asarray(values).shape == values[:].shape == (toy.CHAINS, 0, *toy.COLUMNS[name].shape)
 
 
 def test_a_run_in_memory_has_nothing_to_refresh(small):

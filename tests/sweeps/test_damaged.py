@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import zlib
 from pathlib import Path
 
 import h5py
@@ -112,6 +113,14 @@ def test_a_point_of_a_stranger(kind, tmp_path):
             file.attrs["about"] = "no JSON"
     refused(path)
     assert result.fault(path)
+    path.write_bytes(sealed(path.read_bytes(), path.stem))  # a checksum does not make it a result
+    refused(path)
+    assert result.fault(path)
+
+
+def sealed(content, identity):
+    content += f"\ngibbsformer-point {identity} crc32 ".encode()
+    return content + f"{zlib.crc32(content):08x}\n".encode()
 
 
 @pytest.mark.parametrize("content", ["", '{"axes": {"wid', "[]", '{"axes": {}, "compute": {}}', "7"])
