@@ -41,12 +41,13 @@ def choose(value: str, options: Iterable[str]) -> str:
     return f"use {options[0]}" if len(options) == 1 else f"{hint}choose one of {', '.join(options)}"
 
 
-def array(argument: str, value, axes: str) -> np.ndarray:
+def array(argument: str, value, axes: str, copy: bool = True) -> np.ndarray:
     """Return ``value`` as a finite float64 NumPy array with the named axes.
 
-    ``axes`` is the expected layout in words, ``"P, N_0, S"``; a trailing ``..`` allows any further axes.
+    ``axes`` is the expected layout in words, ``"P, N_0, S"``; a trailing ``..`` allows any further axes. Without
+    ``copy`` an array of float64 is returned as it is.
     """
-    result = real_array(argument, value, axes).astype(np.float64)
+    result = real_array(argument, value, axes).astype(np.float64, copy=copy)
     finite = np.isfinite(result)
     if not finite.all():
         where = tuple(int(i) for i in np.argwhere(~finite)[0])

@@ -2,8 +2,9 @@
 
 from ..core.checks import InputWarning
 from .attention import Attention
+from .contraction import contract
 from .network import Network, OrderParameters, Weights, draw_prior, order_parameters, path_weights
-from .paths import PathInputs, contract
+from .paths import PathInputs
 from .posterior import Posterior
 from .pretrained import Pretrained
 from .reduction import Reduction

@@ -8,18 +8,19 @@ or a function of the user's own.
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ..core import checks
 from . import stored
@@ -37,11 +38,14 @@ class Attention:
     Args:
         layers: one entry per layer l = 1..L, each an array W [H, N_0, N_0] (key on the left, query on the
             right), a pair (Q, K) of arrays [H, G, N_0], or a function x [P, N_0, S] -> A [P, H, S, S]
-            with columns (over source tokens s) that sum to 1.
+            with columns (over source tokens s) that sum to 1. A function with a parameter ``mask`` gets that of
+            padded sequences, [P, S] or None.
         hardmax: replace the softmax over source tokens by the one-hot argmax (W and Q, K layers only).
         path_names: names of the H_1 .. H_L attention paths in C order (h_1 slowest); default "(h1 h2 .. hL)".
         normalised: columns sum to 1. With False those of functions and of given patterns may sum to anything, as in
             linear attention, or with the scale of a frozen layer norm or a mask folded in.
+        causal: a token attends to itself and to earlier ones only. W and Q, K layers are masked; functions and given
+            patterns have to be so.
 
     Raises:
         ValueError: an entry has the wrong shape or holds NaN or infinity, or a name a control character.
@@ -53,6 +57,7 @@ class Attention:
     hardmax: bool = False
     path_names: tuple[str, ...] = ()
     normalised: bool = True
+    causal: bool = False
     _patterns: tuple[Callable | _Given, ...] = field(init=False, repr=False)
 
     def __post_init__(self):
@@ -61,8 +66,9 @@ class Attention:
                 f"layers={checks.brief(self.layers)} must list one attention per layer, bottom first: [W_1, .., W_L]"
             )
         object.__setattr__(self, "path_names", checks.names("path_names", self.path_names))
-        if not isinstance(self.normalised, bool | np.bool_):
-            raise checks.InputError(f"normalised={checks.brief(self.normalised)} must be True or False")
+        for name in ("hardmax", "normalised", "causal"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise checks.InputError(f"{name}={checks.brief(getattr(self, name))} must be True or False")
         if getattr(self.layers, "ndim", 0) == 3:
             raise checks.InputError(
                 f"layers is one array of shape {np.shape(self.layers)}: give a list of layers, [W_1]"
@@ -76,7 +82,8 @@ class Attention:
                 stacklevel=3,
             )
         object.__setattr__(self, "layers", tuple(self.layers))
-        patterns = tuple(_layer(f"layers[{l}]", layer, self.hardmax) for l, layer in enumerate(self.layers))
+        kinds: dict[str, Any] = {"hardmax": bool(self.hardmax), "causal": bool(self.causal)}
+        patterns = tuple(_layer(f"layers[{l}]", layer, kinds) for l, layer in enumerate(self.layers))
         object.__setattr__(self, "_patterns", patterns)
 
     @classmethod
@@ -129,7 +136,7 @@ class Attention:
                 "of the test examples)"
             )
         layers = [_Given(layer.test) if isinstance(layer, _Given) else layer for layer in self.layers]
-        return Attention(layers, self.hardmax, self.path_names, self.normalised)
+        return Attention(layers, self.hardmax, self.path_names, self.normalised, self.causal)
 
     @classmethod
     def load(cls, path: str | Path, path_names: tuple[str, ...] = ()) -> Attention:
@@ -217,26 +224,80 @@ class Attention:
         )
 
     def __repr__(self) -> str:
-        return f"Attention({len(self.layers)} layers{', hardmax' if self.hardmax else ''})"
+        kinds = "".join(f", {name}" for name in ("hardmax", "causal") if getattr(self, name))
+        return f"Attention({len(self.layers)} layers{kinds})"
 
-    def __call__(self, x, examples: slice = slice(None)) -> list[Float[Array, "P H S S"]]:
-        """Patterns [P, H_l, S, S] of each layer for inputs x[examples], checked."""
+    def __call__(self, x, examples: slice = slice(None), mask=None) -> list[Float[Array, "P H S S"]]:
+        """Patterns [P, H_l, S, S] of each layer for inputs x[examples], checked.
+
+        mask [P, S] is True for tokens; padding neither attends nor is attended to.
+        """
+        mask = None if mask is None else np.asarray(mask, bool)[examples]
+        return self.of_part(x[examples], mask, examples, len(x))
+
+    def of_part(self, x, mask, examples: slice, total: int) -> list[Float[Array, "P H S S"]]:
+        """Patterns of some of all examples.
+
+        Args:
+            x: their inputs [p, N_0, S].
+            mask: [p, S], or None for no padding.
+            examples: which they are.
+            total: P, number of all examples.
+
+        Returns:
+            One array [p, H_l, S, S] per layer.
+
+        Raises:
+            ValueError: what attention must not be.
+        """
         result = []
         for l, pattern in enumerate(self._patterns):
             name = f"attention of layer {l + 1}"
-            if isinstance(pattern, _Given) and len(pattern.arrays) != len(x):
+            if isinstance(pattern, _Given) and len(pattern.arrays) != total:
                 raise checks.InputError(
-                    f"{name} has shape {pattern.arrays.shape} and x has {len(x)} examples: give one pattern each"
+                    f"{name} has shape {pattern.arrays.shape} and x has {total} examples: give one pattern each"
                 )
-            a = pattern.arrays[examples] if isinstance(pattern, _Given) else pattern(x[examples])
+            a = pattern.arrays[examples] if isinstance(pattern, _Given) else _call(pattern, x, mask)
             try:
                 a = jnp.asarray(a, float)
             except (TypeError, ValueError):
                 raise checks.InputError(
                     f"{name} is a {type(a).__name__}: give a function that returns an array [P, H, S, S]"
                 ) from None
-            result.append(_checked(name, a, x[examples], self.normalised))
+            result.append(self._checked(name, a, x.shape, mask))
         return result
+
+    def _checked(self, name: str, a, shape: tuple[int, ...], mask):
+        P, _, S = shape
+        if a.ndim != 4 or a.shape[0] != P or a.shape[2:] != (S, S):
+            raise checks.InputError(f"{name} has shape {tuple(a.shape)}: give [P, H, S, S] with P={P}, S={S} as in x")
+        a = masked(a, mask)
+        if not bool(jnp.isfinite(a).all()):
+            raise checks.InputError(f"{name} holds NaN or infinity: every attention weight must be finite")
+        if self.causal and bool(jnp.tril(a, -1).any()):
+            raise checks.InputError(
+                f"{name} has weights of later tokens, and causal=True: make A[s, t] 0 for s > t, or give causal=False"
+            )
+        missed = jnp.abs(a.sum(-2) - 1) if mask is None else jnp.abs(a.sum(-2) - 1) * mask[:, None]
+        error = float(missed.max()) if self.normalised else 0.0
+        if error > COLUMN_SUM_TOLERANCE:
+            over = "source tokens s" if mask is None else "source tokens s that are not padding,"
+            raise checks.InputError(
+                f"{name} has columns that miss 1 by up to {error:.3g}: A[s, t] must sum to 1 over {over} "
+                "for every target t (transpose it if rows are normalised), or give normalised=False if they need not"
+            )
+        return a
+
+
+def _call(pattern: Callable, x, mask):
+    """Patterns by a function, which gets the mask if it has a parameter for it."""
+    if mask is not None and not isinstance(pattern, partial):
+        try:
+            known = "mask" in inspect.signature(pattern).parameters
+        except (TypeError, ValueError):  # of a function in C
+            known = False
+        return pattern(x, mask=mask) if known else pattern(x)
+    return pattern(x) if mask is None else pattern(x, mask=mask)
 
 
 def is_given(attention: Attention) -> bool:
@@ -250,7 +311,7 @@ def weights_of(attention: Attention) -> list[dict[str, np.ndarray]] | None:
     for layer, pattern in zip(attention.layers, attention._patterns, strict=True):
         if pattern is layer or not isinstance(pattern, partial):
             return None
-        found.append({name: w for name, w in pattern.keywords.items() if name != "hardmax"})
+        found.append({name: w for name, w in pattern.keywords.items() if not isinstance(w, bool)})
     return found
 
 
@@ -261,7 +322,7 @@ class _Given:
         self.arrays, self.test = arrays, test
 
 
-def _layer(name: str, layer, hardmax: bool) -> Callable | _Given:
+def _layer(name: str, layer, kinds: dict[str, Any]) -> Callable | _Given:
     if callable(layer) or isinstance(layer, _Given):
         return layer
     if isinstance(layer, tuple) and len(layer) == 2:
@@ -269,21 +330,26 @@ def _layer(name: str, layer, hardmax: bool) -> Callable | _Given:
         key = checks.array(f"{name} K", layer[1], "H, G, N_0")
         if query.shape != key.shape:
             raise checks.InputError(f"{name} has Q {query.shape} and K {key.shape}: give both as [H, G, N_0]")
-        return partial(query_key_attention, query=query, key=key, hardmax=hardmax)  # not a lambda: it is pickled
+        return partial(query_key_attention, query=query, key=key, **kinds)  # not a lambda: it is pickled
     weights = checks.array(f"{name} W", layer, "H, N_0, N_0")
     if weights.shape[1] != weights.shape[2]:
         raise checks.InputError(
             f"{name} W has shape {weights.shape}: give one square matrix per head [H, N_0, N_0], or a pair (Q, K)"
         )
-    return partial(bilinear_attention, weights=weights, hardmax=hardmax)
+    return partial(bilinear_attention, weights=weights, **kinds)
 
 
 def bilinear_attention(
-    x: Float[Array | np.ndarray, "P N_0 S"], weights: Float[Array | np.ndarray, "H N_0 N_0"], hardmax: bool = False
+    x: Float[Array | np.ndarray, "P N_0 S"],
+    weights: Float[Array | np.ndarray, "H N_0 N_0"],
+    hardmax: bool = False,
+    causal: bool = False,
+    mask: Bool[Array | np.ndarray, "P S"] | None = None,
 ) -> Float[Array, "P H S S"]:
-    """softmax_s(x(s)^T W^h x(t)), or its one-hot argmax."""
+    """softmax_s(x(s)^T W^h x(t)), or its one-hot argmax, over the source tokens that may be attended to."""
     _same_width(x, weights)
-    return _normalise(jnp.einsum("pas,hab,pbt->phst", x, weights, x, optimize="optimal"), hardmax)
+    scores = jnp.einsum("pas,hab,pbt->phst", x, weights, x, optimize="optimal")
+    return _normalise(scores, hardmax, causal, mask)
 
 
 def query_key_attention(
@@ -291,18 +357,36 @@ def query_key_attention(
     query: Float[Array | np.ndarray, "H G N_0"],
     key: Float[Array | np.ndarray, "H G N_0"],
     hardmax: bool = False,
+    causal: bool = False,
+    mask: Bool[Array | np.ndarray, "P S"] | None = None,
 ) -> Float[Array, "P H S S"]:
-    """softmax_s((K^h x(s)) . (Q^h x(t)) / sqrt(G)), or its one-hot argmax."""
+    """softmax_s((K^h x(s)) . (Q^h x(t)) / sqrt(G)), or its one-hot argmax, over the sources that may be attended to."""
     _same_width(x, query)
     keys = jnp.einsum("hga,pas->phgs", key, x)
     queries = jnp.einsum("hga,pat->phgt", query, x)
-    return _normalise(jnp.einsum("phgs,phgt->phst", keys, queries) / math.sqrt(query.shape[1]), hardmax)
+    scores = jnp.einsum("phgs,phgt->phst", keys, queries) / math.sqrt(query.shape[1])
+    return _normalise(scores, hardmax, causal, mask)
 
 
-def _normalise(scores, hardmax):
+def _normalise(scores, hardmax, causal, mask):
+    if causal or mask is not None:
+        scores = jnp.where(_allowed(scores.shape[-1], causal, mask), scores, -jnp.inf)
     if hardmax:
-        return jax.nn.one_hot(jnp.argmax(scores, axis=-2), scores.shape[-2], axis=-2, dtype=scores.dtype)
-    return jax.nn.softmax(scores, axis=-2)
+        found = jax.nn.one_hot(jnp.argmax(scores, axis=-2), scores.shape[-2], axis=-2, dtype=scores.dtype)
+    else:
+        found = jax.nn.softmax(scores, axis=-2)
+    return masked(found, mask)
+
+
+def _allowed(S: int, causal: bool, mask):
+    """Which sources a target may attend to; for a target that is padding anything, so that its column has a sum."""
+    past = np.triu(np.ones((S, S), bool)) if causal else np.ones((S, S), bool)
+    return past if mask is None else (past & mask[:, None, :, None]) | ~mask[:, None, None, :]
+
+
+def masked(a: Float[Array, "P H S S"], mask: Bool[Array | np.ndarray, "P S"] | None) -> Float[Array, "P H S S"]:
+    """Patterns in which padding neither attends nor is attended to."""
+    return a if mask is None else jnp.where(mask[:, None, :, None] & mask[:, None, None, :], a, 0.0)
 
 
 def _same_width(x, weights):
@@ -312,18 +396,3 @@ def _same_width(x, weights):
             f"x has input width {x.shape[1]} (shape {tuple(x.shape)}) and the attention weights act on width "
             f"{weights.shape[-1]} (shape {tuple(weights.shape)}): {remedy}"
         )
-
-
-def _checked(name: str, a, x, normalised: bool):
-    P, _, S = x.shape
-    if a.ndim != 4 or a.shape[0] != P or a.shape[2:] != (S, S):
-        raise checks.InputError(f"{name} has shape {tuple(a.shape)}: give [P, H, S, S] with P={P}, S={S} as in x")
-    if not bool(jnp.isfinite(a).all()):
-        raise checks.InputError(f"{name} holds NaN or infinity: every attention weight must be finite")
-    error = float(jnp.abs(a.sum(-2) - 1).max()) if normalised else 0.0
-    if error > COLUMN_SUM_TOLERANCE:
-        raise checks.InputError(
-            f"{name} has columns that miss 1 by up to {error:.3g}: A[s, t] must sum to 1 over source tokens s "
-            "for every target t (transpose it if rows are normalised), or give normalised=False if they need not"
-        )
-    return a

@@ -1,37 +1,16 @@
-r"""Attention paths: contract the tokens away, once (docs/model.md, section 2).
-
-A path pi = (h_1, .., h_L) takes one head per layer. The network depends on x only through
-
-    xi^pi(x) = 1/sqrt(N_0 H) sum_{s_1..s_L} x(s_1) A_1^{h_1}[s_1, s_2] .. A_L^{h_L}[s_L, t*],   H = prod_l H_l,
-
-computed from the readout token down, one layer at a time, so that nothing of size S^L exists. A skip connection of
-strength g_l is one more branch of its layer, listed first, with the identity for a pattern and g_l in place of
-1/sqrt(H_l) and no weights.
-"""
+"""Path-contracted inputs: all that a network of linear values sees of its inputs (docs/model.md, section 2)."""
 
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from ..core import checks
-from ..core.numerics import numerics
 from . import residual as skips
-from .attention import Attention, bilinear_attention, query_key_attention, weights_of
-
-READOUTS = ("last", "first", "mean")
-_BATCH = 128  # examples contracted at a time: bounds the attention patterns held in memory
-_PART_BYTES = 2**23  # of inputs and patterns contracted at a time, of one of many batches: about the cache of a CPU
-_PATTERNS = 4  # heads of a layer, about
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,16 +18,19 @@ class PathInputs:
     """Path-contracted inputs xi, all that the network sees of its inputs.
 
     Args:
-        xi: array [P, N_0, G_1, .., G_L], prefactors included; kept as float64 on the host. G_l is the number of
-            branches of layer l: its heads H_l and, where it has a skip connection, that one, which comes first.
+        xi: array [P, N_0, G_1, .., G_L], prefactors included; kept as float64 on the host, as a copy unless it is
+            float64 and read-only. G_l is the number of branches of layer l: its heads H_l and, where it has a skip
+            connection, that one, which comes first.
         path_names: names of the paths in C order (h_1 slowest); default "(h1 h2 .. hL)", heads from 1, and "skip" for
             a skip connection.
         residual: (g_1, .., g_L), strengths of the skip connections that xi was made with; 0 for a layer without one,
             as all are by default. True stands for 1 in every layer.
+        tokens: [sequences, S], which tokens of which sequences the rows of xi are, in C order, where every token has an
+            output of its own (``contract(.., readout="all")``); None: one row per sequence.
 
     Raises:
         ValueError: wrong rank, NaN or infinity, no examples, a number of names that is not that of paths, a control
-            character in a name, or a negative strength.
+            character in a name, a negative strength, or ``tokens`` that are not as many as rows.
 
     Source: docs/model.md, section 2.
     """
@@ -56,10 +38,12 @@ class PathInputs:
     xi: np.ndarray
     path_names: tuple[str, ...] = ()
     residual: tuple[float, ...] = ()
+    tokens: np.ndarray | None = None
     _groups: tuple[tuple[bool, ...], ...] = ()  # layers that each path skips, once paths have one axis of their own
 
     def __post_init__(self):
-        xi = checks.array("xi", self.xi, "P, N_0, H_1, ..")
+        changes = getattr(getattr(self.xi, "flags", None), "writeable", True)  # what cannot is not copied
+        xi = checks.array("xi", self.xi, "P, N_0, H_1, ..", copy=changes)
         object.__setattr__(self, "xi", xi)
         object.__setattr__(self, "residual", skips.strengths(self.residual, len(self.heads)))
         names = self.path_names if len(self.path_names) else skips.path_names(self.heads, self.residual)
@@ -69,6 +53,10 @@ class PathInputs:
                 f"path_names={names} must be {self.paths} different names, one per path of {self.heads}"
             )
         object.__setattr__(self, "path_names", names)
+        if self.tokens is not None and np.sum(self.tokens) != len(xi):
+            raise checks.InputError(
+                f"tokens marks {np.sum(self.tokens)} tokens and xi has {len(xi)} rows: give xi one row per token"
+            )
         if not self._groups:
             found = skips.skipped(self.heads, self.residual).tolist()
             object.__setattr__(self, "_groups", tuple(map(tuple, found)))
@@ -101,7 +89,7 @@ class PathInputs:
         return f"PathInputs(P={len(self)}, N_0={self.input_width}, heads={self.heads}{residual})"
 
     def like(self, xi: np.ndarray) -> PathInputs:
-        """Other inputs of the same paths.
+        """Inputs of other examples, which take the same paths.
 
         Args:
             xi: [any, N_0, G_1, .., G_L], prefactors included.
@@ -112,7 +100,40 @@ class PathInputs:
         Raises:
             ValueError: as for the class.
         """
-        return dataclasses.replace(self, xi=xi)
+        return dataclasses.replace(self, xi=xi, tokens=None)
+
+    def labels(self, y):
+        """Labels of all rows, from labels of sequences or of tokens.
+
+        Args:
+            y: one label per row; or, where every token has an output of its own, labels [P, S] of P sequences, of which
+                those of padding are left out, or a list of P arrays [S_i].
+
+        Returns:
+            Labels, one per row; whatever has neither form as it is.
+        """
+        return flat_labels(y, self.tokens)
+
+    def by_token(self, values) -> np.ndarray:
+        """Values of all rows, such as predictions, put where their tokens are.
+
+        Args:
+            values: one per row, [rows] or [rows, ..].
+
+        Returns:
+            Array [P, S] or [P, S, ..], NaN for padding; values as they are if there is one row per sequence.
+
+        Raises:
+            ValueError: another number of values than of rows.
+        """
+        found = np.asarray(values)
+        if found.shape[:1] != (len(self),):
+            raise checks.InputError(f"values has shape {found.shape}: give one per row of xi, [{len(self)}, ..]")
+        if self.tokens is None:
+            return found
+        result = np.full((*self.tokens.shape, *found.shape[1:]), np.nan)
+        result[self.tokens] = found
+        return result
 
     def path_indices(self, paths: Sequence) -> tuple[int, ...]:
         """Places of some paths on the path axis.
@@ -183,145 +204,19 @@ class PathInputs:
         else:
             heads, residual = (len(index),), ()
         xi = self.flat[:, :, list(index)] * self.scales_left(index)
-        return PathInputs(xi.reshape(len(self), self.input_width, *heads), names, residual, groups)
+        return PathInputs(xi.reshape(len(self), self.input_width, *heads), names, residual, self.tokens, groups)
 
 
-def sequences(name: str, x, tokens: str | None = None) -> np.ndarray:
-    """Sequences as float64 [P, N_0, S], token s in column s.
-
-    Args:
-        name: what the user called them, for messages.
-        x: an array, or an xarray.DataArray with axes "P", "N_0" and "S" in any order.
-        tokens: ``"columns"`` for x [P, N_0, S], ``"rows"`` for x [P, S, N_0]; None: columns, where S is not N_0.
-
-    Raises:
-        ValueError: another rank, NaN or infinity, an unknown ``tokens``.
-    """
-    if tokens is not None:
-        checks.nearest("tokens", tokens, ("columns", "rows"))
-    return oriented(name, x, checks.array(name, x, axes_of(tokens)), tokens)
-
-
-def axes_of(tokens: str | None) -> str:
-    """The axes of sequences in words."""
-    return "P, S, N_0" if tokens == "rows" else "P, N_0, S"
-
-
-def oriented(name: str, x, found: np.ndarray, tokens: str | None) -> np.ndarray:
-    """Sequences found in x as [P, N_0, S], with a warning where tokens may be on either axis and nobody said."""
-    named = set(getattr(x, "dims", ())) == {"P", "N_0", "S"}
-    if tokens is None and not named and found.shape[1] == found.shape[2] > 1:
-        warnings.warn(
-            f"{name} has shape {found.shape}, where tokens may be columns [P, N_0, S] or rows [P, S, N_0], read as "
-            "columns: give tokens='columns' to confirm it, or tokens='rows'",
-            checks.InputWarning,
-            stacklevel=4,
-        )
-    return found.swapaxes(1, 2) if tokens == "rows" else found
-
-
-def contract(
-    x,
-    attention: Attention,
-    readout: str = "last",
-    *,
-    tokens: str | None = None,
-    residual: bool | Sequence[float] = (),
-) -> PathInputs:
-    """Path-contracted inputs of sequences x under fixed attention, in float64.
-
-    Args:
-        x: sequences [P, N_0, S], token s is column s.
-        attention: the attention patterns of every layer, a function of x.
-        readout: token t* that the network reads: ``"last"``, ``"first"``, or ``"mean"`` over target tokens.
-        tokens: ``"rows"`` for x [P, S, N_0], as PyTorch has it; ``"columns"`` says that x is [P, N_0, S], which is
-            asked by a warning where S = N_0. The attention sees columns in either case.
-        residual: strength g_l of the skip connection of each layer, (g_1, .., g_L), or True for 1 in all. A layer with
-            g_l > 0 has one more branch, which comes before its heads; one with 0 has none.
-
-    Returns:
-        PathInputs with xi [P, N_0, G_1, .., G_L], G_l = H_l heads and a skip connection if there is one.
-
-    Raises:
-        ValueError: shapes of x and attention that disagree, NaN or infinity in either, attention columns
-            that do not sum to 1, an unknown readout, a strength below 0 or not one per layer.
-
-    Source: docs/model.md, section 2; cost P * (S^2 sum_l G_l..G_L + N_0 S G), memory for 128 examples.
-    """
-    x = sequences("x", x, tokens)
-    checks.nearest("readout", readout, READOUTS)
-    if not isinstance(attention, Attention):
-        raise checks.InputError(f"attention is a {type(attention).__name__}: give gf.Attention([W_1, .., W_L])")
-    residual = skips.strengths(residual, len(attention.layers))
-    with numerics():
-        batches = [slice(i, i + _BATCH) for i in range(0, len(x), _BATCH)]
-        xi = np.concatenate([np.asarray(_contract(x, attention, readout, residual, batch)) for batch in batches])
-    return PathInputs(xi, names_of(attention, xi.shape[2:], residual), residual)
-
-
-def names_of(attention: Attention, branches: tuple[int, ...], residual: tuple[float, ...]) -> tuple[str, ...]:
-    """Names of all paths: the attention's own, where it has one for each, or for each that skips no layer."""
-    names = attention.path_names
-    whole = [not any(skip) for skip in skips.skipped(branches, residual).tolist()]
-    if not len(names) or len(names) != sum(whole):
-        return names
-    own = iter(names)
-    return tuple(next(own) if w else name for name, w in zip(skips.path_names(branches, residual), whole, strict=True))
-
-
-def _contract(x, attention, readout, residual, batch):
-    return contract_patterns(x[batch], attention(x, batch), readout, residual)
-
-
-def contract_batch(
-    x: Float[np.ndarray, "P N_0 S"], attention: Attention, readout: str, residual: tuple[float, ...] = ()
-) -> Float[np.ndarray, "P N_0 *G"]:
-    """xi of one of many batches, whose inputs were checked; float32 inputs become float64 a part at a time.
-
-    Where all layers are weights, attention and contraction are one compiled program, of parts that are padded to a
-    power of two so that few of them are compiled.
-    """
-    P, N_0, S = x.shape
-    weights = weights_of(attention)
-    size = 2 ** int(np.log2(max(1, _PART_BYTES // (8 * S * (N_0 + _PATTERNS * S * len(attention.layers))))))
-    found = []
-    with numerics():
-        for part in (x[i : i + size] for i in range(0, P, size)):
-            if weights is None:
-                xi = _contract(jnp.asarray(part, float), attention, readout, residual, slice(None))
-            else:
-                padded = np.zeros((2 ** int(np.ceil(np.log2(len(part)))), N_0, S))
-                padded[: len(part)] = part
-                xi = _contract_weights(padded, weights, attention.hardmax, readout, residual)
-            found.append(np.asarray(xi)[: len(part)])
-    return np.concatenate(found)
-
-
-@partial(jax.jit, static_argnames=("hardmax", "readout", "residual"))
-def _contract_weights(x, layers, hardmax, readout, residual):
-    kinds = (bilinear_attention if "weights" in layer else query_key_attention for layer in layers)
-    patterns = [kind(x, **layer, hardmax=hardmax) for kind, layer in zip(kinds, layers, strict=True)]
-    return contract_patterns(x, patterns, readout, residual)
-
-
-def contract_patterns(
-    x: Float[Array | np.ndarray, "P N_0 S"],
-    patterns: Sequence[Float[Array, "P H_l S S"]],
-    readout: str,
-    residual: tuple[float, ...] = (),
-) -> Float[Array, "P N_0 *G"]:
-    """xi of x under attention patterns [P, H_l, S, S], bottom layer first; differentiable, nothing checked."""
-    P, N_0, S = x.shape
-    residual = residual or (0.0,) * len(patterns)
-    branches = tuple(a.shape[1] + (g > 0) for a, g in zip(patterns, residual, strict=True))
-    read = {"last": jnp.eye(S)[-1], "first": jnp.eye(S)[0], "mean": jnp.full(S, 1 / S)}[readout]
-    top = patterns[-1]
-    to_readout = {"last": top[..., -1], "first": top[..., 0], "mean": top.mean(-1)}[readout]  # [P, H_L, S]
-    if residual[-1]:
-        to_readout = jnp.concatenate([jnp.broadcast_to(read, (P, 1, S)), to_readout], 1)
-    for a, g in zip(patterns[-2::-1], residual[-2::-1], strict=True):
-        # a [P, h, s, t], to_readout [P, (h_{l+1}..h_L), t] -> [P, (h_l..h_L), s], h_l slowest
-        through = jnp.einsum("phst,pqt->phqs", a, to_readout).reshape(P, -1, S)
-        to_readout = jnp.concatenate([to_readout, through], 1) if g else through
-    xi = jnp.einsum("pns,pqs->pnq", x, to_readout) / skips.scales(N_0, branches, residual)
-    return xi.reshape(P, N_0, *branches)
+def flat_labels(y, rows: np.ndarray | None):
+    """Labels of the tokens that are rows [P, S], from labels [P, S] or P arrays [S_i]; others as they are."""
+    if rows is None:
+        return y
+    if isinstance(y, list | tuple) and len(y) == len(rows):
+        parts = [np.asarray(part) for part in y]
+        if [part.shape[:1] for part in parts] == [(n,) for n in rows.sum(1)]:
+            return np.concatenate(parts)
+    try:
+        found = np.asarray(y)
+    except ValueError:  # of entries of different lengths, which the check of labels refuses
+        return y
+    return found[rows] if found.shape[:2] == rows.shape else y

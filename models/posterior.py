@@ -116,7 +116,7 @@ class Posterior:
             )
         if self.y is None:
             raise checks.InputError("y=None: give labels [P], one for each example of data")
-        y = labels.array("y", self.y)
+        y = labels.array("y", self.data.labels(self.y))
         classes = labels.classes_of("y", y, self.classes)
         if len(y) != len(self.data):
             raise checks.InputError(
@@ -213,7 +213,7 @@ class Posterior:
         """
         if not (isinstance(test, tuple | list) and len(test) == 2 and isinstance(test[0], PathInputs)):
             raise checks.InputError(f"test is a {type(test).__name__}: give (inputs, labels), inputs from gf.contract")
-        inputs, y_test = test[0], labels.array("test labels", test[1], "Q")
+        inputs, y_test = test[0], labels.array("test labels", test[0].labels(test[1]), "Q")
         labels.encoded("test labels", y_test, self.classes or ())
         if inputs.xi.shape[1:] != self.data.xi.shape[1:]:
             raise checks.InputError(

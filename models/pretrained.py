@@ -23,8 +23,10 @@ import numpy as np
 
 from ..core import checks, console
 from .attention import Attention
-from .paths import READOUTS, PathInputs
+from .paths import PathInputs
 from .readers import CAPTURED, RECOMPUTED, LensReader, Limits, TransformersReader, loaded
+
+READOUTS = ("last", "first", "mean")
 
 _ROUND = 32  # tokens: batches of text are padded to multiples of it, so that few shapes are computed
 _HALF = 0.02  # error of a sum of bfloat16 numbers

@@ -18,8 +18,10 @@ from . import labels
 from . import residual as skips
 from .attention import Attention, is_given
 from .batches import Batch, batches_of
-from .paths import READOUTS, PathInputs, axes_of, contract_batch, names_of, oriented
+from .contraction import contract_batch, names_of
+from .paths import PathInputs, flat_labels
 from .reduction import Reduction, joined, labelled, of_factor
+from .tokens import check_finite, check_readout, reading, sequences
 from .workers import on_client
 
 _COPIES = 3  # of the factor while rows are joined to it
@@ -35,7 +37,7 @@ class Plan(NamedTuple):
     """
 
     attention: Attention | None
-    readout: str
+    readout: Any
     tokens: str | None
     names: tuple[str, ...]
     residual: Any
@@ -77,7 +79,7 @@ class Part(NamedTuple):
 def reduce(
     batches,
     attention: Attention | None = None,
-    readout: str = "last",
+    readout="last",
     *,
     tokens: str | None = None,
     classes: tuple | None = None,
@@ -93,10 +95,13 @@ def reduce(
 
     Args:
         batches: an iterable of pairs (x, y) or of delayed ones (Dask); or a pair of arrays (x, y) that can be sliced
-            (memory-mapped, HDF5, zarr, Dask); or a directory of .npz files, in the order of their names. x [P, N_0, S]
-            and y [P] are as for ``contract`` and ``Posterior``.
+            (memory-mapped, HDF5, zarr, Dask); or a directory of .npz files, in the order of their names. x [P, N_0, S],
+            or a list of sequences of different lengths, and y [P] are as for ``contract`` and ``Posterior``. In place
+            of a pair, arrays by name may be given, {"x": x, "y": y, ..}, and files may hold more of them: ``mask``
+            [P, S], ``lengths`` [P], or ``readout`` [P], the index of a token of each sequence.
         attention: of every layer; None if batches hold contracted inputs xi [P, N_0, H_1, .., H_L] in place of x.
-        readout: token that the network reads: ``"last"``, ``"first"``, or ``"mean"``.
+        readout: token that the network reads: ``"last"``, ``"first"``, ``"mean"``, or ``"all"``, with one label per
+            token that is not padding, [P, S] or one after another.
         tokens: ``"columns"`` or ``"rows"``, as for ``contract``.
         classes: the two labels, smaller first; () for real values; default found from the first batch.
         path_names: names of the paths of contracted inputs, as for ``PathInputs``.
@@ -111,8 +116,9 @@ def reduce(
         Reduction.
 
     Raises:
-        ValueError: no batches, one that is not a pair or differs in shape from the first, NaN or infinity, labels of
-            other classes (the message says in which batch and row), or what ``contract`` refuses.
+        ValueError: no batches, one that is not a pair or differs in shape from the first (padded sequences may
+            differ in S), NaN or infinity, labels of other classes (the message says in which batch and row), or what
+            ``contract`` refuses.
 
     Source: docs/model.md, section 10: 2 P (H N_0)^2 flops, memory 3 (H N_0)^2 and a batch.
     """
@@ -129,7 +135,12 @@ def reduce(
 
 
 def _plan(attention, readout, tokens, classes, names, residual) -> Plan:
-    checks.nearest("readout", readout, READOUTS)
+    check_readout(readout)
+    if not isinstance(readout, str):
+        raise checks.InputError(
+            f"readout={checks.brief(readout)} is of all examples: give each batch its own, as arrays by name, "
+            "{'x': x, 'y': y, 'readout': readout}"
+        )
     if tokens is not None:
         checks.nearest("tokens", tokens, ("columns", "rows"))
     if attention is not None and not isinstance(attention, Attention):
@@ -170,14 +181,20 @@ def part_of(batch: Batch, plan: Plan, before: Part | None = None) -> Part:
     Raises:
         ValueError: as ``reduce``.
     """
-    x, y = batch.read(plan.inputs)
-    first = _checked_inputs(x, f"{plan.inputs} of {batch.name}", plan)
+    arrays = batch.read(plan.inputs)
+    name, y = f"{plan.inputs} of {batch.name}", arrays["y"]
+    if plan.attention is None:
+        first = xi = checks.real_array(name, arrays["xi"], "P, N_0, H_1, ..")
+        _check_shape(name, xi.shape, plan)
+        check_finite(name, xi)
+    else:
+        first, xi, y = _contracted(name, arrays, y, batch.name, plan, plan.attention)
     y, classes = _checked_labels(y, f"y of {batch.name}", plan)
-    if len(y) != len(first):
+    if len(y) != len(xi):
+        rows = "examples" if len(xi) == len(first) else "tokens that are not padding"
         raise checks.InputError(
-            f"y of {batch.name} has {len(y)} labels and {plan.inputs} has {len(first)} examples: give one label each"
+            f"y of {batch.name} has {len(y)} labels and {plan.inputs} has {len(xi)} {rows}: give one label each"
         )
-    xi = first if plan.attention is None else contract_batch(first, plan.attention, plan.readout, plan.residual)
     if before is None:
         shape = _like(xi.shape[1:], plan).xi.shape[1:]
         checks.memory(f"H N_0 = {xi[0].size}", _COPIES * 8 * (xi[0].size + 1) ** 2, "fewer paths or inputs")
@@ -185,28 +202,29 @@ def part_of(batch: Batch, plan: Plan, before: Part | None = None) -> Part:
     return before._replace(R=joined(before.R, labelled(xi, y)), examples=before.examples + len(y))
 
 
+def _contracted(name: str, arrays: dict[str, Any], y, batch: str, plan: Plan, attention: Attention):
+    """Sequences, their xi, and labels of its rows."""
+    tokens = plan.tokens if plan.first is None or plan.tokens == "rows" else "columns"
+    of = f" of {batch}"
+    given = sequences(name, arrays["x"], tokens, arrays.get("mask"), arrays.get("lengths"), of)
+    _check_shape(name, given.x.shape, plan, padded=given.mask is not None)
+    read = reading(f"readout{of}", arrays.get("readout", plan.readout), given)
+    return given.x, contract_batch(given, attention, read, plan.residual), flat_labels(y, read.rows)
+
+
+def _check_shape(name: str, shape: tuple[int, ...], plan: Plan, padded: bool = False) -> None:
+    """The shape that all batches have; padded sequences may be of any length."""
+    most = 1 if padded else len(shape)
+    if plan.first is not None and shape[1 : most + 1] != plan.first[:most]:
+        raise checks.InputError(
+            f"{name} has shape {shape}, and examples of the first batch have {plan.first}: make all axes but the "
+            "first the same"
+        )
+
+
 def _like(shape: tuple[int, ...], plan: Plan) -> PathInputs:
     names = plan.names if plan.attention is None else names_of(plan.attention, shape[1:], plan.residual)
     return PathInputs(np.zeros((1, *shape)), names, plan.residual)
-
-
-def _checked_inputs(x, name: str, plan: Plan) -> np.ndarray:
-    """Finite inputs of the shape that all batches have, in their own precision."""
-    axes = "P, N_0, H_1, .." if plan.attention is None else axes_of(plan.tokens)
-    found = checks.real_array(name, x, axes)
-    if plan.attention is not None:
-        found = oriented(name, x, found, plan.tokens if plan.first is None or plan.tokens == "rows" else "columns")
-    if plan.first is not None and found.shape[1:] != plan.first:
-        raise checks.InputError(
-            f"{name} has shape {found.shape}, and examples of the first batch have {plan.first}: make all axes but the "
-            "first the same"
-        )
-    finite = np.isfinite(found).reshape(len(found), -1).all(1)
-    if not finite.all():
-        row = int(np.argmin(finite))
-        value = found[row][~np.isfinite(found[row])][0]
-        raise checks.InputError(f"{name} holds {value} in row {row}: every entry must be finite, remove or impute it")
-    return found
 
 
 def _checked_labels(y, name: str, plan: Plan) -> tuple[np.ndarray, tuple]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import checks
-from .batches import Batch, delayed
+from .batches import Batch, delayed, named
 
 _AHEAD = 4  # batches per thread of the cluster that are submitted and not yet done
 
@@ -66,14 +66,15 @@ def _join_last(client, tree: list, join: Callable) -> None:
 
 def _submit(client, work: Callable, batch: Batch, plan):
     source = batch.source
-    pair = isinstance(source, tuple | list) and len(source) == 2
-    parts = [_remote(client, part) for part in (source if pair else [source])]
-    return client.submit(_work, work, batch.name, plan, *parts, pure=False)
+    parts = named(source, plan.inputs)
+    remote = {name: _remote(client, part) for name, part in parts.items()} if parts else _remote(client, source)
+    return client.submit(_work, work, batch.name, plan, remote, pure=False)
 
 
-def _work(work: Callable, name: str, plan, *parts):
-    parts = tuple(part.array(name) if isinstance(part, Mapped) else part for part in parts)
-    return work(Batch(name, parts if len(parts) == 2 else parts[0]), plan)
+def _work(work: Callable, name: str, plan, source):
+    if isinstance(source, dict):
+        source = {key: part.array(name) if isinstance(part, Mapped) else part for key, part in source.items()}
+    return work(Batch(name, source), plan)
 
 
 def _remote(client, part):

@@ -19,11 +19,16 @@ class Examples(NamedTuple):
 
     Attributes:
         x: sequences [P, N_0, S], token s is column s.
-        y: labels [P]: two classes (-1 and +1, booleans, names, two whole numbers) or real values.
+        y: labels [P]: two classes (-1 and +1, booleans, names, two whole numbers) or real values. Of all rows, one
+            after another, if every token has an output of its own.
+        mask: [P, S], True for tokens; None if there is no padding.
+        reads: [P], the token that is read of each sequence; None: as the task's readout says.
     """
 
     x: np.ndarray
     y: np.ndarray
+    mask: np.ndarray | None = None
+    reads: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +39,8 @@ class Task:
         name: short name, as on the command line.
         train, test: ``Examples``; test may be None.
         attention: fixed attention, bottom layer first.
-        readout: token read by the network, ``"last"``, ``"first"`` or ``"mean"``.
+        readout: token read by the network, ``"last"``, ``"first"``, ``"mean"`` or ``"all"``; examples may say it for
+            each sequence.
         temperature: the temperature its source uses.
         settings: plain values that made it, recorded with every run.
         classes: the two labels, smaller first; () for real values; None to find out (``gf.Posterior``).
@@ -69,7 +75,7 @@ class Task:
     @cached_property
     def train_inputs(self) -> PathInputs:
         """Path-contracted training inputs."""
-        return contract(self.train.x, self.attention, self.readout, tokens="columns", residual=self.residual)
+        return self._contracted(self.train, self.attention)
 
     @cached_property
     def test_inputs(self) -> PathInputs:
@@ -80,7 +86,11 @@ class Task:
         """
         if self.test is None:
             raise checks.InputError(f"task {self.name!r} has no test set: give x_test and y_test")
-        return contract(self.test.x, self.attention.of_test(), self.readout, tokens="columns", residual=self.residual)
+        return self._contracted(self.test, self.attention.of_test())
+
+    def _contracted(self, examples: Examples, attention: Attention) -> PathInputs:
+        readout = self.readout if examples.reads is None else examples.reads
+        return contract(examples.x, attention, readout, tokens="columns", residual=self.residual, mask=examples.mask)
 
     @property
     def test_set(self) -> tuple[PathInputs, np.ndarray] | None:

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..models.attention import query_key_attention
+from ..models.contraction import contract_patterns
 from ..models.network import Network, Weights, draw_prior, forward, path_weights
-from ..models.paths import contract_patterns
 
 
 def initial(network: Network, key_width: int, scale: float, key: jax.Array) -> Weights:

@@ -122,7 +122,9 @@ def test_float32_inputs_stay_so_until_they_are_contracted(monkeypatch):
 
     seen = []
     whole = streams.contract_batch
-    monkeypatch.setattr(streams, "contract_batch", lambda x, *more: seen.append(x.dtype) or whole(x, *more))
+    monkeypatch.setattr(
+        streams, "contract_batch", lambda given, *more: seen.append(given.x.dtype) or whole(given, *more)
+    )
     x = X.astype(np.float32)
     same(gf.reduce((x, Y), ATTENTION, batch=64), data=gf.contract(x, ATTENTION))
     assert set(seen) == {np.dtype(np.float32)}
@@ -139,7 +141,7 @@ def test_classes_are_found_in_the_first_batch():
 
 
 def test_parts_are_padded_and_cut(monkeypatch):
-    monkeypatch.setattr("gibbsformer.models.paths._PART_BYTES", 8 * S * (N_0 + 8 * S) * 20)
+    monkeypatch.setattr("gibbsformer.models.contraction._PART_BYTES", 8 * S * (N_0 + 8 * S) * 20)
     same(gf.reduce((X, Y), ATTENTION, batch=P))
 
 
