@@ -13,16 +13,18 @@ def name_of(kind: type) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
-def load(argument: str, name: str, fits: Callable[[type], bool]) -> type:
-    """The class of a name from ``name_of``, whose module is imported.
+def imported(argument: str, name: str):
+    """What has a name such as ``module:Class``, whose module is imported.
 
     Args:
         argument: what the user called it, for messages.
-        name: ``module:Class``.
-        fits: whether a class is of the kind that is wanted.
+        name: ``module:Class`` or ``module:function``.
+
+    Returns:
+        The object.
 
     Raises:
-        ValueError: it cannot be imported, or is something else.
+        ValueError: it cannot be imported.
     """
     module, _, path = str(name).partition(":")
     try:
@@ -31,8 +33,26 @@ def load(argument: str, name: str, fits: Callable[[type], bool]) -> type:
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as error:
         raise checks.InputError(
-            f"{argument}={name!r} cannot be imported ({error}): put the class in a module on the Python path"
+            f"{argument}={name!r} cannot be imported ({error}): put it in a module on the Python path"
         ) from None
+    return found
+
+
+def load(argument: str, name: str, fits: Callable[[type], bool]) -> type:
+    """The class of a name from ``name_of``, whose module is imported.
+
+    Args:
+        argument: what the user called it, for messages.
+        name: ``module:Class``.
+        fits: whether a class is of the kind that is wanted.
+
+    Returns:
+        The class.
+
+    Raises:
+        ValueError: it cannot be imported, or is something else.
+    """
+    found = imported(argument, name)
     if not (isinstance(found, type) and fits(found)):
         raise checks.InputError(f"{argument}={name!r} is not a {argument} class: use a file written by gibbsformer")
     return found

@@ -7,6 +7,7 @@ import pandas as pd
 
 from ..core import checks
 from ..models.records import path_labels
+from ..models.solvable import check_solvable
 from ..sampler import Run
 from ..sampler.convergence import moments_of, warn_of_bad_chains
 from ..theory import Theory
@@ -29,6 +30,7 @@ def compare(run: Run, theory: Theory) -> pd.DataFrame:
     Raises:
         ValueError: theory and run have different networks.
     """
+    check_solvable("a comparison with theory", run.posterior)
     if theory.paths is not None or theory.posterior.network.heads != run.posterior.network.heads:
         raise checks.InputError(
             f"theory has order parameters of sizes {[len(u) for u in theory.U]} and run of "

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..sampler import Run
-from ..sampler.convergence import MIN_DRAWS, convergence
+from ..sampler.convergence import MIN_DRAWS, convergence, moments_of
 from ..theory import Theory
 from .compare import compare
 from .predictor import Score, predict, score, score_difference
@@ -60,6 +60,43 @@ def run_findings(run: Run, theory: Theory, gp: Theory) -> dict[str, Any]:
             for name in ("theory", "gp")
         }
     return result
+
+
+def own_findings(run: Run) -> dict[str, Any]:
+    """Plain values of a run whose posterior has no theory: settings, test score, monitored variables, convergence."""
+    verdict = convergence(run)
+    result: dict[str, Any] = {
+        "kernel": run.settings["kernel"],
+        "chains": run.chains,
+        "warmup": run.settings["warmup"],
+        "draws": run.draws,
+        "posterior": repr(run.posterior),
+        "temperature": getattr(run.posterior, "temperature", None),
+        "convergence": verdict._asdict() | {"converged": verdict.converged, "problems": list(verdict.problems)},
+        "monitored": [row for name in run.monitored for row in entries(run, name)],
+    }
+    if "n_steps" in run.stats:
+        result["gradients_per_draw"] = float(np.mean(np.asarray(run.stats["n_steps"])))
+    if run.test is not None and hasattr(run.posterior, "predictions"):
+        found = score(predict(run, run.test[0]), run.test[1])
+        result |= {found.name: {"sampled": found.value, "sampled_error": found.error}}
+    return result
+
+
+def entries(run: Run, name: str) -> list[dict[str, Any]]:
+    """Posterior mean, sd and diagnostics of each entry of a monitored variable, of a symmetric one of one triangle."""
+    found = moments_of(run, name)
+    samples = np.asarray(run.variables[name], np.float64)
+    shape, (described, labels) = samples.shape[2:], run.records
+    whole = len(found["mean"]) == np.prod(shape, dtype=int)
+    indices = list(np.ndindex(*shape)) if whole else list(zip(*np.triu_indices(shape[0]), strict=True))
+    axes = [labels[dim] if dim in labels else np.arange(n) for dim, n in zip(described[name].dims, shape, strict=True)]
+    rows = []
+    for i, index in enumerate(indices):
+        label = ", ".join(str(axis[k]) for axis, k in zip(axes, index, strict=True))
+        row = {quantity: float(values[i]) for quantity, values in found.items()}
+        rows.append({"entry": f"{name}[{label}]" if label else name, "sd": float(samples[:, :, *index].std()), **row})
+    return rows
 
 
 def _scores(found: dict[str, Score]) -> dict[str, dict[str, float]]:

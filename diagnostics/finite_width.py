@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core import checks
+from ..models.solvable import check_solvable
 from ..sampler import Run
 from ..sampler.convergence import moments, warn_of_bad_chains
 from ..theory import Theory
@@ -52,6 +53,7 @@ def finite_width(run: Run, theory: Theory) -> FiniteWidth:
     """
     if not isinstance(run, Run):
         raise checks.InputError(f"run is a {type(run).__name__}: give what gf.sample or gf.open returns")
+    check_solvable("a finite-width correction", run.posterior)
     U = run.order_parameters.U[0]
     if theory.covariance is None or theory.U[0].shape != U.shape[2:]:
         raise checks.InputError(

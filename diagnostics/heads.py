@@ -20,6 +20,7 @@ from ..core import checks
 from ..core.numerics import numerics
 from ..models import PathInputs, Weights
 from ..models.network import forward, path_weights
+from ..models.solvable import check_solvable
 from ..sampler import Run
 from ..theory import Theory
 from .kernels import mean_order_parameter, weights_by_name
@@ -171,6 +172,8 @@ def pruned_score(source, data_test, y_test, heads) -> Score:
     """Test score of a theory, a run or weights by name without some heads."""
     if isinstance(source, Theory):
         return score(predict(prune(source, heads), data_test), y_test)
+    if isinstance(source, Run):
+        check_solvable("pruning", source.posterior)
     inputs = prune(data_test, heads)
     if isinstance(source, dict):
         with numerics():
@@ -186,6 +189,7 @@ def heads_of(source) -> tuple[int, ...]:
     if isinstance(source, Theory):
         return source.train.heads
     if isinstance(source, Run):
+        check_solvable("what belongs to heads", source.posterior)
         return source.posterior.network.heads
     if isinstance(source, PathInputs):
         return source.heads

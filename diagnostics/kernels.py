@@ -12,6 +12,7 @@ import xarray as xr
 from ..core import checks
 from ..core.numerics import numerics
 from ..models import PathInputs, Weights, order_parameters
+from ..models.solvable import check_solvable
 from ..sampler import Run
 from ..sampler.convergence import check_draws
 from ..theory import Theory
@@ -38,6 +39,7 @@ def mean_order_parameter(source: Theory | Run | Weights) -> np.ndarray:
     if isinstance(source, Theory):
         return source.U[0]
     if isinstance(source, Run):
+        check_solvable("an order parameter", source.posterior)
         check_draws(source)
         return source.order_parameters.U[0].mean((0, 1), dtype=np.float64)
     weights = weights_by_name(source)
@@ -90,6 +92,7 @@ def renormalized_kernel(
 
     Source: docs/model.md, section 3.
     """
+    check_solvable("a kernel between examples", source.posterior)
     if left is None:
         source.posterior.check_examples("left=None", "give left=gf.contract(x, attention) of the examples to look at")
         left = source.posterior.data
@@ -152,6 +155,7 @@ def alignment(source: Theory | Run | xr.DataArray | np.ndarray, y=None) -> Align
     Source: docs/model.md, section 8.
     """
     if isinstance(source, Theory | Run):
+        check_solvable("alignment", source.posterior)
         source.posterior.check_examples("alignment", "give renormalized_kernel(.., left) of some examples, and their y")
         y = source.posterior.y if y is None else y
         source = renormalized_kernel(source)

@@ -16,6 +16,7 @@ from ..models.target import STATE
 from ..sampler import Run
 from ..sampler.convergence import warn_of_bad_chains
 from ..theory import Theory, conditional_mean, conditional_predictor
+from . import drawn
 
 _VARIANCE_DRAWS = 64  # draws that the mean conditional variance is averaged over: it varies little between draws
 _RESAMPLES = 400  # bootstrap resamples: the standard error itself is then known to 4 %
@@ -88,7 +89,7 @@ def predict(source: Theory | Run, data_test: PathInputs) -> Prediction:
 
     Args:
         source: from ``theory.solve``, ``theory.gp``, ``sample`` or ``open``.
-        data_test: test inputs with all the paths of the training inputs.
+        data_test: test inputs with all the paths of the training inputs; of a ``gf.Model``, inputs [Q, ..].
 
     Returns:
         Prediction with mean [Q] and variance [Q] of f (noise variance T not added).
@@ -99,6 +100,9 @@ def predict(source: Theory | Run, data_test: PathInputs) -> Prediction:
     Source: docs/model.md, sections 3 and 8.
     """
     posterior = source.posterior
+    if isinstance(source, Run) and hasattr(posterior, "predictions"):  # it computes f from recorded weights
+        warn_of_bad_chains(source)
+        return Prediction(*drawn.moments_of_f(source, data_test), posterior.classes)
     if not isinstance(data_test, PathInputs) or data_test.xi.shape[1:] != posterior.data.xi.shape[1:]:
         shape = getattr(getattr(data_test, "xi", data_test), "shape", type(data_test).__name__)
         raise checks.InputError(

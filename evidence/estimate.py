@@ -19,6 +19,7 @@ from scipy.special import logsumexp, softmax
 from ..core import checks
 from ..core.numerics import numerics
 from ..models import Posterior
+from ..models.solvable import check_solvable
 from .importance import PARETO_LIMIT, Weights, importance_weights
 from .tempering import Pass, log_ess, log_mean_weights, tempered, thermodynamic_integral
 
@@ -101,10 +102,7 @@ def evidence(
 
     Source: docs/model.md, sections 4 and 6; docs/evidence.md.
     """
-    if not isinstance(posterior, Posterior):
-        raise checks.InputError(
-            f"posterior is a {type(posterior).__name__}: give gf.Posterior(network, data, y, temperature)"
-        )
+    check_solvable("evidence", posterior)
     checks.random_key("key", key)
     particles = checks.count("particles", particles, least=_MIN_PARTICLES)
     repeats = checks.count("repeats", repeats)

@@ -51,6 +51,7 @@ if TYPE_CHECKING:  # the same names as in ``_NAMES``, for type checkers and edit
     from .models import (
         Attention,
         InputWarning,
+        Model,
         Network,
         OrderParameters,
         PathInputs,
@@ -98,8 +99,8 @@ _NAMES = {  # folder -> its names that are public here
     ),
     "evidence": ("Evidence", "EvidenceWarning", "evidence", "select"),
     "models": (
-        "Attention", "InputWarning", "Network", "OrderParameters", "PathInputs", "Posterior", "Reduction", "contract",
-        "reduce",
+        "Attention", "InputWarning", "Model", "Network", "OrderParameters", "PathInputs", "Posterior", "Reduction",
+        "contract", "reduce",
     ),
     "reports": ("report",),
     "sampler": (

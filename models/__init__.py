@@ -2,8 +2,11 @@
 
 from ..core.checks import InputWarning
 from .attention import Attention
+from .beyond import attention_from_activations, with_mlp
 from .contraction import contract
 from .network import Network, OrderParameters, Weights, draw_prior, order_parameters, path_weights
+from .own import Model
+from .own_posterior import ModelPosterior
 from .paths import PathInputs
 from .posterior import Posterior
 from .pretrained import Pretrained
@@ -13,6 +16,8 @@ from .streams import reduce
 __all__ = [
     "Attention",
     "InputWarning",
+    "Model",
+    "ModelPosterior",
     "Network",
     "OrderParameters",
     "PathInputs",
@@ -20,9 +25,11 @@ __all__ = [
     "Pretrained",
     "Reduction",
     "Weights",
+    "attention_from_activations",
     "contract",
     "draw_prior",
     "order_parameters",
     "path_weights",
     "reduce",
+    "with_mlp",
 ]

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from ..core.text import literal
 from ..diagnostics import moments
+from ..diagnostics.findings import entries
 from ..models.records import path_labels
 from ..sampler import Run
 
@@ -53,6 +54,8 @@ def worst(run: Run) -> xr.Dataset:
     """U_a, the entries of U and the test outputs f with the smallest bulk ESS, each [chain, draw]."""
     import arviz
 
+    if "U_a" not in run.variables:
+        return _worst_monitored(run)
     U_a, U = run.order_parameters
     labels = path_labels(run.posterior.network, run.posterior.data.path_names)
     entries = {"U_a": U_a}
@@ -70,6 +73,19 @@ def worst(run: Run) -> xr.Dataset:
             for i in np.argsort(arviz.ess(outputs)["f"].values)[:SHOWN_F]:
                 entries[f"{name}(test example {i})"] = f[:, :, i]
     return xr.Dataset({name: (("chain", "draw"), values) for name, values in entries.items()})
+
+
+def _worst_monitored(run: Run) -> xr.Dataset:
+    """The entries of all monitored variables with the smallest bulk ESS, each [chain, draw]."""
+    found = []
+    for name in run.monitored:
+        samples = np.asarray(run.variables[name], np.float64)
+        flat = samples.reshape(*samples.shape[:2], -1)
+        rows = entries(run, name)
+        if len(rows) == flat.shape[2]:  # otherwise it is symmetric, and has another order
+            found += [(row["ess_bulk"], row["entry"], flat[:, :, i]) for i, row in enumerate(rows)]
+    chosen = sorted(found, key=lambda each: each[0])[: SHOWN_U + SHOWN_F]
+    return xr.Dataset({name: (("chain", "draw"), values) for _, name, values in chosen})
 
 
 def _uri(figure: Figure) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..core import checks
 from ..diagnostics import alignment, head_scores
-from ..diagnostics.findings import run_findings
+from ..diagnostics.findings import own_findings, run_findings
+from ..models import Posterior
 from ..models.records import path_labels
 from ..sampler import Run
 from ..sampler.convergence import ESS_LIMIT, MIN_DRAWS
@@ -19,6 +20,7 @@ from ..theory import Theory, gp, solve
 from . import chains, drawing
 
 _SCORES = {"accuracy": "accuracy", "r_squared": "R²"}
+MOST_ROWS = 200  # of monitored entries, those with the fewest effective draws
 MOST_PATHS = 64  # larger matrices are neither legible as a map nor as a table of k(k+1)/2 rows
 
 
@@ -38,6 +40,8 @@ def sections(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 def section(run: Run, number: int = 1) -> dict[str, Any]:
     """Everything a report says of one run."""
+    if not isinstance(run.posterior, Posterior):
+        return _own_section(run, number)
     theory, limit = solve(run.posterior), gp(run.posterior)
     found = run_findings(run, theory, limit)
     U_a, U = run.order_parameters
@@ -60,6 +64,29 @@ def section(run: Run, number: int = 1) -> dict[str, Any]:
         "alignment": _alignment(_sources(run, finite, "GP limit", limit)) if run.posterior.has_examples else None,
         "heads": _head_bars(_sources(run, finite, "large-N theory", theory)),
         "chains": chains.plots(run) if finite else None,
+        "provenance": provenance(run),
+    }
+
+
+def _own_section(run: Run, number: int) -> dict[str, Any]:
+    """What a report says of a run whose posterior has no theory: no comparison, kernels or heads."""
+    found = own_findings(run)
+    settings, facts = run.settings, {"test": f"{len(run.test[1])} examples"} if run.test else {}
+    rows = sorted(found["monitored"], key=lambda row: row["ess_bulk"])[:MOST_ROWS]
+    kept = {row["entry"] for row in rows}
+    score = next((found[name] for name in _SCORES if name in found), None)
+    sampled = f"{settings['kernel']}, {run.chains} chains × {run.draws} draws after {settings['warmup']} of warm-up"
+    return {
+        "id": f"run-{number}",
+        "name": name_of(run),
+        "problem": [("posterior", found["posterior"]), *facts.items(), ("sampler", sampled)],
+        "findings": found,
+        "verdict": verdict(found["convergence"], run),
+        "score": next((text for name, text in _SCORES.items() if name in found), ""),
+        "scores": [] if score is None else [_sampled_row(score)],
+        "monitored": [row for row in found["monitored"] if row["entry"] in kept],
+        "rows_left_out": len(found["monitored"]) - len(rows),
+        "chains": chains.plots(run) if all(np.isfinite(row["mean"]) for row in found["monitored"]) else None,
         "provenance": provenance(run),
     }
 
@@ -115,14 +142,18 @@ def _score_rows(found: dict[str, Any]) -> list[dict[str, Any]]:
     scores = found.get("accuracy") or found.get("r_squared")
     if scores is None:
         return []
-    sampled = {"source": "sampled", "value": scores["sampled"], "error": scores["sampled_error"]}
-    rows: list[dict[str, Any]] = [sampled | {"difference": None, "z": None}]
+    rows = [_sampled_row(scores)]
     for source, label in (("theory", "large-N theory"), ("gp", "GP limit")):
         difference = found["sampled_minus"][source]
         error = math.hypot(difference["monte_carlo"], difference["test_set"])
         z = difference["value"] / error if error > 0 else None
         rows.append({"source": label, "value": scores[source], "error": None, "difference": difference, "z": z})
     return rows
+
+
+def _sampled_row(scores) -> dict[str, Any]:
+    sampled = {"source": "sampled", "value": scores["sampled"], "error": scores["sampled_error"]}
+    return sampled | {"difference": None, "z": None}
 
 
 def _reduced(run: Run) -> str:

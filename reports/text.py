@@ -59,14 +59,39 @@ def render_run(found: dict[str, Any]) -> str:
     ]
     if left_out:
         lines.append(f"{left_out} other entries: --json or gf.compare shows all")
-    lines += [
-        "",
-        f"largest R-hat {verdict['rhat']:.3f} (limit {verdict['rhat_limit']:.3f}), "
-        f"minimum ESS {verdict['ess_bulk']:.0f}",
+    return "\n".join([*lines, "", *_verdict(verdict)])
+
+
+def render_own(found: dict[str, Any]) -> str:
+    """``own_findings`` as text."""
+    verdict, steps = found["convergence"], found.get("gradients_per_draw")
+    lines = [
+        f"{found['kernel']}: {found['chains']} chains x {found['draws']} draws after {found['warmup']} warm-up, "
+        + found["posterior"]
+        + ("" if steps is None else f", {steps:.0f} gradients a draw")
     ]
-    lines[-1] += f", {verdict['divergences']} divergences"
-    lines += [f"! {problem}" for problem in verdict["problems"]] or ["converged"]
-    return "\n".join(lines)
+    lines += [f"{title}   {a['sampled']:.3f} +- {a['sampled_error']:.3f}" for title, a in _scores(found)]
+    rows = found["monitored"]
+    if len(rows) > _MOST_ROWS:
+        rows = sorted(rows, key=lambda row: row["ess_bulk"])[:_MOST_ROWS]
+    width = max(len(row["entry"]) for row in rows)
+    lines += ["", f"{'monitored':{width}}  {'mean':>9} {'MCSE':>8} {'sd':>9} {'ESS':>6} {'R-hat':>6}"]
+    lines += [
+        f"{r['entry']:{width}}  {r['mean']:9.4f} {r['mcse']:8.4f} {r['sd']:9.4f} {r['ess_bulk']:6.0f} {r['rhat']:6.3f}"
+        for r in rows
+    ]
+    if left_out := len(found["monitored"]) - len(rows):
+        lines.append(f"{left_out} other entries, of more effective draws: --json shows all")
+    return "\n".join([*lines, "", *_verdict(verdict)])
+
+
+def _verdict(verdict: dict[str, Any]) -> list[str]:
+    """Convergence in a line, and a line for each problem."""
+    numbers = (
+        f"largest R-hat {verdict['rhat']:.3f} (limit {verdict['rhat_limit']:.3f}), "
+        f"minimum ESS {verdict['ess_bulk']:.0f}, {verdict['divergences']} divergences"
+    )
+    return [numbers, *([f"! {problem}" for problem in verdict["problems"]] or ["converged"])]
 
 
 def _telling(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
@@ -132,8 +157,10 @@ def render_inspection(found: dict[str, Any]) -> str:
     lines = [
         found["file"],
         f"kernel      {s['kernel']} {s['options']}",
-        f"network     {s['network']}",
-        f"problem     temperature {s['temperature']:g}" + (f", {about}" if about else "") + _labels(s.get("classes")),
+        f"network     {s['network']}" if "network" in s else f"model       {_own(s)}",
+        f"problem     temperature {s.get('temperature', float('nan')):g}"
+        + (f", {about}" if about else "")
+        + _labels(s.get("classes")),
         f"chains      {s['chains']}, warm-up {s['warmup']}",
         f"draws       {found['draws']} of {s['draws']}" + ("" if found["complete"] else _why_unfinished(s)),
         f"made        {s['created']}, {s['precision']} on {s['device']}",
@@ -154,6 +181,15 @@ def render_inspection(found: dict[str, Any]) -> str:
     else:
         lines += [f"! {problem}" for problem in verdict["problems"]] or ["converged"]
     return "\n".join(lines)
+
+
+def _own(settings) -> str:
+    """The class of a posterior that is no network's; of a ``gf.Model`` its weights and functions."""
+    model = settings.get("model")
+    if not isinstance(model, dict):
+        return settings.get("posterior", "unknown")
+    arrays = ", ".join(f"{name} {shape}" for name, shape in model["shapes"])
+    return f"{arrays}; forward {model['functions']['forward'].get('function') or model['functions']['forward']['lost']}"
 
 
 def _labels(classes) -> str:

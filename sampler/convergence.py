@@ -105,7 +105,7 @@ def moments_of(run: Run, name: str) -> dict[str, np.ndarray]:
     if name not in kept:
         samples = np.asarray(run.variables[name], np.float64)
         shape = samples.shape[2:]
-        if len(shape) == 2 and shape[0] == shape[1]:
+        if len(shape) == 2 and shape[0] == shape[1] and np.array_equal(samples, samples.swapaxes(2, 3), equal_nan=True):
             samples = samples[:, :, *np.triu_indices(shape[0])]
         kept[name] = moments(samples.reshape(*samples.shape[:2], -1))
     return kept[name]
@@ -195,7 +195,8 @@ def _broken(run: Run, finite: bool) -> Iterator[str]:
         yield "a chain holds NaN or infinity: raise the temperature or use float64"
     frozen = frozen_chains(run)
     if frozen:
-        other = "start with init='collapsed'" if run.names(WEIGHT) and not run.names(STATE) else "raise the temperature"
+        lifted = "collapsed" in run.posterior.targets and run.names(WEIGHT) and not run.names(STATE)
+        other = "start with init='collapsed'" if lifted else "raise the temperature"
         yield (
             f"{len(frozen)} of {run.chains} chains never moved ({_listed(frozen)}): all proposals were rejected, "
             f"lengthen the warm-up or {other}"

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..core import checks, console, files
 from ..core.numerics import numerics
+from ..models.solvable import check_solvable
 from ..models.target import STATE, WEIGHTS
 from ..store import SampleFile
 from . import driver, sink
@@ -45,6 +46,7 @@ def lift(
     Source: docs/model.md, section 4, "lifting".
     """
     checks.random_key("key", key)
+    check_solvable("lifting", run.posterior)
     state = run.names(STATE)
     if not state or run.made.target != "collapsed":
         raise checks.InputError(

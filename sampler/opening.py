@@ -9,7 +9,7 @@ import jax
 
 from .. import store
 from ..core import checks, classes
-from ..models import Posterior
+from ..models import Model, ModelPosterior, Posterior
 from ..models.target import Records, Variable
 from ..store import SampleFile
 from . import sink
@@ -20,18 +20,20 @@ from .sink import Memory
 _RECORDED = ("draws", "until", "report", "ended")  # attributes that commits write: they replace what settings say
 
 
-def open(path: str | os.PathLike | Run) -> Run:
+def open(path: str | os.PathLike | Run, *, model: Model | None = None) -> Run:
     """Open a sample file; its draws are read from disk when indexed.
 
     Args:
         path: sample file of ``sample``, ``lift`` or ``merge``, also while it is written; or a run that has one.
+        model: the ``gf.Model`` that was sampled, of a file that cannot say where its functions are, such as lambdas.
+            Without it draws can be read all the same.
 
     Returns:
         Run as of the file's last commit.
 
     Raises:
         ValueError: the file is missing, not HDF5, damaged, not a sample file, of a newer schema, or of a posterior
-            whose class cannot be imported; or the run is in memory.
+            whose class cannot be imported; the run is in memory; or ``model`` is not the one that was sampled.
     """
     contents = store.read(file_of(path))
     recorded = {name: contents.attributes[name] for name in _RECORDED if name in contents.attributes}
@@ -39,8 +41,11 @@ def open(path: str | os.PathLike | Run) -> Run:
     kind: Any = Posterior
     if "posterior" in settings:
         kind = classes.load("posterior", settings["posterior"], lambda found: hasattr(found, "restored"))
+    given = {} if model is None else {"model": model}
+    if given and not issubclass(kind, ModelPosterior):
+        raise checks.InputError(f"model is given, and {contents.path} is of a {kind.__name__}: leave it out")
     try:
-        posterior, test = kind.restored(settings, contents.constants, contents.labels)
+        posterior, test = kind.restored(settings, contents.constants, contents.labels, **given)
     except KeyError as missing:
         raise checks.InputError(f"{contents.path} is damaged ({missing} missing): use a copy of the file") from None
     run = Run(posterior, contents.draws, contents.stats, settings, test, contents.path)

@@ -131,7 +131,9 @@ class Run:
         """
         if "U_a" not in self.variables:
             raise checks.InputError(
-                f"run recorded {', '.join(self.variables)} and no order parameters: use run.variables[name]"
+                f"run recorded {', '.join(self.variables)} and no order parameters, which only the solvable "
+                f"network of a "
+                "gf.Posterior has: use run.variables[name]"
             )
         L = self.posterior.network.depth
         read = lambda name: np.asarray(self.variables[name], dtype=np.float64)  # noqa: E731

@@ -12,7 +12,7 @@ import jax
 
 from ..core import checks, console
 from ..core.numerics import numerics
-from ..models import Posterior
+from ..models import Model, Posterior
 from ..models.target import Sampleable
 from ..store import SampleFile
 from ..store.reading import check_resumable
@@ -59,7 +59,7 @@ def sample(
     once.
 
     Args:
-        posterior: network, data, temperature; or a ``Sampleable`` of your own.
+        posterior: network, data, temperature; that of a ``gf.Model``; or a ``Sampleable`` of your own.
         kernel: a name in ``gf.KERNELS`` or a kernel object such as ``gf.NUTS(max_doublings=8)``.
         key: typed random key; chain c uses fold_in(key, c) whatever the number of chains or devices.
         target: space to sample in: ``"collapsed"`` (order parameters), ``"marginal"`` (weights, V_0 integrated out: far
@@ -101,7 +101,8 @@ def sample(
     began = time.perf_counter()
     if not isinstance(posterior, Sampleable):
         raise checks.InputError(
-            f"posterior is a {type(posterior).__name__}: give gf.Posterior(network, data, y, temperature)"
+            f"posterior is a {type(posterior).__name__}: give gf.Posterior(network, data, y, temperature) or "
+            "gf.Model(..).posterior(..)"
         )
     kernel = resolve_kernel(kernel)
     settings = RunSettings.checked(
@@ -137,6 +138,7 @@ def resume(
     until: Until | None = None,
     progress: bool | str = True,
     chunk: int | None = None,
+    model: Model | None = None,
 ) -> Run:
     """Continue a stored run from its last commit, also in the middle of the warm-up.
 
@@ -147,6 +149,7 @@ def resume(
         path: sample file of ``sample(.., store=path)`` or ``run.save(path)``, or a run that has one.
         draws: draws per chain that the file is to hold in the end; default what the run was asked for.
         until, progress, chunk: as for ``sample``; the time budget starts again.
+        model: as for ``gf.open``.
 
     Returns:
         Run with the old and the new draws.
@@ -157,7 +160,7 @@ def resume(
     """
     began = time.perf_counter()
     path = file_of(path)
-    run = open(path)
+    run = open(path, model=model)
     settings = run.made
     draws = settings.draws if draws is None else checks.count("draws", draws)
     chunk = None if chunk is None else checks.count("chunk", chunk)

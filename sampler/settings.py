@@ -165,7 +165,8 @@ def chosen_target(posterior: Sampleable, kernel: Kernel, name: str | None, keep:
     needed = ", ".join(need.replace("_", " ") for need in kernel.needs)
     if not fitting:
         raise checks.InputError(
-            f"kernel={kernel.name!r} needs a target with {needed}, which this posterior lacks: choose another kernel"
+            f"kernel={kernel.name!r} needs a target with {needed}, which this posterior lacks (the network of a "
+            "gf.Posterior has it): choose another kernel, such as 'nuts'"
         )
     raise checks.InputError(
         f"target={name!r} does not offer what kernel {kernel.name!r} needs ({needed}): use target={fitting[0]!r}"

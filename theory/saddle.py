@@ -31,6 +31,7 @@ from ..models import Posterior
 from ..models.collapsed import CollapsedData, Layout, bartlett_factors, layout, order_parameters
 from ..models.paths import PathInputs
 from ..models.reduction import Reduction
+from ..models.solvable import check_solvable
 from .energy import derivative_data, energy, hessian
 
 GRADIENT_TOLERANCE = 1e-8  # max |d (S / max N) / d theta|: U then agrees with the saddle to about 1e-7 relative
@@ -151,6 +152,7 @@ def solve(posterior: Posterior, paths: Sequence | None = None, starts: int = 1, 
 
     Source: docs/model.md, section 6; arXiv:2405.15926, section 3.
     """
+    check_solvable("the theory", posterior)
     starts = checks.count("starts", starts)
     if starts > 1:
         key = checks.random_key("key", key)
@@ -189,6 +191,7 @@ def grid(posterior: Posterior, widths: Sequence, temperatures: Sequence[float], 
 
     Source: docs/model.md, section 6.
     """
+    check_solvable("the theory", posterior)
     posteriors = _posteriors(posterior, widths, temperatures)
     rows, columns = len(posteriors), len(posteriors[0])
     least = min(itertools.chain(*posteriors), key=lambda p: p.temperature)
@@ -223,6 +226,7 @@ def gp(posterior: Posterior, paths: Sequence | None = None) -> Theory:
 
     Source: docs/model.md, section 3.
     """
+    check_solvable("the GP limit", posterior)
     network = posterior.network
     scales = np.cumprod(network.variances[::-1])  # sigma_a^2, sigma_a^2 sigma_L^2, .., and sigma_0^2 last
     sizes = list(network.path_counts)

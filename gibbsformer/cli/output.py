@@ -35,11 +35,16 @@ def written(options, *files) -> int:
 
 
 def show_run(run, options) -> dict[str, Any]:
-    """Print a run compared with theory; returns the findings."""
+    """Print a run, compared with theory where there is one; returns the findings."""
     from .. import theory
-    from ..diagnostics.findings import run_findings
-    from ..reports.text import render_run
+    from ..diagnostics.findings import own_findings, run_findings
+    from ..models import Posterior
+    from ..reports.text import render_own, render_run
 
+    if not isinstance(run.posterior, Posterior):
+        found = own_findings(run)
+        show(options, found, render_own)
+        return found
     found = run_findings(run, theory.solve(run.posterior), theory.gp(run.posterior))
     show(options, found, render_run)
     return found
