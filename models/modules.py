@@ -6,6 +6,7 @@ file cannot name them: in another process ``gf.open`` and ``gf.resume`` need ``m
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -54,9 +55,7 @@ def of_equinox(module, forward: Callable | None) -> tuple[dict[str, tuple[int, .
 
 def of_flax(module, x, forward: Callable | None) -> tuple[dict[str, tuple[int, ...]], Callable]:
     """(shapes, forward pass) of a Flax module, of ``flax.linen`` or ``flax.nnx``, whose parameters are the weights."""
-    _imported("flax")
-    from flax import linen, nnx
-
+    linen, nnx = _imported("flax.linen"), _imported("flax.nnx")
     if isinstance(module, nnx.Module):
         graph, variable, fixed = nnx.split(module, nnx.Param, ...)
         found = arrays_of(nnx.to_pure_dict(variable))
@@ -84,11 +83,10 @@ def of_flax(module, x, forward: Callable | None) -> tuple[dict[str, tuple[int, .
 
 
 def _imported(name: str):
-    import importlib
-
+    """A module of an optional library."""
     try:
         return importlib.import_module(name)
     except ImportError:
         raise checks.InputError(
-            f"{name} is not installed: install it with pip install 'gibbsformer[modules]'"
+            f"{name.partition('.')[0]} is not installed: install it with pip install 'gibbsformer[modules]'"
         ) from None
