@@ -9,6 +9,7 @@ import io
 import os
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from .characters import SIZE, Characters
 
 VARIABLE = "GIBBSFORMER_OMNIGLOT"
 _OFFICIAL = (105, 105)
+_MOST_BYTES, _MOST_PIXELS = 2**20, 2**22  # of a drawing, which has hundreds of bytes: a small file can hold gigabytes
+_UNREADABLE = (zipfile.BadZipFile, OSError, zlib.error, EOFError, RuntimeError, NotImplementedError)  # of zip files
 _REMEDY = (
     "give images_background.zip, its unpacked folder or several of either, from github.com/brendenlake/omniglot "
     "(python/), as path= or colon-separated in " + VARIABLE
@@ -73,7 +76,8 @@ def _files(place: Path) -> Iterator[tuple[Path, bytes]]:
         for file in sorted(place.rglob("*.png")):
             name = file.relative_to(place)
             if _is_drawing(name):
-                yield name, file.read_bytes()
+                with open(file, "rb") as drawing:
+                    yield name, _limited(file, drawing.read(_MOST_BYTES + 1))
     elif not place.is_file():
         raise checks.InputError(f"path={str(place)!r} is neither a file nor a directory: {_REMEDY}")
     else:
@@ -81,8 +85,10 @@ def _files(place: Path) -> Iterator[tuple[Path, bytes]]:
             with zipfile.ZipFile(place) as archive:
                 for entry in sorted(archive.namelist()):
                     if entry.endswith(".png") and _is_drawing(Path(entry)):
-                        yield Path(entry), archive.read(entry)
-        except (zipfile.BadZipFile, OSError) as error:
+                        with archive.open(entry) as drawing:
+                            content = drawing.read(_MOST_BYTES + 1)
+                        yield Path(entry), _limited(Path(entry), content)
+        except _UNREADABLE as error:
             raise checks.InputError(f"path={str(place)!r} is not a readable zip file ({error}): {_REMEDY}") from None
 
 
@@ -91,12 +97,23 @@ def _is_drawing(name: Path) -> bool:
     return len(name.parts) >= 3 and not any(part.startswith((".", "__MACOSX")) for part in name.parts)
 
 
+def _limited(name: Path, content: bytes) -> bytes:
+    if len(content) > _MOST_BYTES:
+        raise checks.InputError(f"path={str(name)!r} has more than {_MOST_BYTES} bytes and is not a drawing: remove it")
+    return content
+
+
 def _image(name: Path, content: bytes) -> tuple[np.ndarray, tuple[int, int]]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        image = Image.open(io.BytesIO(content)).convert("L")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(content))
+        if image.width * image.height > _MOST_PIXELS:  # looked at before it is unpacked
+            raise OSError(f"{image.width} x {image.height} pixels")
+        image = image.convert("L")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise checks.InputError(f"path={str(name)!r} is not a readable image ({error}): remove it") from None
     small = image if image.size == (SIZE, SIZE) else image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
     return np.asarray(small, np.float32) / 255, image.size

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import problem
 from .outcomes import EQUAL, REFUSED, WRONG, Attack, Outcome, Place, worst
-from .processes import run
+from .processes import end, spawn
 from .worker import Worker
 
 SMALL, MORE = 6, 4  # draws of the file that is attacked, and of its continuation
@@ -110,28 +110,24 @@ def networks(place: Place, trials: int) -> Iterator[Outcome]:
 def programs(place: Place, trials: int) -> Iterator[Outcome]:
     """Of a compiled program in the cache: it is compiled again."""
     cache, made, copy = place.folder / "cache", place.fresh("made"), place.folder / "attacked"
-    task, before = problem.arrays(made), os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    try:
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
-        problem.done(*problem.sample(task, made / "run.h5", SMALL))
-        wanted = problem.draws(made / "run.h5")
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(copy)
-        for trial in range(trials):
-            shutil.rmtree(copy, ignore_errors=True)
-            shutil.copytree(cache, copy)
-            path = place.rng.choice(sorted(path for path in copy.iterdir() if path.name.endswith("-cache")))
-            flipped(path, path.read_bytes(), place.rng)
-            out = place.folder / f"{trial}.h5"
-            outcome = run(*problem.sample(task, out, SMALL))
-            if outcome.kind == EQUAL:
-                fault = problem.compare(problem.draws(out), wanted)
-                outcome = Outcome(WRONG if fault else EQUAL, fault)
-            yield outcome
-    finally:
-        if before is None:
-            del os.environ["JAX_COMPILATION_CACHE_DIR"]
-        else:
-            os.environ["JAX_COMPILATION_CACHE_DIR"] = before
+    task = problem.arrays(made)
+
+    def sampled(out: Path, cache: Path) -> Outcome:
+        command = ("tests.attack.child", *problem.sample(task, out, SMALL))
+        return end(spawn(*command, env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}))
+
+    sampled(made / "run.h5", cache)
+    wanted = problem.draws(made / "run.h5")
+    for trial in range(trials):
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(cache, copy)
+        path = place.rng.choice(sorted(path for path in copy.iterdir() if path.name.endswith("-cache")))
+        flipped(path, path.read_bytes(), place.rng)
+        out = place.folder / f"{trial}.h5"
+        outcome = sampled(out, copy)
+        if outcome.kind == EQUAL and (fault := problem.compare(problem.draws(out), wanted)):
+            outcome = Outcome(WRONG, fault)
+        yield outcome
 
 
 ATTACKS = (

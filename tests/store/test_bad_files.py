@@ -1,6 +1,7 @@
 """Each way a file can be unfit, or held by others, has its own one-line message."""
 
 import fcntl
+import gc
 import os
 import re
 import socket
@@ -196,3 +197,54 @@ def test_readers_beside_a_writer(toy, tmp_path):
     data.close()
     file.close()
     toy.check_resumes(path, 14)
+
+
+def test_files_that_are_refused_leave_nothing_open(toy, path, tmp_path):
+    """Of each kind: cut, of another program, damaged, with a damaged journal, written by another process."""
+    whole = path.read_bytes()
+    held = tmp_path / "held.h5"
+    toy.create(held, {"key_data": [0, 1]}).close()
+
+    def journal_of(content):
+        path.with_name("run.h5.journal").write_bytes(content)
+
+    kinds = (
+        lambda: path.write_bytes(whole[:-1000]), lambda: path.write_bytes(b"draws"),
+        lambda: path.write_bytes(whole.replace(b"OHDR", b"OHDS")), lambda: journal_of(b"redo-2"),
+    )  # fmt: skip
+    with SampleFile.resume(held):
+        for make in kinds:
+            path.write_bytes(whole)
+            path.with_name("run.h5.journal").unlink(missing_ok=True)
+            make()
+            before = sorted(os.listdir("/proc/self/fd"))
+            for use in (*READERS, lambda p: merge([p, held], p.with_name("all.h5")), lambda _: SampleFile.resume(held)):
+                with pytest.raises(ValueError, match=r"run\.h5|held\.h5"):
+                    use(path)
+            assert sorted(os.listdir("/proc/self/fd")) == before
+            assert not path.with_name("run.h5.lock").exists()
+
+
+def test_arviz_has_a_file_open_that_this_process_writes(toy, path):
+    """Both ways round: what ArviZ reads later is what it opened, and commits are there once it lets go."""
+    import arviz
+
+    with SampleFile.resume(path) as file:
+        data = arviz.from_netcdf(str(path))
+        toy.append(file, 2)
+        toy.append(file, 3)
+        np.testing.assert_array_equal(data["posterior"]["V_0"].values, toy.draws(1)["V_0"])
+        assert toy.commits_in(path) == 3
+        assert path.with_name("run.h5.journal").exists()
+        data.close()
+        del data  # only then does ArviZ let go of the file
+        gc.collect()
+        toy.append(file, 4)
+        assert not path.with_name("run.h5.journal").exists()
+        data = arviz.from_netcdf(str(path))
+        assert data["posterior"].sizes["draw"] == 4 * toy.DRAWS
+        with toy.create(path.with_name("other.h5")) as other:
+            toy.append(other, 1)
+        os.replace(path.with_name("other.h5"), path)  # as sampling anew does
+        assert data["posterior"]["U_1"].values.shape[1] == 4 * toy.DRAWS
+        data.close()

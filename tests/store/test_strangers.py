@@ -59,7 +59,19 @@ def absurd_shape(file, victim):
     file["observed_data"].create_dataset("y", (10**10,), "f8")
 
 
-FAULTS = (external_link, soft_link, external_storage, virtual, external_state, absurd_shape)
+def absurd_draws(file, victim):
+    """More draws than anybody has, in chunks that are not there."""
+    for name in ("posterior/draw", "posterior/U_1", "posterior/U_a"):
+        file[name].resize(10**11, axis=file[name].ndim > 1)
+
+
+def absurd_depth(file, victim):
+    group = file["observed_data"]
+    for _ in range(2000):
+        group = group.create_group("a")
+
+
+FAULTS = (external_link, soft_link, external_storage, virtual, external_state, absurd_shape, absurd_draws, absurd_depth)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)

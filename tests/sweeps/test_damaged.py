@@ -135,6 +135,33 @@ def test_a_damaged_plan_does_not_stop_its_sweep(content, swept, make_plan, tmp_p
     assert done.open().attrs["finished"] == 2
 
 
+def test_plan_index_and_results_are_on_disk_before_they_have_their_names(make_plan, tmp_path, monkeypatch):
+    """fsync of the file, its name, fsync of the folder; else a power loss could leave an empty file."""
+    done = []
+
+    class Noting:
+        def __getattr__(self, name):
+            return getattr(os, name)
+
+        def fsync(self, fd):
+            done.append(("fsync", os.readlink(f"/proc/self/fd/{fd}")))
+
+        def rename(self, old, new):
+            done.append(("rename", str(old), str(new)))
+            os.rename(old, new)
+
+    monkeypatch.setattr(gf.core.files, "os", Noting())
+    plan = make_plan(seeds=[0], widths=[3]) | {"compute": {"theory": True}}
+    out = gf.sweep(plan, tmp_path / "out", progress=False).folder
+    renamed = [i for i, each in enumerate(done) if each[0] == "rename"]
+    assert {Path(done[i][2]).name for i in renamed} > {folder.PLAN, folder.INDEX}
+    assert len(renamed) == 4  # the index twice
+    for i in renamed:
+        _, old, new = done[i]
+        assert Path(new).is_relative_to(out)
+        assert (done[i - 1], done[i + 1]) == (("fsync", old), ("fsync", str(Path(new).parent)))
+
+
 @pytest.mark.parametrize("content", ["", "[1, 2]", "7", '[{"id": "a"}]', "{}"])
 def test_a_damaged_index_is_made_again(content, swept):
     done, plan = swept

@@ -1,5 +1,7 @@
 """Character images: Omniglot's layout in folders and zip files, letters of matplotlib's fonts, splits."""
 
+import io
+import os
 import re
 import zipfile
 
@@ -77,6 +79,32 @@ def test_other_sizes_are_resized_with_one_warning(folder):
         characters = gf.tasks.omniglot(folder)
     assert len(said) == 1
     assert characters.images[:3].min() == 1
+
+
+def test_images_that_are_bombs(folder, tmp_path):
+    """Of few bytes in a file and many in memory, and zip files with entries that cannot be read."""
+
+    def refused(said, content, method=zipfile.ZIP_DEFLATED, change=lambda raw: raw):
+        path = tmp_path / "all.zip"
+        with zipfile.ZipFile(path, "w", method) as archive:
+            archive.writestr("Greek/character01/0001_01.png", content)
+        path.write_bytes(change(path.read_bytes()))
+        with pytest.raises(ValueError, match=said) as raised:
+            gf.tasks.omniglot(path)
+        assert str(raised.value).isprintable()
+
+    page = io.BytesIO()
+    Image.new("1", (10**4, 10**4)).save(page, "png")
+    assert len(page.getvalue()) < 10**5
+    refused("10000 x 10000 pixels", page.getvalue())
+    refused("has more than 1048576 bytes and is not a drawing: remove it", bytes(10**8))
+    refused(
+        "is not a readable zip file", bytes(1000), zipfile.ZIP_LZMA, lambda raw: raw.replace(b"\x0e\x00", b"\x62\x00")
+    )
+    refused("is not a readable zip file", os.urandom(3000), change=lambda raw: raw[:200] + bytes(1500) + raw[1700:])
+    (folder / "Greek" / "character01" / "0009_99.png").write_bytes(bytes(2**20 + 1))
+    with pytest.raises(ValueError, match="is not a drawing: remove it"):
+        gf.tasks.omniglot(folder)
 
 
 def test_bad_omniglot(folder, tmp_path, monkeypatch):
