@@ -44,7 +44,7 @@ bench: $(STAMP)  ## run the benchmarks at small sizes, with one record each in b
 
 lock: $(STAMP)  ## update requirements.lock to the newest versions that pyproject.toml allows
 	$(PIP) uv
-	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --all-extras --no-annotate \
+	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --extra cuda --extra sweeps --extra dev --extra docs --no-annotate \
 	  --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
 
 # Platforms that a Linux machine with glibc 2.28 or later runs; wheels are matched by name.

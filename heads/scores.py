@@ -108,7 +108,7 @@ def by_gradient(source: Theory | Run | Weights, data: PathInputs, y, *, by_layer
     found = {}
     for head in all_heads(heads):
         kept = data.xi * through(heads, [head]).reshape(heads)
-        each = error * _output(source, _like(data, kept))
+        each = error * _output(source, data.like(kept))
         found[head] = float(np.mean(np.abs(each.reshape(len(each), -1).sum(1))))
     scores = pd.Series(list(found.values()), _index(found), name="score")
     if not by_layer:
@@ -166,10 +166,6 @@ def _labels(source, y, f: np.ndarray) -> np.ndarray:
     if len(found) != len(f):
         raise checks.InputError(f"y has {len(found)} labels and data has {len(f)} examples: give one label each")
     return labels.encoded("y", found, labels.classes_of("y", found, classes))
-
-
-def _like(data: PathInputs, xi: np.ndarray) -> PathInputs:
-    return PathInputs(xi, data.path_names)
 
 
 def _index(heads) -> pd.MultiIndex:

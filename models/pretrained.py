@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import checks, console
+from . import residual as skips
 from .attention import Attention
+from .contraction import contract
 from .paths import PathInputs
 from .readers import CAPTURED, RECOMPUTED, LensReader, Limits, TransformersReader, loaded
-
-READOUTS = ("last", "first", "mean")
 
 _ROUND = 32  # tokens: batches of text are padded to multiples of it, so that few shapes are computed
 _HALF = 0.02  # error of a sum of bfloat16 numbers
@@ -92,30 +92,34 @@ class Pretrained:
             found.append((self.layers[l - 1], self.heads[l - 1][h - 1]))
         return found
 
-    def contract(self, readout: str = "mean") -> PathInputs:
+    def contract(self, readout: str = "mean", *, residual: bool | Sequence[float] = ()) -> PathInputs:
         """Path-contracted inputs, batch by batch: the patterns of one batch are all that is held.
 
         Args:
             readout: token that the network reads, among those that are not padding: ``"last"``, ``"first"`` (BERT's
                 [CLS]), or ``"mean"`` over them.
+            residual: strengths of skip connections, (g_1, .., g_L), or True for 1 in all, as for ``gf.contract``.
 
         Returns:
-            PathInputs with xi [P, N_0, H_1, .., H_L] and paths named "(l.h ..)" by the pretrained model's numbers.
+            PathInputs with xi [P, N_0, G_1, .., G_L] and paths named "(l.h ..)" by the pretrained model's numbers.
 
         Raises:
             ValueError: an unknown readout, or what ``gf.contract`` refuses.
         """
-        return PathInputs(np.concatenate(list(self._contracted(readout))), self._names())
+        parts = list(self._contracted(readout, residual))
+        return parts[0].like(np.concatenate([part.xi for part in parts]))
 
-    def batches(self, y, readout: str = "mean") -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches(
+        self, y, readout: str = "mean", *, residual: bool | Sequence[float] = ()
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Pairs (xi, y) for ``gf.reduce``: no more than a batch of any of these is ever in memory.
 
         Args:
             y: labels [P].
-            readout: as for ``contract``.
+            readout, residual: as for ``contract``.
 
         Yields:
-            xi [B, N_0, H_1, .., H_L] and labels [B].
+            xi [B, N_0, G_1, .., G_L] and labels [B].
 
         Raises:
             ValueError: another number of labels than of examples, or as ``contract``.
@@ -124,8 +128,8 @@ class Pretrained:
         if len(y) != len(self):
             raise checks.InputError(f"y has {len(y)} labels and there are {len(self)} examples: give one label each")
         starts = range(0, len(self), self.batch)
-        parts = self._contracted(readout)
-        return ((xi, y[start : start + self.batch]) for start, xi in zip(starts, parts, strict=True))
+        parts = self._contracted(readout, residual)
+        return ((part.xi, y[start : start + self.batch]) for start, part in zip(starts, parts, strict=True))
 
     def read(self) -> Read:
         """All tokens and patterns in memory, as ``gf.contract`` and ``gf.tasks.arrays`` take them.
@@ -143,9 +147,14 @@ class Pretrained:
         joined = [np.concatenate(layer) for layer in zip(*patterns, strict=True)]
         return Read(np.concatenate(x), Attention.given(joined, self._names()), np.concatenate(mask))
 
-    def _contracted(self, readout: str) -> Iterator[np.ndarray]:
-        checks.nearest("readout", readout, READOUTS)
-        return (_contract(x, patterns, _read(mask, readout)) for x, patterns, mask in self._parts())
+    def _contracted(self, readout, residual) -> Iterator[PathInputs]:
+        checks.nearest("readout", readout, ("last", "first", "mean"))
+        strengths = skips.strengths(residual, len(self.layers))
+        names = self._names(strengths)
+        return (
+            contract(x, Attention.given(patterns, names), readout, tokens="columns", mask=mask, residual=strengths)
+            for x, patterns, mask in self._parts()
+        )
 
     def _parts(self, width: int | None = None) -> Iterator[tuple[np.ndarray, list[np.ndarray], np.ndarray]]:
         """x [B, N_0, S], patterns [B, H_l, S, S] and mask [B, S] of each batch."""
@@ -159,28 +168,10 @@ class Pretrained:
                 yield x.swapaxes(1, 2).astype(float), chosen, mask
                 bar.update(len(x))
 
-    def _names(self) -> tuple[str, ...]:
+    def _names(self, residual: tuple[float, ...] = ()) -> tuple[str, ...]:
         axes = [[f"{l}.{h}" for h in heads] for l, heads in zip(self.layers, self.heads, strict=True)]
+        axes = [[*(["skip"] if g else []), *axis] for g, axis in zip(residual or [0] * len(axes), axes, strict=True)]
         return tuple(f"({' '.join(path)})" for path in itertools.product(*axes))
-
-
-def _read(mask: np.ndarray, readout: str) -> np.ndarray:
-    """How much of each token the network reads, [P, S]; nothing of padding."""
-    if readout == "mean":
-        return mask / mask.sum(1, keepdims=True)
-    token = mask.argmax(1) if readout == "first" else mask.shape[1] - 1 - mask[:, ::-1].argmax(1)
-    return np.eye(mask.shape[1])[token]
-
-
-def _contract(x: np.ndarray, patterns: list[np.ndarray], read: np.ndarray) -> np.ndarray:
-    """xi [P, N_0, H_1, .., H_L], from the readout down."""
-    P, N_0, S = x.shape
-    to_readout = read[:, None, :]
-    for a in patterns[::-1]:
-        # a [P, h, s, t], to_readout [P, q, t] -> [P, (h, q), s]
-        to_readout = (to_readout[:, None] @ a.swapaxes(-1, -2)).reshape(P, -1, S)
-    xi = x @ to_readout.swapaxes(1, 2) / np.sqrt(N_0 * to_readout.shape[1])
-    return xi.reshape(P, N_0, *(a.shape[1] for a in patterns))
 
 
 def _columns(a: np.ndarray) -> np.ndarray:

@@ -88,23 +88,27 @@ def test_bare_patterns_read_the_bare_input(model, inputs):
     assert np.abs(np.asarray(high) - attentions[2].swapaxes(-1, -2)).max() > 0.01
 
 
-@pytest.mark.parametrize("readout", ["last", "first", "mean"])
-def test_contraction_by_a_loop(readout, inputs):
+@pytest.mark.parametrize(("readout", "residual"), [("last", ()), ("first", ()), ("mean", ()), ("mean", (1, 0.5))])
+def test_contraction_by_a_loop(readout, residual, inputs):
     model = model_of("bert")
     heads = [(2, 4), (1, 2, 3)]
     chosen = gf.Attention.from_transformers(model, inputs, (2, 3), heads, batch=2, progress=False)
-    data = chosen.contract(readout)
+    data = chosen.contract(readout, residual=residual)
     x, attentions = outputs(model, inputs)
-    assert data.heads == (2, 3)
-    assert data.path_names[:2] == ("(2.2 3.1)", "(2.2 3.2)")
+    branches = [[0] * bool(residual) + list(layer) for layer in heads]  # 0 is the skip connection
+    assert data.heads == tuple(map(len, branches))
+    names = [f"({' '.join(f'{l}.{h}' if h else 'skip' for l, h in ((2, i), (3, j)))})"
+             for i in branches[0] for j in branches[1]]  # fmt: skip
+    assert data.path_names == tuple(names)
     for p, mask in enumerate(inputs["attention_mask"]):
         S = int(mask.sum())  # padding comes last here
         read = {"last": [S - 1], "first": [0], "mean": range(S)}[readout]
-        for i, h in enumerate(heads[0]):
-            for j, k in enumerate(heads[1]):
-                a, b = attentions[1][p, h - 1], attentions[2][p, k - 1]  # [target, source]
+        for i, h in enumerate(branches[0]):
+            for j, k in enumerate(branches[1]):
+                a, b = (attentions[l][p, n - 1] if n else np.eye(7) for l, n in ((1, h), (2, k)))  # [target, source]
                 xi = sum(x[p, s] * b[t, u] * a[u, s] for t in read for u in range(S) for s in range(S)) / len(read)
-                np.testing.assert_allclose(data.xi[p, :, i, j], xi / np.sqrt(24 * 6), rtol=1e-4, atol=1e-6)
+                factor = (2**-0.5 if h else residual[0]) * (3**-0.5 if k else residual[1])
+                np.testing.assert_allclose(data.xi[p, :, i, j], factor * xi / np.sqrt(24), rtol=1e-4, atol=1e-6)
 
 
 def test_whole_arrays_and_streams_agree(inputs):
