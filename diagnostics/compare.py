@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import checks
-from ..models.records import path_labels
+from ..models.records import entry_labels, output_names
 from ..models.solvable import check_solvable
 from ..sampler import Run
 from ..sampler.convergence import moments_of, warn_of_bad_chains
@@ -31,13 +31,14 @@ def compare(run: Run, theory: Theory) -> pd.DataFrame:
         ValueError: theory and run have different networks.
     """
     check_solvable("a comparison with theory", run.posterior)
-    if theory.paths is not None or theory.posterior.network.heads != run.posterior.network.heads:
+    if theory.paths is not None or [np.shape(u) for u in theory.U] != [u.shape[2:] for u in run.order_parameters.U]:
         raise checks.InputError(
             f"theory has order parameters of sizes {[len(u) for u in theory.U]} and run of "
-            f"{list(run.posterior.network.path_counts)}: solve the theory for run.posterior with all paths"
+            f"{[u.shape[2] for u in run.order_parameters.U]}: solve the theory for run.posterior with all paths"
         )
     warn_of_bad_chains(run)
-    labels = path_labels(run.posterior.network, run.posterior.data.path_names)
+    network, classes = run.posterior.network, run.posterior.classes or ()
+    labels = [output_names(network, classes), *entry_labels(network, run.posterior.data.path_names, classes)]
     rows = []
     pairs = [("U_a", np.asarray(theory.U_a))]
     pairs += [(f"U_{l}", expected) for l, expected in enumerate(theory.U, start=1)]
@@ -45,7 +46,7 @@ def compare(run: Run, theory: Theory) -> pd.DataFrame:
         found = moments_of(run, name)
         indices = zip(*np.triu_indices(len(expected)), strict=True) if expected.ndim else [()]
         for i, index in enumerate(indices):
-            paths = [labels[int(name[2:]) - 1][k] for k in index]
+            paths = [labels[0 if name == "U_a" else int(name[2:])][k] for k in index]
             mean, mcse, value = found["mean"][i], found["mcse"][i], expected[index]
             rows.append(
                 {

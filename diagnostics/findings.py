@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..models.records import entry_labels
 from ..sampler import Run
 from ..sampler.convergence import MIN_DRAWS, convergence, moments_of
 from ..theory import Theory
@@ -21,7 +22,8 @@ def theory_findings(theory: Theory, gp: Theory, test=None) -> dict[str, Any]:
         "heads": list(network.heads),
         "temperature": theory.posterior.temperature,
         "paths": list(theory.train.path_names),
-        "U_a": theory.U_a,
+        "entries": _entries(theory),
+        "U_a": np.asarray(theory.U_a).tolist(),
         **{f"U_{l}": u.tolist() for l, u in enumerate(theory.U, start=1)},
         "action": theory.action,
         "gradient_norm": theory.gradient_norm,
@@ -33,6 +35,12 @@ def theory_findings(theory: Theory, gp: Theory, test=None) -> dict[str, Any]:
         found = {name: score(predict(t, test[0]), test[1]) for name, t in (("theory", theory), ("gp", gp))}
         result |= _scores(found)
     return result
+
+
+def _entries(theory: Theory) -> list[str]:
+    """Names of the rows of U_1."""
+    posterior = theory.posterior
+    return list(entry_labels(posterior.network, theory.train.path_names, posterior.classes or ())[0])
 
 
 def run_findings(run: Run, theory: Theory, gp: Theory) -> dict[str, Any]:

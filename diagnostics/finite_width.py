@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core import checks
+from ..models.records import entry_labels
 from ..models.solvable import check_solvable
 from ..sampler import Run
 from ..sampler.convergence import moments, warn_of_bad_chains
@@ -14,7 +15,7 @@ from ..theory import Theory
 
 
 class FiniteWidth(NamedTuple):
-    """Posterior of the independent entries of U_1 (upper triangle, row-major, B = H(H+1)/2) compared with the theory.
+    """Posterior of the independent entries of U_1 (upper triangle, row-major, B = H m (H m + 1)/2) and theory.
 
     Attributes:
         entries: names of the entries [B].
@@ -64,7 +65,7 @@ def finite_width(run: Run, theory: Theory) -> FiniteWidth:
     upper = np.triu_indices(U.shape[-1])
     found = moments(U)
     draws = U[:, :, *upper].reshape(-1, len(upper[0])).astype(np.float64)
-    names = run.posterior.data.path_names
+    names = entry_labels(run.posterior.network, run.posterior.data.path_names, run.posterior.classes or ())[0]
     full_mcse = np.asarray(found["mcse"])
     shift = found["mean"] - theory.U[0]
     squared = np.sum(shift**2) - np.sum(full_mcse**2)  # the noise of the mean adds its variance to |shift|^2

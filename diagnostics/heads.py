@@ -3,14 +3,15 @@
 Removing heads or paths from a network that has learnt leaves its other weights as they are and rescales the layer by
 sqrt(H_l / remaining heads). Since f = sum_pi B^pi . xi^pi, that is the same network on inputs whose dropped paths are
 zero and whose others carry sqrt(H / remaining paths): one rule for weights, samples and exact posterior. In the theory
-the rows and columns of U_1 are zeroed and the predictor is that of the kernel which remains.
+the rows and columns of U_1 are zeroed and the predictor is that of the kernel which remains. A layer with a skip
+connection can lose all of its heads.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import overload
+from typing import NamedTuple, overload
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +21,7 @@ from ..core import checks
 from ..core.numerics import numerics
 from ..models import PathInputs, Weights
 from ..models.network import forward, path_weights
+from ..models.residual import head_counts
 from ..models.solvable import check_solvable
 from ..sampler import Run
 from ..theory import Theory
@@ -44,10 +46,10 @@ def head_scores(source: Theory | Run | Weights) -> pd.Series:
     Source: docs/model.md, section 8.
     """
     U = np.abs(mean_order_parameter(source))
-    heads = heads_of(source)
+    shape = shape_of(source)
     scores = {}
-    for head in all_heads(heads):
-        passing = through(heads, [head])
+    for head in all_heads(shape.heads):
+        passing = np.repeat(through(shape, [head]), len(U) // shape.paths)  # of a path, the rows of its outputs
         scores[head] = U[passing[:, None] | passing[None, :]].sum()
     index = pd.MultiIndex.from_tuples(list(scores), names=("layer", "head"))
     values = np.array(list(scores.values()))
@@ -79,15 +81,15 @@ def prune(source, heads=(), paths=()):
 
     Source: docs/model.md, section 8.
     """
-    shape = heads_of(source)
+    shape = shape_of(source)
     heads = _checked_heads(heads, shape)
     if isinstance(source, dict):
         if len(paths):
             raise checks.InputError(f"paths={tuple(paths)} cannot be removed from weights: give heads, or prune inputs")
-        left = [H - sum(layer == l for layer, _ in heads) for l, H in enumerate(shape, start=1)]
+        left = [H - sum(layer == l for layer, _ in heads) for l, H in enumerate(shape.heads, start=1)]
         pruned = dict(source)
-        for l, (H, kept) in enumerate(zip(shape, left, strict=True), start=1):
-            mask = np.array([(l, h) not in heads for h in range(1, H + 1)]) * np.sqrt(H / kept)
+        for l, (H, kept) in enumerate(zip(shape.heads, left, strict=True), start=1):
+            mask = np.array([(l, h) not in heads for h in range(1, H + 1)]) * np.sqrt(H / max(kept, 1))
             pruned[f"V_{l}"] = np.asarray(source[f"V_{l}"]) * mask[:, None, None]
         return pruned
     data = source.posterior.data if isinstance(source, Theory) else source
@@ -97,7 +99,7 @@ def prune(source, heads=(), paths=()):
     if gone.all():
         raise checks.InputError(f"heads={tuple(heads)}, paths={tuple(paths)} leave no path: keep at least one")
     if isinstance(source, Theory):
-        kept = np.where(gone, 0.0, 1.0)
+        kept = np.repeat(np.where(gone, 0.0, 1.0), len(source.U[0]) // len(gone))
         return dataclasses.replace(source, U=(kept[:, None] * source.U[0] * kept, *source.U[1:]))
     scale = np.zeros(len(gone))
     scale[~gone] = data.scales_left(np.flatnonzero(~gone))
@@ -162,8 +164,8 @@ def head_drops(source: Theory | Run | Weights, data_test: PathInputs, y_test) ->
     """
     whole = pruned_score(source, data_test, y_test, ())
     lost = lambda head: whole.value - pruned_score(source, data_test, y_test, [head]).value  # noqa: E731
-    heads = heads_of(source)
-    drops = {(l, h): np.nan if heads[l - 1] == 1 else lost((l, h)) for l, h in all_heads(heads)}
+    shape = shape_of(source)
+    drops = {(l, h): np.nan if shape.alone(l) else lost((l, h)) for l, h in all_heads(shape.heads)}
     index = pd.MultiIndex.from_tuples(list(drops), names=("layer", "head"))
     return pd.Series(list(drops.values()), index, name=f"{whole.name}_drop")
 
@@ -184,16 +186,37 @@ def pruned_score(source, data_test, y_test, heads) -> Score:
     return score(predict(source, inputs), y_test)
 
 
-def heads_of(source) -> tuple[int, ...]:
-    """(H_1, .., H_L) of a theory, a run, inputs, or weights by name."""
-    if isinstance(source, Theory):
-        return source.train.heads
+class Shape(NamedTuple):
+    """Heads of every layer, and which layers have a skip connection."""
+
+    heads: tuple[int, ...]
+    skips: tuple[bool, ...]
+
+    @property
+    def branches(self) -> tuple[int, ...]:
+        """Heads and skip connection of every layer."""
+        return tuple(H + skip for H, skip in zip(self.heads, self.skips, strict=True))
+
+    @property
+    def paths(self) -> int:
+        """H."""
+        return int(np.prod(self.branches))
+
+    def alone(self, layer: int) -> bool:
+        """Whether a layer, from 1, has one head and nothing beside it, so that it cannot go."""
+        return self.branches[layer - 1] == 1
+
+
+def shape_of(source) -> Shape:
+    """Heads and skip connections of a theory, a run, inputs, or weights by name."""
     if isinstance(source, Run):
         check_solvable("what belongs to heads", source.posterior)
-        return source.posterior.network.heads
-    if isinstance(source, PathInputs):
-        return source.heads
-    return tuple(np.shape(V)[0] for name, V in weights_by_name(source).items() if name != "a")
+        return Shape(source.posterior.network.heads, source.posterior.network.skips)
+    if isinstance(source, Theory | PathInputs):
+        data = source.train if isinstance(source, Theory) else source
+        return Shape(head_counts(data.heads, data.residual), tuple(g > 0 for g in data.residual))
+    heads = tuple(np.shape(V)[0] for name, V in weights_by_name(source).items() if name != "a")
+    return Shape(heads, (False,) * len(heads))
 
 
 def all_heads(heads) -> list[Head]:
@@ -201,12 +224,12 @@ def all_heads(heads) -> list[Head]:
     return [(l, h) for l, H in enumerate(heads, start=1) for h in range(1, H + 1)]
 
 
-def through(heads, chosen) -> np.ndarray:
+def through(shape: Shape, chosen) -> np.ndarray:
     """[H] whether each path passes through one of the chosen heads."""
-    numbers = np.indices(heads).reshape(len(heads), -1) + 1
-    found = np.zeros(numbers.shape[1], bool)
+    branches = np.indices(shape.branches).reshape(len(shape.heads), -1)
+    found = np.zeros(branches.shape[1], bool)
     for layer, head in chosen:
-        found |= numbers[layer - 1] == head
+        found |= branches[layer - 1] == head - 1 + shape.skips[layer - 1]
     return found
 
 
@@ -216,12 +239,13 @@ def _checked_heads(heads, shape) -> list[Head]:
         if not hasattr(entry, "__len__") or len(entry) != 2:
             raise checks.InputError(f"heads has the entry {checks.brief(entry)}: give pairs (layer, head), from 1")
         layer, head = checks.counts("heads", entry)
-        if layer > len(shape) or head > shape[layer - 1]:
+        if layer > len(shape.heads) or head > shape.heads[layer - 1]:
             raise checks.InputError(
-                f"heads={checks.brief((layer, head))} does not exist: layers have {shape} heads, give numbers from 1"
+                f"heads={checks.brief((layer, head))} does not exist: layers have {shape.heads} heads, give numbers "
+                "from 1"
             )
         found.append((layer, head))
-    for l, H in enumerate(shape, start=1):
-        if len({h for layer, h in found if layer == l}) == H:
+    for l, (H, skip) in enumerate(zip(shape.heads, shape.skips, strict=True), start=1):
+        if not skip and len({h for layer, h in found if layer == l}) == H:
             raise checks.InputError(f"heads={checks.brief(found)} are all heads of layer {l}: keep at least one")
     return found

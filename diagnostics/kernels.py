@@ -12,6 +12,7 @@ import xarray as xr
 from ..core import checks
 from ..core.numerics import numerics
 from ..models import PathInputs, Weights, order_parameters
+from ..models.records import output_names
 from ..models.solvable import check_solvable
 from ..sampler import Run
 from ..sampler.convergence import check_draws
@@ -64,13 +65,14 @@ def weights_by_name(source, first_layer: bool = False) -> Weights:
         raise checks.InputError(f"source has weights {', '.join(source)}: {', '.join(missing)} missing, add them")
     shapes = {name: np.shape(source[name]) for name in names}
     chain = [shapes[f"V_{l}"] for l in range(1, depth + 1)]
-    fits = all(len(shape) == 3 for shape in chain) and len(shapes["a"]) == 1
-    fits = fits and all(low[1] == high[2] for low, high in itertools.pairwise([*chain, (1, 1, *shapes["a"])]))
+    fits = all(len(shape) == 3 for shape in chain) and len(shapes["a"]) in (1, 2)
+    fits = fits and all(low[1] == high[2] for low, high in itertools.pairwise([*chain, (1, 1, shapes["a"][-1])]))
     if first_layer:
         fits = fits and len(shapes["V_0"]) == 2 and shapes["V_0"][0] == chain[0][2]
     if not fits:
         raise checks.InputError(
-            f"source has weights of shapes {shapes}: give V_0 [N_1, N_0], V_l [H_l, N_l+1, N_l], a [N_L+1]"
+            f"source has weights of shapes {shapes}: give V_0 [N_1, N_0], V_l [H_l, N_l+1, N_l], a [N_L+1] or "
+            "[m, N_L+1]"
         )
     return {name: source[name] for name in names}
 
@@ -85,7 +87,8 @@ def renormalized_kernel(
         left, right: inputs of all paths; default the training inputs for ``left``, and ``left`` for ``right``.
 
     Returns:
-        DataArray [example, example_prime], natural units of f squared, without the temperature.
+        DataArray [example, example_prime], or [example, output, example_prime, output_prime] of several outputs;
+        natural units of f squared, without the temperature.
 
     Raises:
         ValueError: ``source`` is none of these, or ``left`` is missing where the posterior is of a ``gf.Reduction``.
@@ -100,9 +103,18 @@ def renormalized_kernel(
     paths = source.paths if isinstance(source, Theory) else None
     x, x_prime = ((i if paths is None else i.select(paths)).flat for i in (left, right))
     U = mean_order_parameter(source)
-    values = (x @ U).reshape(len(x), -1) @ x_prime.reshape(len(x_prime), -1).T
+    network = source.posterior.network
+    if network.outputs == 1:
+        values = network.variances[0] * (x @ U).reshape(len(x), -1) @ x_prime.reshape(len(x_prime), -1).T
+        return xr.DataArray(values, dims=("example", "example_prime"), name="renormalized_kernel")
+    H, m = x.shape[2], network.outputs
+    values = np.einsum("pnh,hagb,qng->paqb", x, network.variances[0] * U.reshape(H, m, H, m), x_prime, optimize=True)
+    names = list(output_names(network, source.posterior.classes or ()))
     return xr.DataArray(
-        source.posterior.network.variances[0] * values, dims=("example", "example_prime"), name="renormalized_kernel"
+        values,
+        dims=("example", "output", "example_prime", "output_prime"),
+        coords={"output": names, "output_prime": names},
+        name="renormalized_kernel",
     )
 
 
@@ -138,12 +150,13 @@ def path_kernels(left: PathInputs, right: PathInputs | None = None) -> xr.DataAr
     )
 
 
-def alignment(source: Theory | Run | xr.DataArray | np.ndarray, y=None) -> Alignment:
+def alignment(source: Theory | Run | xr.DataArray | np.ndarray, y=None, output: int | None = None) -> Alignment:
     """How the principal components of a kernel between training examples overlap with the labels.
 
     Args:
         source: a theory, a run, or a kernel [P, P].
         y: labels [P]; those of the posterior by default.
+        output: which of several outputs, by number from 0: its own block of the kernel, and its labels.
 
     Returns:
         Alignment; a kernel fit for the task has its largest overlaps at the front.
@@ -158,7 +171,11 @@ def alignment(source: Theory | Run | xr.DataArray | np.ndarray, y=None) -> Align
         check_solvable("alignment", source.posterior)
         source.posterior.check_examples("alignment", "give renormalized_kernel(.., left) of some examples, and their y")
         y = source.posterior.y if y is None else y
+        outputs = source.posterior.network.outputs
         source = renormalized_kernel(source)
+        if outputs > 1:
+            index = _checked_output(output, outputs)
+            source, y = source[:, index, :, index], np.asarray(y)[:, index] if np.ndim(y) == 2 else y
     if y is None:
         raise checks.InputError("y=None: a kernel alone does not know its labels, give y [P]")
     kernel, y = checks.array("kernel", source, "P, P"), checks.array("y", y, "P")
@@ -166,3 +183,12 @@ def alignment(source: Theory | Run | xr.DataArray | np.ndarray, y=None) -> Align
         raise checks.InputError(f"kernel has shape {kernel.shape} and y has {len(y)} labels: give a kernel [P, P]")
     values, vectors = np.linalg.eigh(kernel)
     return Alignment(values[::-1], np.abs(y @ vectors)[::-1] / np.linalg.norm(y))
+
+
+def _checked_output(output, outputs: int) -> int:
+    if output is None:
+        raise checks.InputError(f"output=None, and the network has {outputs}: give one, 0 to {outputs - 1}")
+    index = checks.count("output", output, least=0)
+    if index >= outputs:
+        raise checks.InputError(f"output={index} is out of range: give 0 to {outputs - 1}")
+    return index

@@ -1,7 +1,8 @@
 """The predictor of a theory or of a run on test inputs, and its score (docs/model.md, sections 3 and 8).
 
 The score is the accuracy where labels are classes and R^2 where they are real values. Either is a mean over test
-examples of what each contributes, 1 or 0 for a hit, or 1 - (<f> - y)^2 / var y; errors follow from that.
+examples of what each contributes, 1 or 0 for a hit, or 1 - |<f> - y|^2 / var y; errors follow from that. The class
+predicted is that of the sign of <f>, or of the largest of several outputs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ..models import PathInputs, labels
 from ..models.target import STATE
 from ..sampler import Run
 from ..sampler.convergence import warn_of_bad_chains
-from ..theory import Theory, conditional_mean, conditional_predictor
+from ..theory import Theory, conditional_mean, conditional_predictor, outputs
 from . import drawn
 
 _VARIANCE_DRAWS = 64  # draws that the mean conditional variance is averaged over: it varies little between draws
@@ -27,16 +28,19 @@ class Prediction(NamedTuple):
     """Predictor on Q test inputs.
 
     Attributes:
-        mean: of f over the posterior [Q].
-        variance: of f over the posterior [Q]; that of a label has T added.
-        blocks: means over B blocks of consecutive draws of all chains [B, Q], for error bars; None for a theory.
+        mean: of f over the posterior [Q], or [Q, m] of m outputs.
+        variance: of f over the posterior [Q] or [Q, m]; that of a label has T added.
+        blocks: means over B blocks of consecutive draws of all chains [B, Q] or [B, Q, m], for error bars; None for a
+            theory.
         classes: those of the training labels, () for real values; None if unknown, then those of the test labels.
+        covariance: of m > 1 outputs of an example over the posterior [Q, m, m], whose diagonal is ``variance``.
     """
 
     mean: np.ndarray
     variance: np.ndarray
     blocks: np.ndarray | None = None
     classes: tuple | None = None
+    covariance: np.ndarray | None = None
 
 
 class Score(NamedTuple):
@@ -92,7 +96,7 @@ def predict(source: Theory | Run, data_test: PathInputs) -> Prediction:
         data_test: test inputs with all the paths of the training inputs; of a ``gf.Model``, inputs [Q, ..].
 
     Returns:
-        Prediction with mean [Q] and variance [Q] of f (noise variance T not added).
+        Prediction with mean and variance of f (noise variance T not added), [Q], or [Q, m] of m outputs.
 
     Raises:
         ValueError: test inputs of another shape, or a run without draws.
@@ -114,10 +118,17 @@ def predict(source: Theory | Run, data_test: PathInputs) -> Prediction:
         mean, variance = conditional_predictor(
             source.U[0][None], train.data, train.y, posterior.temperature, posterior.network.variances[0], inputs
         )
-        return Prediction(mean[0], variance[0], None, posterior.classes)
+        return _prediction(mean[0], variance[0])._replace(classes=posterior.classes)
     warn_of_bad_chains(source)
     found = (_from_order_parameters if source.names(STATE) else _from_path_weights)(source, data_test)
     return found._replace(classes=posterior.classes)
+
+
+def _prediction(mean, covariance, blocks=None) -> Prediction:
+    """Of the variance [Q], or the covariance [Q, m, m] of several outputs."""
+    if covariance.ndim == 1:
+        return Prediction(mean, covariance, blocks)
+    return Prediction(mean, np.diagonal(covariance, axis1=1, axis2=2), blocks, None, covariance)
 
 
 def _from_order_parameters(run: Run, data_test: PathInputs) -> Prediction:
@@ -129,29 +140,29 @@ def _from_order_parameters(run: Run, data_test: PathInputs) -> Prediction:
     train = posterior.reduction
     problem = (train.data, train.y, posterior.temperature, posterior.network.variances[0], data_test)
     U_1 = run.order_parameters.U[0]
-    means = conditional_mean(U_1.reshape(-1, *U_1.shape[2:]), *problem)  # [chain * draw, Q]
+    means = conditional_mean(U_1.reshape(-1, *U_1.shape[2:]), *problem)  # [chain * draw, Q], or [.., Q, m]
     spaced = np.linspace(0, len(means) - 1, min(len(means), _VARIANCE_DRAWS)).astype(int)
     _, variances = conditional_predictor(U_1.reshape(-1, *U_1.shape[2:])[spaced], *problem)
     chains = np.split(means, run.chains)
     blocks = np.concatenate([[b.mean(0) for b in np.array_split(c, min(_BLOCKS, len(c)))] for c in chains])
-    return Prediction(means.mean(0), means.var(0) + variances.mean(0), blocks)
+    spread = _second_moment(means - means.mean(0))
+    return _prediction(means.mean(0), spread + variances.mean(0), blocks)
 
 
 def _from_path_weights(run: Run, data_test: PathInputs) -> Prediction:
     """f = B . xi is linear in the recorded path weights B, so its moments follow from theirs."""
-    B = np.asarray(run.variables["path_weights"], dtype=np.float64)
-    B = B.reshape(*B.shape[:2], -1)  # [chain, draw, H N_0]
-    xi = data_test.flat.transpose(0, 2, 1).reshape(len(data_test), -1)  # [Q, H N_0]
-    blocks = (
-        np.concatenate([[b.mean(0) for b in np.array_split(chain, min(_BLOCKS, len(chain)))] for chain in B]) @ xi.T
-    )
-    total = B.reshape(-1, B.shape[-1])
-    mean = total.mean(0)
-    centred = total - mean
-    variance = np.concatenate(
-        [np.mean((centred @ part.T) ** 2, axis=0) for part in np.array_split(xi, max(1, len(xi) // 100))]
-    )
-    return Prediction(xi @ mean, variance, blocks)
+    B = np.asarray(run.variables["path_weights"], dtype=np.float64)  # [chain, draw, H m, N_0]
+    blocks = np.concatenate([[b.mean(0) for b in np.array_split(chain, min(_BLOCKS, len(chain)))] for chain in B])
+    draws = B.reshape(-1, *B.shape[2:])
+    mean = draws.mean(0)
+    parts = [data_test.like(x) for x in np.array_split(data_test.xi, max(1, len(data_test) // 100))]
+    spread = np.concatenate([_second_moment(outputs(draws - mean, part)) for part in parts])
+    return _prediction(outputs(mean, data_test), spread, outputs(blocks, data_test))
+
+
+def _second_moment(f) -> np.ndarray:
+    """Mean square of centred draws [draw, q], or mean of their products [q, m, m] of [draw, q, m]."""
+    return np.mean(f**2, axis=0) if f.ndim == 2 else np.einsum("dqa,dqb->qab", f, f, optimize=True) / len(f)
 
 
 def score(prediction: Prediction, y_test) -> Score:
@@ -163,7 +174,7 @@ def score(prediction: Prediction, y_test) -> Score:
 
     Args:
         prediction: from ``predict``.
-        y_test: labels [Q] of the classes of the training labels, or real values.
+        y_test: labels [Q] of the classes of the training labels; or real values [Q], [Q, m] of m outputs.
 
     Returns:
         Score, the same at each call.
@@ -204,11 +215,11 @@ def score_difference(prediction: Prediction, other: Prediction, y_test) -> Diffe
 
 
 def accuracy(prediction: Prediction, y_test) -> float:
-    """Fraction of test labels whose class the sign of the mean predictor gives.
+    """Fraction of test labels whose class the sign of the mean predictor gives, or the largest of its m outputs.
 
     Args:
         prediction: from ``predict``.
-        y_test: labels [Q] of the two classes of the training labels, such as -1 and +1.
+        y_test: labels [Q] of the classes of the training labels, such as -1 and +1; or [Q, m], one-hot.
 
     Returns:
         Fraction in [0, 1]; a mean of exactly 0 or NaN counts as wrong.
@@ -241,7 +252,7 @@ def accuracy_error(prediction: Prediction, y_test) -> float:
 
 
 def generalization_error(prediction: Prediction, y_test) -> GeneralizationError:
-    """<(f(x) - y)^2> over posterior and test set, split in (<f> - y)^2 and the variance of f.
+    """<|f(x) - y|^2> over posterior and test set, split in |<f> - y|^2 and the variance of f, summed over outputs.
 
     Args:
         prediction: from ``predict``.
@@ -256,7 +267,8 @@ def generalization_error(prediction: Prediction, y_test) -> GeneralizationError:
     Source: docs/model.md, section 3 (mean and variance of f); the split is that of bias and variance.
     """
     y, _ = _labels(prediction, y_test)
-    bias, variance = float(np.mean((prediction.mean - y) ** 2)), float(np.mean(prediction.variance))
+    squared, variances = (prediction.mean - y) ** 2, prediction.variance
+    bias, variance = (float(np.sum(values) / len(y)) for values in (squared, variances))
     return GeneralizationError(bias, variance, bias + variance)
 
 
@@ -272,9 +284,14 @@ def _accuracy(prediction, y_test) -> Score:
 
 def _contributions(mean, y, classes):
     """What each test example adds to the score, whose mean it is [.., Q]."""
+    if classes and y.ndim == 2:
+        finite = np.isfinite(mean).all(-1)
+        return (finite & (np.argmax(mean, axis=-1) == np.argmax(y, axis=-1))) * 1.0
     if classes:
         return (np.sign(mean) == y) * 1.0
     with np.errstate(invalid="ignore", divide="ignore"):  # equal labels have no R^2: NaN says so
+        if y.ndim == 2:
+            return 1 - np.sum((mean - y) ** 2, axis=-1) / np.sum(y.var(0))
         return 1 - (mean - y) ** 2 / y.var()
 
 
@@ -285,15 +302,21 @@ def _with_error(prediction: Prediction, y, classes) -> tuple[float, float]:
         return value, 0.0
     B = len(prediction.blocks)
     shares = np.random.default_rng(0).multinomial(B, np.full(B, 1 / B), size=_RESAMPLES) / B
-    return value, float(_contributions(shares @ prediction.blocks, y, classes).mean(-1).std())
+    return value, float(_contributions(np.tensordot(shares, prediction.blocks, 1), y, classes).mean(-1).std())
 
 
 def _labels(prediction: Prediction, y_test) -> tuple[np.ndarray, tuple]:
     """(labels as the network sees them [Q], their classes)."""
     found = labels.array("y_test", y_test, "Q")
-    if found.shape != prediction.mean.shape:
+    outputs = prediction.mean.shape[1] if prediction.mean.ndim == 2 else 1
+    if len(found) != len(prediction.mean):
         raise checks.InputError(
             f"y_test has {len(found)} labels and the prediction {len(prediction.mean)}: give one each"
         )
-    classes = labels.classes_of("y_test", found, prediction.classes)
-    return labels.encoded("y_test", found, classes), classes
+    classes = labels.classes_of("y_test", found, prediction.classes, outputs)
+    y = labels.encoded("y_test", found, classes, outputs)
+    if y.shape != prediction.mean.shape:
+        raise checks.InputError(
+            f"y_test has shape {found.shape} and the prediction {prediction.mean.shape}: give labels of as many outputs"
+        )
+    return y, classes

@@ -103,7 +103,7 @@ class _Program:
 
     @classmethod
     def of(cls, posterior: Posterior, particles: int) -> _Program:
-        P = len(posterior.reduction.y)
+        P = posterior.reduction.y.size
         most = min(_BATCH, max(2, _BATCH_BYTES // (8 * P * P)))
         batch = max(n for n in range(1, most + 1) if particles % n == 0)
         return cls(collapsed.layout(posterior.network), posterior.collapsed_data(), particles, batch)

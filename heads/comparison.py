@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..core import checks, console
 from ..diagnostics import pruning_order
-from ..diagnostics.heads import heads_of, pruned_score
+from ..diagnostics.heads import pruned_score, shape_of
 from ..figures import drawing
 from ..models import PathInputs, Weights
 from ..sampler import Run
@@ -123,7 +123,7 @@ def compare(
     Source: Michel, Levy and Neubig 2019, section 4 (removing heads by score); docs/model.md, section 8.
     """
     value, measure = _measure(network, test)
-    series = _checked(scores, None if callable(network) else heads_of(network))
+    series = _checked(scores, None if callable(network) else shape_of(network).heads)
     first = next(iter(series.values()))
     orders = {name: [pruning_order(found)] for name, found in series.items()}
     rng = np.random.default_rng(seed)

@@ -17,7 +17,7 @@ import pandas as pd
 from ..core import checks
 from ..core.numerics import numerics
 from ..diagnostics import predict, prune
-from ..diagnostics.heads import all_heads, heads_of, through
+from ..diagnostics.heads import all_heads, shape_of, through
 from ..diagnostics.kernels import mean_order_parameter, weights_by_name
 from ..evidence.estimate import Evidence, evidence
 from ..models import PathInputs, Posterior, Weights, labels, path_weights
@@ -74,13 +74,13 @@ def by_evidence(
     def found(of: Posterior) -> Evidence:
         return evidence(of, key=key, particles=particles, repeats=repeats, method=method)
 
-    whole, heads = found(posterior), posterior.data.heads
+    whole, shape = found(posterior), shape_of(posterior.data)
     rows = {}
-    for layer, head in all_heads(heads):
-        if heads[layer - 1] == 1:
+    for layer, head in all_heads(shape.heads):
+        if shape.heads[layer - 1] == 1:
             rows[layer, head] = (np.nan, np.nan)
             continue
-        left = np.flatnonzero(~through(heads, [(layer, head)])).tolist()
+        left = np.flatnonzero(~through(shape, [(layer, head)])).tolist()
         without = found(posterior.select(left))
         rows[layer, head] = (whole.log_evidence - without.log_evidence, float(np.hypot(whole.error, without.error)))
     return pd.DataFrame(list(rows.values()), _index(rows), columns=["score", "error"])
@@ -103,11 +103,11 @@ def by_gradient(source: Theory | Run | Weights, data: PathInputs, y, *, by_layer
 
     Source: Michel, Levy and Neubig, "Are sixteen heads really better than one?", NeurIPS 2019, equation 2.
     """
-    f, heads = _output(source, data), heads_of(source)
+    f, shape = _output(source, data), shape_of(source)
     error = f - _labels(source, y, f)
     found = {}
-    for head in all_heads(heads):
-        kept = data.xi * through(heads, [head]).reshape(heads)
+    for head in all_heads(shape.heads):
+        kept = data.xi * through(shape, [head]).reshape(shape.branches)
         each = error * _output(source, data.like(kept))
         found[head] = float(np.mean(np.abs(each.reshape(len(each), -1).sum(1))))
     scores = pd.Series(list(found.values()), _index(found), name="score")
@@ -132,12 +132,12 @@ def by_leaving_out(source: Theory | Run | Weights, data: PathInputs, y) -> pd.Se
 
     Source: docs/model.md, section 8.
     """
-    f, heads = _output(source, data), heads_of(source)
+    f, shape = _output(source, data), shape_of(source)
     y = _labels(source, y, f)
     whole = np.mean((f - y) ** 2)
     found = {}
-    for layer, head in all_heads(heads):
-        alone = heads[layer - 1] == 1
+    for layer, head in all_heads(shape.heads):
+        alone = shape.alone(layer)
         found[layer, head] = (
             np.nan if alone else float(np.mean((_without(source, data, (layer, head)) - y) ** 2) - whole)
         )
@@ -165,7 +165,8 @@ def _labels(source, y, f: np.ndarray) -> np.ndarray:
     found = labels.array("y", y)
     if len(found) != len(f):
         raise checks.InputError(f"y has {len(found)} labels and data has {len(f)} examples: give one label each")
-    return labels.encoded("y", found, labels.classes_of("y", found, classes))
+    outputs = f.shape[1] if f.ndim == 2 else 1
+    return labels.encoded("y", found, labels.classes_of("y", found, classes, outputs), outputs)
 
 
 def _index(heads) -> pd.MultiIndex:

@@ -4,6 +4,7 @@ from ..core.checks import InputWarning
 from .attention import Attention
 from .beyond import attention_from_activations, with_mlp
 from .contraction import contract
+from .labels import one_hot
 from .network import Network, OrderParameters, Weights, draw_prior, order_parameters, path_weights
 from .own import Model
 from .own_posterior import ModelPosterior
@@ -28,6 +29,7 @@ __all__ = [
     "attention_from_activations",
     "contract",
     "draw_prior",
+    "one_hot",
     "order_parameters",
     "path_weights",
     "reduce",

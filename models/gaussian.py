@@ -8,7 +8,8 @@ With A = sigma_0^2 K(U) + T I and alpha = A^{-1} y (docs/model.md, sections 3 to
     theta | y           = theta~ + sigma^2 Phi^T A^{-1} (y - Phi theta~ - eps),         eps ~ N(0, T I)
 
 The last line conditions a draw theta~ of any block of weights that f = Phi theta is linear in, with A its own
-sigma^2 Phi Phi^T + T I. Everything is done by one Cholesky factorisation of A.
+sigma^2 Phi Phi^T + T I. Everything is done by one Cholesky factorisation of A. With m outputs there are P m labels,
+those of an example next to each other, and U has a row for each path and output (``path_kernel``).
 """
 
 from __future__ import annotations
@@ -29,47 +30,67 @@ class GaussianTerm(NamedTuple):
 
     Attributes:
         kernel: path kernels of the training examples.
-        y: labels [P].
+        y: labels [P], or [P, m] of m outputs.
         temperature: T.
         variance: sigma_0^2.
-        constants: (P - r, |rho|^2) where the examples are r pseudo-examples (``models.reduction``), else zeros.
+        constants: ((P - r) m, |rho|^2) where the examples are r pseudo-examples (``models.reduction``), else zeros.
     """
 
     kernel: PathKernel
-    y: Float[Array, " P"]
+    y: Float[Array, "P ..."]
     temperature: Float[Array, ""]
     variance: Float[Array, ""]
     constants: Float[Array, " 2"]
 
-    def covariance(self, U: Float[Array, "H H"]) -> Float[Array, "P P"]:
+    def covariance(self, U: Float[Array, "Hm Hm"]) -> Float[Array, "Pm Pm"]:
         """A = sigma_0^2 K(U) + T I."""
         return with_noise(self.variance * combine(self.kernel, U), self.temperature)
 
-    def log_likelihood(self, U: Float[Array, "H H"]) -> Float[Array, ""]:
+    def log_likelihood(self, U: Float[Array, "Hm Hm"]) -> Float[Array, ""]:
         """log N(y; 0, A), natural logarithm; not a number where A is not positive definite to working precision."""
-        found = log_likelihood(U, self.kernel, self.y, self.temperature, self.variance)
+        found = log_likelihood(U, self.kernel, self.y.reshape(-1), self.temperature, self.variance)
         return found + constant(self.constants, self.temperature)
 
-    def inverse_factor(self, U: Float[Array, "H H"]) -> Float[Array, "P P"]:
+    def inverse_factor(self, U: Float[Array, "Hm Hm"]) -> Float[Array, "Pm Pm"]:
         """Lower triangular R with A^{-1} = R^T R."""
-        unit = jnp.eye(len(self.y))
+        unit = jnp.eye(self.y.size)
         return jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(self.covariance(U)), unit, lower=True)
 
-    def mean_path_weights(self, U: Float[Array, "H H"], xi: Float[Array, "P N_0 H"]) -> Float[Array, "H N_0"]:
+    def mean_path_weights(self, U: Float[Array, "Hm Hm"], xi: Float[Array, "P N_0 H"]) -> Float[Array, "Hm N_0"]:
         """E[B | U, y]; ``xi`` are the training inputs."""
-        alpha = solve(self.covariance(U), self.y)
-        return self.variance * U @ jnp.einsum("p,pnh->hn", alpha, xi)
+        alpha = solve(self.covariance(U), self.y.reshape(-1))
+        return self.variance * U @ pulled_back(alpha.reshape(self.y.shape), xi)
 
     def predictor(
-        self, U: Float[Array, "H H"], train: Float[Array, "P N_0 H"], test: Float[Array, "Q N_0 H"]
-    ) -> tuple[Float[Array, " Q"], Float[Array, " Q"]]:
-        """Mean and variance of f on test inputs given U and y."""
+        self, U: Float[Array, "Hm Hm"], train: Float[Array, "P N_0 H"], test: Float[Array, "Q N_0 H"]
+    ) -> tuple[Float[Array, "Q ..."], Float[Array, "Q ..."]]:
+        """Mean [Q] and variance [Q] of f on test inputs given U and y; [Q, m] and covariance [Q, m, m] of m outputs."""
         U = self.variance * U
+        if self.kernel.outputs > 1:
+            return self._predictor_of_several(U, train, test)
         combined = test @ U  # contracted per draw: all path-path kernels [H, H, Q, P] would not fit for many paths
         k = combined.reshape(len(test), -1) @ train.reshape(len(train), -1).T
         chol = jnp.linalg.cholesky(with_noise(combine(self.kernel, U), self.temperature))
         half = jax.scipy.linalg.solve_triangular(chol, jnp.concatenate([k, self.y[None]]).T, lower=True)
         return half[:, :-1].T @ half[:, -1], jnp.sum(combined * test, (1, 2)) - jnp.sum(half[:, :-1] ** 2, axis=0)
+
+    def _predictor_of_several(self, U, train, test):
+        H, m, Q = self.kernel.paths, self.kernel.outputs, len(test)
+        combined = jnp.einsum("qnh,hagb->qabng", test, U.reshape(H, m, H, m))
+        k = jnp.einsum("qabng,png->qapb", combined, train).reshape(Q * m, -1)
+        chol = jnp.linalg.cholesky(with_noise(combine(self.kernel, U), self.temperature))
+        right = jnp.concatenate([k, self.y.reshape(1, -1)]).T
+        half = jax.scipy.linalg.solve_triangular(chol, right, lower=True)
+        of_test = half[:, :-1].reshape(-1, Q, m)
+        covariance = jnp.einsum("qabng,qng->qab", combined, test) - jnp.einsum("iqa,iqb->qab", of_test, of_test)
+        return (half[:, :-1].T @ half[:, -1]).reshape(Q, m), covariance
+
+
+def pulled_back(alpha: Float[Array, "P ..."], xi: Float[Array, "P N_0 H"]) -> Float[Array, "Hm N_0"]:
+    """sum_mu alpha_mu xi_mu, the transpose of ``network.forward``: a row for each path and output."""
+    if alpha.ndim == 1:
+        return jnp.einsum("p,pnh->hn", alpha, xi)
+    return jnp.einsum("pa,pnh->han", alpha, xi).reshape(-1, xi.shape[1])
 
 
 def with_noise(covariance: Float[Array, "P P"], temperature: Float[Array, ""] | float) -> Float[Array, "P P"]:
@@ -82,16 +103,16 @@ def solve(covariance: Float[Array, "P P"], right: Float[Array, " P"]) -> Float[A
     return jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(covariance), True), right)
 
 
-def noise(key: jax.Array, y: Float[Array, " P"], temperature: Float[Array, ""], dtype=None) -> Float[Array, " P"]:
+def noise(key: jax.Array, y: Float[Array, "P ..."], temperature: Float[Array, ""], dtype=None) -> Float[Array, "P ..."]:
     """eps ~ N(0, T I) of a conditional draw."""
     return jnp.sqrt(temperature) * jax.random.normal(key, y.shape, dtype or y.dtype)
 
 
 def conditioning_weights(
-    covariance: Float[Array, "P P"], y: Float[Array, " P"], f: Float[Array, " P"], eps: Float[Array, " P"]
-) -> Float[Array, " P"]:
+    covariance: Float[Array, "Pm Pm"], y: Float[Array, "P ..."], f: Float[Array, "P ..."], eps: Float[Array, "P ..."]
+) -> Float[Array, "P ..."]:
     """A^{-1} (y - f - eps): what a draw from the prior with outputs f = Phi theta~ is corrected by."""
-    return solve(covariance, y - f - eps)
+    return solve(covariance, (y - f - eps).reshape(-1)).reshape(y.shape)
 
 
 @jax.custom_vjp

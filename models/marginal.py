@@ -38,9 +38,9 @@ def log_density(network: Network, data: MarginalData, weights: Weights) -> Float
     Args:
         network: shapes and prior.
         data: from ``Posterior.marginal_data``.
-        weights: dict of "V_l" [H_l, N_{l+1}, N_l] and "a" [N_{L+1}].
+        weights: dict of "V_l" [H_l, N_{l+1}, N_l] and "a" [N_{L+1}] or [m, N_{L+1}].
     """
-    W_1 = effective_weights(weights)[0]
+    W_1 = effective_weights(weights, network.residual)[0]
     U_1 = (W_1 @ W_1.T / W_1.shape[1]).astype(data.xi.dtype)
     d = data.density
     return log_prior(network, weights) + d.term.log_likelihood(U_1)
@@ -49,7 +49,7 @@ def log_density(network: Network, data: MarginalData, weights: Weights) -> Float
 def draw_first_layer(network: Network, data: MarginalData, key: jax.Array, weights: Weights) -> Float[Array, "N_1 N_0"]:
     """One exact draw of V_0 given the weights above it and the data."""
     key_prior, key_noise = jax.random.split(key)
-    W_1 = effective_weights(weights)[0].astype(data.xi.dtype)
+    W_1 = effective_weights(weights, network.residual)[0].astype(data.xi.dtype)
     shape = network.weight_shapes["V_0"]
     free = jnp.sqrt(data.density.variances[0]) * jax.random.normal(key_prior, shape, data.xi.dtype)
     return first_layer(W_1, free, data.density, data.xi, key_noise).astype(data.dtype)

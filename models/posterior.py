@@ -5,6 +5,7 @@ p(Theta | data) ~ exp(-1/(2T) sum_mu (f(x_mu) - y_mu)^2) x prior(Theta)      (do
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from .network import Network, Weights
 from .path_kernel import combine, path_kernel
 from .paths import PathInputs
 from .reduction import Reduction, reduction
+from .residual import head_counts
 from .target import KEEP, WEIGHTS, Target
 
 BATCHES = "batches"  # of pseudo-examples are drawn too
@@ -38,11 +40,12 @@ class Posterior:
         network: shapes and prior.
         data: path-contracted inputs, xi [P, N_0, H_1, .., H_L]; or a ``gf.Reduction``, of any number of examples.
         y: labels [P]: -1 and +1, two classes of another kind (booleans, names, two whole numbers; the smaller one
-            becomes -1), or real values. The attribute holds what the network sees. Left out with a reduction.
+            becomes -1), or real values. For a network of m > 1 outputs real labels [P, m], or labels [P] of m classes,
+            which become one-hot. The attribute holds what the network sees. Left out with a reduction.
         temperature: T > 0, the variance of the Gaussian likelihood. It may be as small as you like where the
             training set's own kernel is not singular: the limit T -> 0 interpolates the labels.
-        classes: the two labels, smaller first; () for real values; default found from ``y``, and those of a reduction.
-            Test labels must be of the same classes.
+        classes: the two labels, or those of m outputs, in ascending order; () for real values; default found from
+            ``y``, and those of a reduction. Test labels must be of the same classes.
         reduce: compute with r <= H N_0 pseudo-examples in place of P examples where the inputs are linearly dependent,
             as they are if P > H N_0 (``reduction``). Exact; stochastic-gradient kernels draw their batches from the
             examples all the same, unless it is ``"batches"``: those of pseudo-examples estimate the same gradient,
@@ -82,17 +85,25 @@ class Posterior:
             raise checks.InputError(
                 "data and y are those of a gf.Reduction: make another gf.Posterior(..) to replace them"
             )
-        if self.data.heads != self.network.heads:
-            raise checks.InputError(
-                f"data has heads {self.data.heads} (xi {self.data.xi.shape}) and network has heads="
-                f"{self.network.heads}: make them the same"
-            )
+        self._check_paths()
         if self.data.input_width != self.network.input_width:
             raise checks.InputError(
                 f"data has input width {self.data.input_width} (xi {self.data.xi.shape}) and network has "
                 f"input_width={self.network.input_width}: make them the same"
             )
         object.__setattr__(self, "temperature", checks.positive("temperature", self.temperature))
+
+    def _check_paths(self) -> None:
+        if self.data.heads != self.network.branches:
+            raise checks.InputError(
+                f"data has heads {self.data.heads} (xi {self.data.xi.shape}) and network has heads="
+                f"{self.network.branches}: make them the same"
+            )
+        if self.data.residual != self.network.residual:
+            raise checks.InputError(
+                f"data was contracted with residual={self.data.residual} and network has residual="
+                f"{self.network.residual}: make them the same"
+            )
 
     def _take(self, given: Reduction) -> None:
         """Data, labels and classes of a reduction."""
@@ -105,6 +116,7 @@ class Posterior:
                 f"classes={checks.brief(self.classes)}, but data is a gf.Reduction with classes={given.classes}: leave "
                 "classes out"
             )
+        self._check_outputs("data", given.y)
         for name, value in (("_given", given), ("data", given.data), ("y", given.y), ("classes", given.classes)):
             object.__setattr__(self, name, value)
 
@@ -116,22 +128,34 @@ class Posterior:
             )
         if self.y is None:
             raise checks.InputError("y=None: give labels [P], one for each example of data")
+        outputs = self.network.outputs
         y = labels.array("y", self.data.labels(self.y))
-        classes = labels.classes_of("y", y, self.classes)
+        classes = labels.classes_of("y", y, self.classes, outputs)
         if len(y) != len(self.data):
             raise checks.InputError(
                 f"y has {len(y)} labels and data has {len(self.data)} examples: give one label each"
             )
-        encoded = labels.encoded("y", y, classes)
+        encoded = labels.encoded("y", y, classes, outputs)
+        self._check_outputs("y", encoded)
         largest = np.abs(encoded).max()
         if largest > _LARGEST:
             raise checks.InputError(
                 f"y reaches {largest:.1e}, whose square overflows float64: use labels of order 1, and T to match"
             )
-        if self.classes is None:
+        if self.classes is None and outputs == 1:
             labels.warn(y, classes)
+        if outputs > 1 and classes:
+            labels.warn_of_missing(encoded, classes)
         object.__setattr__(self, "y", encoded)
         object.__setattr__(self, "classes", classes)
+
+    def _check_outputs(self, name: str, y: np.ndarray) -> None:
+        outputs = y.shape[1] if y.ndim == 2 else 1
+        if outputs != self.network.outputs:
+            raise checks.InputError(
+                f"{name} has labels of shape {y.shape}, of {outputs} output{'s' * (outputs > 1)}, and network has "
+                f"outputs={self.network.outputs}: make them the same"
+            )
 
     @property
     def reduction(self) -> Reduction:
@@ -214,7 +238,8 @@ class Posterior:
         if not (isinstance(test, tuple | list) and len(test) == 2 and isinstance(test[0], PathInputs)):
             raise checks.InputError(f"test is a {type(test).__name__}: give (inputs, labels), inputs from gf.contract")
         inputs, y_test = test[0], labels.array("test labels", test[0].labels(test[1]), "Q")
-        labels.encoded("test labels", y_test, self.classes or ())
+        seen = labels.encoded("test labels", y_test, self.classes or (), self.network.outputs)
+        self._check_outputs("test", seen)
         if inputs.xi.shape[1:] != self.data.xi.shape[1:]:
             raise checks.InputError(
                 f"test inputs have shape {inputs.xi.shape} and the training inputs {self.data.xi.shape}: "
@@ -276,7 +301,7 @@ class Posterior:
         """log p(weights, y), natural logarithm, constants included, in the precision of ``weights``.
 
         Args:
-            weights: dict of "V_0" [N_1, N_0], "V_l" [H_l, N_{l+1}, N_l], "a" [N_{L+1}].
+            weights: dict of "V_0" [N_1, N_0], "V_l" [H_l, N_{l+1}, N_l], "a" [N_{L+1}] or [m, N_{L+1}].
 
         Returns:
             Scalar, differentiable in the weights.
@@ -303,7 +328,7 @@ class Posterior:
             dtype: precision of all of it, such as ``jnp.float32``.
 
         Returns:
-            WeightData of xi [P, N_0, H], y [P] and T.
+            WeightData of xi [P, N_0, H], y [P] or [P, m] and T.
         """
         found = self.reduction
         return weight_space.WeightData(
@@ -343,7 +368,7 @@ class Posterior:
         with jax.ensure_compile_time_eval():  # constants, also where NumPyro traces the model
             found = self.reduction
             data = collapsed.CollapsedData(
-                path_kernel(found.data.flat),
+                path_kernel(found.data.flat, self.network.outputs),
                 jnp.asarray(found.y),
                 jnp.asarray(self.temperature, float),
                 jnp.asarray(self.network.widths, float),
@@ -355,7 +380,9 @@ class Posterior:
 
     def _check_temperature(self, data) -> None:
         with jax.ensure_compile_time_eval():
-            K = math.prod(self.network.variances) * combine(data.kernel, jnp.eye(self.network.paths))
+            K = math.prod(self.network.variances) * combine(
+                data.kernel, jnp.eye(self.network.paths * self.network.outputs)
+            )
             rounding = _ROUNDING * float(jnp.finfo(K.dtype).eps) * float(jnp.trace(K))
             chol = jnp.linalg.cholesky(with_noise(K, self.temperature - rounding))
             positive = bool(jnp.isfinite(chol).all())
@@ -390,7 +417,13 @@ class Posterior:
                 f"paths={data.path_names} are not all combinations of some heads of each layer, so they are not a "
                 "network of finite width: use theory.gp(posterior, paths=..), which takes any set"
             )
-        network = Network(self.network.input_width, data.heads, self.network.widths, self.network.variances)
+        heads = head_counts(data.heads, data.residual)
+        if 0 in heads:
+            raise checks.InputError(
+                f"paths={data.path_names} leave no head in layer {heads.index(0) + 1}: keep one, or use "
+                "theory.gp(posterior, paths=..), which takes any set"
+            )
+        network = dataclasses.replace(self.network, heads=heads, residual=data.residual)
         if found is not None:
             return Posterior(network, found, temperature=self.temperature, reduce=self.reduce)  # type: ignore[arg-type]
         y = labels.decoded(self.y, self.classes or ())

@@ -7,6 +7,7 @@ an orthonormal basis of its columns, for every order parameter, temperature and 
     log N(y; 0, K + T I) = log N(Q^T y; 0, K_r + T I) - (P - r)/2 log(2 pi T) - |rho|^2 / (2T),
 
 so r pseudo-examples, the rows of Q^T Xi with labels Q^T y, and the numbers P - r and |rho|^2 stand for all of them.
+With m outputs y is [P, m], rho counts all of them, and (P - r) m numbers are left out.
 The triangular factor R of [Xi | y] is all that is needed, and with more rows it is that of [R; rows]. rho comes out of
 a factorisation without cancellation, and K_r is not singular: temperatures far below the rounding errors of K are then
 no difficulty.
@@ -37,10 +38,10 @@ class Reduction:
 
     Attributes:
         data: path-contracted inputs of the r pseudo-examples, r at most H N_0.
-        y: their labels [r].
+        y: their labels [r], or [r, m].
         examples: P, of the training set.
         residual: |rho|^2, what no weights can fit of the labels.
-        classes: the two labels of the training set, smaller first; () for real values.
+        classes: of the training labels, in ascending order; () for real values.
 
     Source: docs/model.md, section 10.
     """
@@ -57,13 +58,13 @@ class Reduction:
 
     @property
     def constants(self) -> np.ndarray:
-        """(P - r, |rho|^2), as ``constant`` takes them."""
-        return np.array([self.examples - len(self.y), self.residual])
+        """((P - r) m, |rho|^2), as ``constant`` takes them."""
+        return np.array([(self.examples - len(self.y)) * (self.y.size // len(self.y)), self.residual])
 
     @property
     def squared_labels(self) -> float:
         """|y|^2 of the training set."""
-        return float(self.y @ self.y) + self.residual
+        return float(np.sum(self.y**2)) + self.residual
 
     @property
     def digest(self) -> str:
@@ -72,12 +73,6 @@ class Reduction:
         for part in (self.data.xi, self.y, self.constants):
             found.update(np.ascontiguousarray(part, np.float64).tobytes())
         return found.hexdigest()
-
-    @property
-    def rows(self) -> np.ndarray:
-        """[Xi | y] of the pseudo-examples, and |rho| in a last row: they have the factor R of the training set."""
-        last = np.append(np.zeros(self.data.flat[0].size), np.sqrt(self.residual))
-        return np.vstack([labelled(self.data.xi, self.y), last])
 
     def merge(self, other: Reduction) -> Reduction:
         """The reduction of two training sets together.
@@ -95,6 +90,7 @@ class Reduction:
             raise checks.InputError(f"other is a {type(other).__name__}: give what gf.reduce returns")
         for what, mine, its in (
             ("inputs [N_0, H_1, ..]", self.data.xi.shape[1:], other.data.xi.shape[1:]),
+            ("labels [m]", self.y.shape[1:], other.y.shape[1:]),
             ("paths", self.data.path_names, other.data.path_names),
             ("residual", self.data.residual, other.data.residual),
             ("classes", self.classes, other.classes),
@@ -103,8 +99,9 @@ class Reduction:
                 raise checks.InputError(
                     f"other has {what} {checks.brief(its)} and this reduction {checks.brief(mine)}: make them the same"
                 )
-        R = joined(joined(None, self.rows), other.rows)
-        return of_factor(R, self.examples + other.examples, self.data, self.classes)
+        R = joined(joined(None, labelled(self.data.xi, self.y)), labelled(other.data.xi, other.y))
+        residual = self.residual + other.residual
+        return of_factor(R, self.examples + other.examples, self.data, self.classes, residual)
 
     def select(self, paths) -> Reduction:
         """The reduction for the sub-network made of some paths, as ``PathInputs.select`` has it.
@@ -123,18 +120,18 @@ class Reduction:
 
 
 def constant(constants: Float[Array, " 2"], temperature: Float[Array, ""]) -> Float[Array, ""]:
-    """-(P - r)/2 log(2 pi T) - |rho|^2 / (2T): what the pseudo-examples leave out of the log-likelihood."""
+    """-(P - r) m/2 log(2 pi T) - |rho|^2 / (2T): what the pseudo-examples leave out of the log-likelihood."""
     return -0.5 * constants[0] * jnp.log(2 * np.pi * temperature) - 0.5 * constants[1] / temperature
 
 
-def reduction(data: PathInputs, y: Float[np.ndarray, " P"], classes: tuple = ()) -> Reduction:
+def reduction(data: PathInputs, y: Float[np.ndarray, "P ..."], classes: tuple = ()) -> Reduction:
     """The reduction of a training set; the examples themselves where their inputs are linearly independent.
 
     Directions of Xi whose singular value is below max(P, H N_0) epsilon times the largest count as rounding errors.
 
     Args:
         data: path-contracted inputs of P examples.
-        y: labels [P], as the network sees them.
+        y: labels [P] or [P, m], as the network sees them.
         classes: what the labels were, () for real values.
 
     Returns:
@@ -143,7 +140,7 @@ def reduction(data: PathInputs, y: Float[np.ndarray, " P"], classes: tuple = ())
     Source: docs/model.md, section 10; Golub and Van Loan, "Matrix Computations", section 5.4 (rank and tolerance).
     """
     kept = _CACHE.setdefault(data, {})
-    key = (y.tobytes(), classes)
+    key = (y.tobytes(), y.shape, classes)
     if key not in kept:
         kept[key] = _reduction(data, y, classes)
     return kept[key]
@@ -162,8 +159,8 @@ def _reduction(data, y, classes) -> Reduction:
     return Reduction(data, y, P, 0.0, classes) if found is None or len(found.y) == P else found
 
 
-def labelled(xi: Float[np.ndarray, "P N_0 *H"], y: Float[np.ndarray, " P"]) -> np.ndarray:
-    """[Xi | y], [P, H N_0 + 1]."""
+def labelled(xi: Float[np.ndarray, "P N_0 *H"], y: Float[np.ndarray, "P ..."]) -> np.ndarray:
+    """[Xi | y], [P, H N_0 + m]."""
     return np.column_stack([xi.reshape(len(y), -1), y])
 
 
@@ -187,16 +184,20 @@ def joined(R: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
     return R
 
 
-def of_factor(R: np.ndarray, examples: int, like: PathInputs, classes: tuple) -> Reduction:
+def of_factor(R: np.ndarray, examples: int, like: PathInputs, classes: tuple, residual: float = 0.0) -> Reduction:
     """The reduction of P examples, from the triangular factor of their [Xi | y].
 
     Args:
-        R: [H N_0 + 1, H N_0 + 1].
+        R: [H N_0 + m, H N_0 + m].
         examples: P.
         like: inputs with the same paths.
         classes: what the labels were.
+        residual: of the examples that the factor's rows stand for, if they are pseudo-examples.
     """
-    return _of_full_rank(R[:-1, :-1], R[:-1, -1], float(R[-1, -1] ** 2), examples, like, classes)
+    n = like.flat[0].size
+    y = R[:n, n:]
+    residual += float(np.sum(R[n:, n:] ** 2))
+    return _of_full_rank(R[:n, :n], y[:, 0] if y.shape[1] == 1 else y, residual, examples, like, classes)
 
 
 def _of_full_rank(xi, y, residual, P, like, classes) -> Reduction:

@@ -33,7 +33,7 @@ def weights(network: Network) -> Target:
         data=lambda posterior, dtype: posterior.weight_data(dtype),
         initial=lambda data, key: draw_prior(network, key, data.y.dtype),
         log_density=lambda data, position: weight_space.log_density(network, data, position),
-        observe=lambda data, test, position, key: _record_of_weights(position, test),
+        observe=lambda data, test, position, key: _record_of_weights(network, position, test),
         describe=describe,
         from_weights=lambda w: w,
         minibatch_gradient=minibatch_gradient,
@@ -50,7 +50,7 @@ def without_first_layer(network: Network) -> Target:
 
     def observe(data, test, position, key):
         V_0 = marginal.draw_first_layer(network, data, key, position)
-        return _record_of_weights({"V_0": V_0} | position, test)
+        return _record_of_weights(network, {"V_0": V_0} | position, test)
 
     return Target(
         name="marginal",
@@ -134,16 +134,16 @@ def lifted(network: Network) -> Target:
     def observe(data, test, position, key):
         record = lean.observe(data, test, position, key)
         found = lift(network, shape, data.density, data.xi, key, position)
-        B = path_weights(found)
+        B = path_weights(found, network.residual)
         record |= found | {"path_weights": B}
         return record if test is None else record | {"f": forward(B, test)}
 
     return _with_straight(shape, lean._replace(observe=observe))
 
 
-def _record_of_weights(w, test) -> dict:
+def _record_of_weights(network, w, test) -> dict:
     """Order parameters, path weights, all weights, and f on test inputs of one set of weights."""
-    U, B = summarise(w)
+    U, B = summarise(w, network.residual)
     record = _record_of_order_parameters(U) | {"path_weights": B} | w
     return record if test is None else record | {"f": forward(B, test)}
 

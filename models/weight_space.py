@@ -1,7 +1,7 @@
 r"""The posterior over all weights (docs/model.md, section 1), twice: as a NumPyro model to read and modify,
 and as the hand-written log-density that the samplers differentiate; tests hold them equal.
 
-    log p(Theta, y) = sum log N(Theta; 0, sigma^2) - sum_mu (f(x_mu) - y_mu)^2 / 2T - P/2 log(2 pi T)
+    log p(Theta, y) = sum log N(Theta; 0, sigma^2) - sum_mu |f(x_mu) - y_mu|^2 / 2T - P m/2 log(2 pi T)
 
 Sums run in float64 where that is enabled, whatever the precision of the weights: the difference of two log-densities
 decides whether a proposal is accepted, and at a million weights float32 leaves it an error of order one tenth.
@@ -31,13 +31,13 @@ class WeightData(NamedTuple):
     """
 
     xi: Float[Array, "r N_0 H"]
-    y: Float[Array, " r"]
+    y: Float[Array, "r ..."]
     temperature: Float[Array, ""]
     constants: Float[Array, " 2"]
-    examples: tuple[Float[Array, "P N_0 H"], Float[Array, " P"]] | None = None
+    examples: tuple[Float[Array, "P N_0 H"], Float[Array, "P ..."]] | None = None
 
     @property
-    def batched(self) -> tuple[Float[Array, "P N_0 H"], Float[Array, " P"]]:
+    def batched(self) -> tuple[Float[Array, "P N_0 H"], Float[Array, "P ..."]]:
         """Inputs and labels that batches are drawn from."""
         return (self.xi, self.y) if self.examples is None else self.examples
 
@@ -51,14 +51,14 @@ def model(network: Network, data: WeightData) -> None:
         name: numpyro.sample(name, dist.Normal(0.0, math.sqrt(variance)).expand(shape).to_event(len(shape)))
         for (name, shape), variance in zip(network.weight_shapes.items(), network.variances, strict=True)
     }
-    f = numpyro.deterministic("f", forward(path_weights(weights), data.xi))
-    numpyro.sample("y", dist.Normal(f, jnp.sqrt(data.temperature)).to_event(1), obs=data.y)
+    f = numpyro.deterministic("f", forward(path_weights(weights, network.residual), data.xi))
+    numpyro.sample("y", dist.Normal(f, jnp.sqrt(data.temperature)).to_event(f.ndim), obs=data.y)
     numpyro.factor("reduction", constant(data.constants, data.temperature))
 
 
 def log_density(network: Network, data: WeightData, weights: Weights) -> Float[Array, ""]:
     """log p(weights, y), natural logarithm, normalising constants included."""
-    return log_prior(network, weights) + log_likelihood(data, weights)
+    return log_prior(network, weights) + log_likelihood(network, data, weights)
 
 
 def estimate(network: Network, data: WeightData, weights: Weights, indices: Array) -> Float[Array, ""]:
@@ -70,7 +70,7 @@ def estimate(network: Network, data: WeightData, weights: Weights, indices: Arra
     """
     xi, y = data.batched
     batch = WeightData(xi[indices], y[indices], data.temperature, jnp.zeros(2, y.dtype))
-    return log_prior(network, weights) + len(y) / len(indices) * log_likelihood(batch, weights)
+    return log_prior(network, weights) + len(y) / len(indices) * log_likelihood(network, batch, weights)
 
 
 def log_prior(network: Network, weights: Weights) -> Float[Array, ""]:
@@ -82,11 +82,11 @@ def log_prior(network: Network, weights: Weights) -> Float[Array, ""]:
     )
 
 
-def log_likelihood(data: WeightData, weights: Weights) -> Float[Array, ""]:
+def log_likelihood(network: Network, data: WeightData, weights: Weights) -> Float[Array, ""]:
     """log N(y; f, T I)."""
-    residual = forward(path_weights(weights), data.xi) - data.y
+    residual = forward(path_weights(weights, network.residual), data.xi) - data.y
     T = data.temperature
-    fit = -0.5 * _square(residual) / T - 0.5 * data.y.shape[0] * jnp.log(2 * math.pi * T)
+    fit = -0.5 * _square(residual) / T - 0.5 * data.y.size * jnp.log(2 * math.pi * T)
     return fit + constant(data.constants, T)
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from ..core.text import literal
 from ..diagnostics import moments
 from ..diagnostics.findings import entries
-from ..models.records import path_labels
+from ..models.records import entry_labels
 from ..sampler import Run
 
 SHOWN_U, SHOWN_F = 4, 2
@@ -57,8 +57,8 @@ def worst(run: Run) -> xr.Dataset:
     if "U_a" not in run.variables:
         return _worst_monitored(run)
     U_a, U = run.order_parameters
-    labels = path_labels(run.posterior.network, run.posterior.data.path_names)
-    entries = {"U_a": U_a}
+    labels = entry_labels(run.posterior.network, run.posterior.data.path_names, run.posterior.classes or ())
+    entries = {"U_a": U_a if U_a.ndim == 2 else np.trace(U_a, axis1=2, axis2=3)}
     found: dict[str, tuple[float, np.ndarray]] = {}
     for l, draws in enumerate(U, start=1):
         ess = moments(draws)["ess_bulk"]
@@ -69,6 +69,7 @@ def worst(run: Run) -> xr.Dataset:
     for name in ("f", "f_mean"):
         if name in run.variables:
             f = np.asarray(run.variables[name], np.float64)
+            f = f.reshape(*f.shape[:3], -1)[..., 0]  # the first of several outputs stands for all
             outputs = xr.Dataset({"f": (("chain", "draw", "example"), f)})
             for i in np.argsort(arviz.ess(outputs)["f"].values)[:SHOWN_F]:
                 entries[f"{name}(test example {i})"] = f[:, :, i]

@@ -13,7 +13,7 @@ from ..core import checks
 from ..diagnostics import alignment, head_scores
 from ..diagnostics.findings import own_findings, run_findings
 from ..models import Posterior
-from ..models.records import path_labels
+from ..models.records import entry_labels
 from ..sampler import Run
 from ..sampler.convergence import ESS_LIMIT, MIN_DRAWS
 from ..theory import Theory, gp, solve
@@ -165,11 +165,11 @@ def _reduced(run: Run) -> str:
 def _size(run: Run, entry: str) -> int:
     """Rows of the order parameter that an entry such as "U_1[good, good]" is of."""
     name = entry.partition("[")[0]
-    return 1 if name == "U_a" else run.posterior.network.path_counts[int(name[2:]) - 1]
+    return run.variables[name].shape[-1] if len(run.variables[name].shape) > 2 else 1
 
 
 def _maps(run: Run, theory: Theory, number: int) -> list[dict[str, Any]]:
-    labels = path_labels(run.posterior.network, run.posterior.data.path_names)
+    labels = entry_labels(run.posterior.network, run.posterior.data.path_names, run.posterior.classes or ())
     found = []
     for l, (expected, draws) in enumerate(zip(theory.U, run.order_parameters.U, strict=True), start=1):
         if len(expected) > MOST_PATHS:
@@ -195,8 +195,13 @@ def _sources(run: Run, finite: bool, label: str, theory: Theory) -> list[tuple[s
 
 
 def _alignment(sources) -> str:
-    overlaps = {name: alignment(source).overlaps[:30] for name, source in sources}
-    return drawing.bars(overlaps, [str(k) for k in range(1, 31)], "principal component of the kernel")
+    m = sources[0][1].posterior.network.outputs
+    each = {
+        name: np.mean([alignment(source, output=a if m > 1 else None).overlaps[:30] for a in range(m)], axis=0)
+        for name, source in sources
+    }
+    averaged = ", mean over outputs" * (m > 1)
+    return drawing.bars(each, [str(k) for k in range(1, 31)], f"principal component of the kernel{averaged}")
 
 
 def _head_bars(sources) -> str:

@@ -17,14 +17,19 @@ def render_theory(found: dict[str, Any]) -> str:
     lines = [
         f"theory at N = {found['widths']}, T = {found['temperature']:g}: {state}, "
         f"gradient {found['gradient_norm']:.1e}, smallest Hessian eigenvalue {found['hessian_min']:.3g}",
-        f"action / N = {found['action']:.6f}    U_a = {found['U_a']:.4f}",
+        f"action / N = {found['action']:.6f}    {_top(found['U_a'])}",
         "",
         "U_1 over pairs of paths",
-        matrix(np.array(found["U_1"]), found["paths"]),
+        matrix(np.array(found["U_1"]), found["entries"]),
     ]
     for title, scores in _scores(found):
         lines += ["", f"{title}   theory {scores['theory']:.3f}   GP limit {scores['gp']:.3f}"]
     return "\n".join(lines)
+
+
+def _top(U_a) -> str:
+    """U_a, or the trace of that of several outputs."""
+    return f"U_a = {U_a:.4f}" if np.ndim(U_a) == 0 else f"trace of U_a = {np.trace(U_a):.4f}"
 
 
 def render_run(found: dict[str, Any]) -> str:

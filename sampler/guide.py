@@ -27,12 +27,17 @@ def laplace(posterior: Posterior, straight: bool = False) -> Guide:
         straight: in the coordinates of ``collapsed.straightened``, around the exact mode there.
     """
     shape = collapsed.layout(posterior.network)
-    with on_host(len(posterior.reduction.y)):
+    with on_host(posterior.reduction.y.size):
         if shape.singular:
             centre = np.zeros(shape.size)
             covariance = np.eye(shape.size) / min(posterior.network.widths)
         else:
-            problem = shape, straight, posterior.collapsed_data(), derivative_data(posterior.reduction.data.flat)
+            problem = (
+                shape,
+                straight,
+                posterior.collapsed_data(),
+                derivative_data(posterior.reduction.data.flat, posterior.network.outputs),
+            )
             centre = theory.solve(posterior).theta
             if straight:
                 centre = _mode(problem, np.asarray(collapsed.straightened(shape, jnp.asarray(centre))))

@@ -20,6 +20,7 @@ from .. import tasks, theory
 from ..core import checks, files
 from ..diagnostics import ConvergenceWarning, convergence, moments, predict, score
 from ..evidence import EvidenceWarning, evidence
+from ..models.records import entry_labels
 from ..sampler import open as open_run
 from ..sampler import resolve_kernel, resume, sample
 from ..theory import TheoryWarning
@@ -123,21 +124,24 @@ def _path_names(posterior, paths):
         return None
     if isinstance(paths, list):
         return paths
-    heads, kept = posterior.data.heads, paths["heads"]
+    network, kept = posterior.network, paths["heads"]
+    heads = network.heads
     if len(kept) != len(heads):
         raise checks.InputError(f"paths.heads={kept} has {len(kept)} layers: give one list for each of {len(heads)}")
     for l, (layer, H) in enumerate(zip(kept, heads, strict=True)):
         if max(layer) > H:
             raise checks.InputError(f"paths.heads[{l}]={layer}: that layer has {H} heads, use numbers from 1 to {H}")
-    grid = np.arange(posterior.data.paths).reshape(heads)
-    picked = grid[np.ix_(*([h - 1 for h in layer] for layer in kept))].ravel()
+    grid = np.arange(posterior.data.paths).reshape(network.branches)
+    branches = ([*range(skip), *(h - 1 + skip for h in layer)] for layer, skip in zip(kept, network.skips, strict=True))
+    picked = grid[np.ix_(*branches)].ravel()
     return [posterior.data.path_names[i] for i in picked]
 
 
 def _theory(posterior, test) -> dict[str, Any]:
     solved = theory.solve(posterior)
     values = {
-        "U_1": solved.U[0], "U_a": solved.U_a, "paths": posterior.data.path_names, "action": solved.action,
+        "U_1": solved.U[0], "U_a": np.mean(np.diag(np.atleast_2d(solved.U_a))), "paths": _entries(posterior),
+        "action": solved.action,
         "converged": solved.converged, "gradient_norm": solved.gradient_norm,
     }  # fmt: skip
     if test is not None:
@@ -145,6 +149,11 @@ def _theory(posterior, test) -> dict[str, Any]:
         values[found.name] = found.value
         values[f"{found.name}_gp"] = score(predict(theory.gp(posterior), test[0]), test[1]).value
     return values
+
+
+def _entries(posterior) -> tuple[str, ...]:
+    """Names of the rows of U_1."""
+    return entry_labels(posterior.network, posterior.data.path_names, posterior.classes or ())[0]
 
 
 def _evidence(posterior, key, options) -> dict[str, Any]:
@@ -161,11 +170,13 @@ def _sampled(posterior, test, key, settings: Mapping[str, Any], samples: Path) -
         raise KeyboardInterrupt
     verdict = convergence(run)
     U_a, (U_1, *_) = run.order_parameters
+    if U_a.ndim > 2:  # of several outputs: the mean of its diagonal
+        U_a = np.trace(U_a, axis1=2, axis2=3) / U_a.shape[2]
     found = {name: moments(draws) for name, draws in (("U_1", U_1), ("U_a", U_a))}
     values = {
         **{name: each["mean"] for name, each in found.items()},
         **{f"{name}_mcse": each["mcse"] for name, each in found.items()},
-        "paths": posterior.data.path_names,
+        "paths": _entries(posterior),
         "rhat": verdict.rhat, "ess": verdict.ess_bulk, "divergences": verdict.divergences,
         "converged": verdict.converged, "draws": run.draws,
     }  # fmt: skip

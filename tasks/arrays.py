@@ -26,13 +26,14 @@ def arrays(
 
     Args:
         x: training sequences [P, N_0, S], token s is column s; or a list of P arrays [N_0, S_i] of different lengths.
-        y: training labels [P]: two classes (-1 and +1, booleans, names, two whole numbers) or real values. With
-            ``readout="all"`` one per token, [P, S].
+        y: training labels [P]: classes (-1 and +1, booleans, names, whole numbers of an integer dtype) or real values;
+            or real labels [P, m] of m outputs. More than two classes get an output each. With ``readout="all"`` one
+            label per token, [P, S].
         attention: ``Attention``, a function of x.
         x_test, y_test: test sequences [P*, N_0, S] and labels [P*]; both or neither.
         readout: ``"last"``, ``"first"``, ``"mean"`` or ``"all"``, or the index of a token of each sequence [P].
         name: recorded with every run.
-        classes: the two labels, smaller first; () for real values; default found from ``y``.
+        classes: the labels in ascending order; () for real values; default found from ``y``.
         tokens: ``"rows"`` for sequences [P, S, N_0], ``"columns"`` for [P, N_0, S]; asked by a warning where S = N_0.
         residual: strength of the skip connection of each layer, or True for 1 in all; () for none.
         mask, lengths: of padded sequences, [P, S] or [P], as for ``gf.contract``.
@@ -58,6 +59,8 @@ def arrays(
         )
     found = labels.classes_of("y", train.y, classes)
     labels.encoded("y", train.y, found)
+    if classes is None and len(found) > 2:
+        labels.warn(train.y, found)
     if test is not None:
         labels.encoded("y_test", test.y, found)
     kind = readout if isinstance(readout, str) else "last"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import checks
-from ..models import Attention, Network, PathInputs, Posterior, contract
+from ..models import Attention, Network, PathInputs, Posterior, contract, labels
 from ..models.residual import head_counts, strengths
 
 
@@ -19,8 +19,8 @@ class Examples(NamedTuple):
 
     Attributes:
         x: sequences [P, N_0, S], token s is column s.
-        y: labels [P]: two classes (-1 and +1, booleans, names, two whole numbers) or real values. Of all rows, one
-            after another, if every token has an output of its own.
+        y: labels [P]: classes (-1 and +1, booleans, names, whole numbers) or real values; or [P, m] of m outputs. Of
+            all rows, one after another, if every token has an output of its own.
         mask: [P, S], True for tokens; None if there is no padding.
         reads: [P], the token that is read of each sequence; None: as the task's readout says.
     """
@@ -43,7 +43,7 @@ class Task:
             each sequence.
         temperature: the temperature its source uses.
         settings: plain values that made it, recorded with every run.
-        classes: the two labels, smaller first; () for real values; None to find out (``gf.Posterior``).
+        classes: the labels in ascending order; () for real values; None to find out (``gf.Posterior``).
         residual: strength of the skip connection of each layer, as for ``gf.contract``; () for none.
 
     Raises:
@@ -92,6 +92,13 @@ class Task:
         readout = self.readout if examples.reads is None else examples.reads
         return contract(examples.x, attention, readout, tokens="columns", residual=self.residual, mask=examples.mask)
 
+    @cached_property
+    def outputs(self) -> int:
+        """m, outputs of a network for these labels: one for two classes, else one for each class."""
+        y = labels.array("y", self.train.y)
+        classes = labels.classes_of("y", y, self.classes)
+        return y.shape[1] if y.ndim == 2 else len(classes) if len(classes) > 2 else 1
+
     @property
     def test_set(self) -> tuple[PathInputs, np.ndarray] | None:
         """(path-contracted test inputs, labels), as ``gf.sample(test=..)`` takes them; None without a test set."""
@@ -116,7 +123,7 @@ class Task:
         data = self.train_inputs
         one = np.ndim(width) == 0
         widths = (checks.count("width", width),) * (len(data.heads) + 1) if one else tuple(width)  # type: ignore[arg-type]
-        skips = {"residual": data.residual} if any(data.residual) else {}
-        network = Network(data.input_width, head_counts(data.heads, data.residual), widths, tuple(variances), **skips)
+        heads = head_counts(data.heads, data.residual)
+        network = Network(data.input_width, heads, widths, tuple(variances), self.outputs, data.residual)
         temperature = self.temperature if temperature is None else temperature
         return Posterior(network, data, self.train.y, temperature, self.classes)

@@ -125,14 +125,14 @@ def make_small():
     @cache
     def make(
         heads=(2, 3), widths=(4, 3, 5), variances=(0.7, 1.3, 0.9, 1.1), N_0=6, S=3, P=7, temperature=0.3,
-        readout="last", seed=0,
+        readout="last", seed=0, outputs=1, residual=False,
     ) -> Small:  # fmt: skip
         rng = np.random.default_rng(seed)
-        network = gf.Network(N_0, heads, widths, variances)
-        x, y = rng.standard_normal((P, N_0, S)), rng.standard_normal(P)
+        network = gf.Network(N_0, heads, widths, variances, outputs, residual)
+        x, y = rng.standard_normal((P, N_0, S)), rng.standard_normal(P if outputs == 1 else (P, outputs))
         layers = [rng.standard_normal((H, N_0, N_0)) / np.sqrt(N_0) for H in heads]
         attention = gf.Attention(layers)
-        posterior = gf.Posterior(network, gf.contract(x, attention, readout), y, temperature)
+        posterior = gf.Posterior(network, gf.contract(x, attention, readout, residual=residual), y, temperature)
         return Small(network, x, layers, attention, posterior)
 
     return make

@@ -1,6 +1,16 @@
 """Large-N theory: saddle point, GP limit, and the predictor they give. Never imports a sampler."""
 
-from .regression import conditional_mean, conditional_predictor
+from .regression import conditional_mean, conditional_predictor, outputs
 from .saddle import Grid, Theory, TheoryWarning, gp, grid, solve
 
-__all__ = ["Grid", "Theory", "TheoryWarning", "conditional_mean", "conditional_predictor", "gp", "grid", "solve"]
+__all__ = [
+    "Grid",
+    "Theory",
+    "TheoryWarning",
+    "conditional_mean",
+    "conditional_predictor",
+    "gp",
+    "grid",
+    "outputs",
+    "solve",
+]

@@ -9,7 +9,8 @@ with S_b = C^{pi pi'} + C^{pi' pi} (C^{pi pi} on the diagonal) and alpha = A^{-1
 
 Since C^{pi pi'} = xi^pi xi^pi'^T, both follow from the small matrix G^{pi pi'} = xi^pi^T A^{-1} xi^pi' [N_0, N_0]: for
 many paths or examples a Hessian then costs hardly more than a gradient, where the blocks S_b [P, P] would cost one
-gradient each. Whichever takes fewer operations is used.
+gradient each. Whichever takes fewer operations is used; with several outputs, where a path stands for a path and an
+output, always G.
 """
 
 from __future__ import annotations
@@ -28,43 +29,49 @@ from ..models.path_kernel import block_bytes, symmetric_blocks
 
 def energy(data: CollapsedData, U_1: Float[Array, "H H"]) -> Float[Array, ""]:
     """E at U_1: -2 log N(y; 0, A), its constant left out."""
-    examples = data.y.shape[0] + data.constants[0]
-    return -2 * data.term.log_likelihood(U_1) - examples * np.log(2 * np.pi)
+    numbers = data.y.size + data.constants[0]
+    return -2 * data.term.log_likelihood(U_1) - numbers * np.log(2 * np.pi)
 
 
-def derivative_data(xi: Float[np.ndarray, "P N_0 H"]) -> tuple[Array | None, Array | None]:
+def derivative_data(xi: Float[np.ndarray, "P N_0 H"], outputs: int = 1) -> tuple[Array | None, Array | None]:
     """(blocks [B, P, P], None) or (None, inputs [P, H, n]), whichever makes ``derivatives`` cheaper.
 
     Inputs are rotated to the n <= N_0 directions that they span, which no kernel notices.
 
     Args:
         xi: path-contracted inputs.
+        outputs: m.
 
     Raises:
         ValueError: the derivatives would not fit in memory.
     """
     P, N_0, H = xi.shape
+    paths, m = H, outputs
+    P, H = P * m, H * m
     B = H * (H + 1) // 2
     by_blocks = 4.0 * B * P**3 + 2.0 * B**2 * P**2
     by_inputs = 2.0 * (H * N_0) ** 2 * P + 2.0 * H**4 * N_0**2
     # the blocks and W, or G and its transpose
-    needed = 2 * (block_bytes(xi.shape) if by_blocks < by_inputs else 8 * (H * N_0) ** 2 + 12 * H**4)
+    whole = m == 1 and by_blocks < by_inputs
+    needed = 2 * (block_bytes(xi.shape) if whole else 8 * (H * N_0) ** 2 + 12 * H**4)
     # Hessians in U_1 and in the coordinates, which are about as many, Jacobian, factorisations of the Newton step
     needed += 8 * 8 * B**2
-    checks.memory(f"theory of {H} paths", needed, "fewer paths or examples")
-    if by_blocks < by_inputs:
+    of_outputs = f" and {m} outputs" * (m > 1)
+    checks.memory(f"theory of {paths} paths{of_outputs}", needed, "fewer paths or examples")
+    if whole:
         return symmetric_blocks(jnp.asarray(xi)), None
-    stacked = np.moveaxis(xi, 1, 2).reshape(P * H, N_0)
+    stacked = np.moveaxis(xi, 1, 2).reshape(-1, N_0)
     values, directions = np.linalg.eigh(stacked.T @ stacked)
     kept = values > values[-1] * N_0 * np.finfo(float).eps
-    return None, jnp.asarray((stacked @ directions[:, kept]).reshape(P, H, -1))
+    return None, jnp.asarray((stacked @ directions[:, kept]).reshape(len(xi), paths, -1))
 
 
 def derivatives(data: CollapsedData, parts, U_1: Float[Array, "H H"]) -> tuple[Float[Array, " B"], Float[Array, "B B"]]:
     """Gradient and Hessian of E in the upper triangle of U_1, row-major; ``parts`` from ``derivative_data``."""
     half = data.term.inverse_factor(U_1)  # A^{-1} = half^T half
     blocks, inputs = parts
-    found = _from_blocks(half, data.y, blocks) if inputs is None else _from_inputs(half, data.y, inputs)
+    y = data.y.reshape(-1)
+    found = _from_blocks(half, y, blocks) if inputs is None else _from_inputs(half, y, inputs)
     return data.variances[0] * found[0], data.variances[0] ** 2 * found[1]
 
 
@@ -98,7 +105,11 @@ def _from_blocks(half, y, blocks):
 
 def _from_inputs(half, y, inputs):
     P, H, n = inputs.shape
-    flat = half @ inputs.reshape(P, H * n)
+    m = len(y) // P
+    # those of an output see the rows of that output alone
+    flat = half @ inputs.reshape(P, H * n) if m == 1 else jnp.einsum("ipa,phn->ihan", half.reshape(-1, P, m), inputs)
+    H = H * m
+    flat = flat.reshape(-1, H * n)
     G = (flat.T @ flat).reshape(H, n, H, n)
     beta = ((half @ y) @ flat).reshape(H, n)  # xi^pi^T alpha
     pairs = G.transpose(0, 2, 1, 3).reshape(H * H, n * n)

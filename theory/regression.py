@@ -20,17 +20,19 @@ from ..models.paths import PathInputs
 
 def _term(train: PathInputs, y, temperature: float, variance: float) -> GaussianTerm:
     T, sigma2 = jnp.asarray(temperature, float), jnp.asarray(variance, float)
-    return GaussianTerm(path_kernel(train.flat), jnp.asarray(y), T, sigma2, jnp.zeros(2))
+    return GaussianTerm(
+        path_kernel(train.flat, y.shape[1] if np.ndim(y) == 2 else 1), jnp.asarray(y), T, sigma2, jnp.zeros(2)
+    )
 
 
 def conditional_mean(
-    U_1: Float[np.ndarray, "D H H"],
+    U_1: Float[np.ndarray, "D Hm Hm"],
     train: PathInputs,
-    y: Float[np.ndarray, " P"],
+    y: Float[np.ndarray, "P ..."],
     temperature: float,
     variance: float,
     test: PathInputs,
-) -> Float[np.ndarray, "D Q"]:
+) -> Float[np.ndarray, "D Q ..."]:
     """Mean of f(x_test) given each of D order parameters.
 
     Cheaper by far than mean and variance together: the mean is linear in the path-contracted inputs.
@@ -39,14 +41,35 @@ def conditional_mean(
         U_1, train, y, temperature, variance, test: as for ``conditional_predictor``.
 
     Returns:
-        Means [D, Q], float64.
+        Means [D, Q], or [D, Q, m] of m outputs, float64.
 
     Source: docs/model.md, section 3.
     """
     with numerics():
         term = _term(train, y, temperature, variance)
         B = np.asarray(_mean_path_weights(np.asarray(U_1, np.float64), term, train.flat))
-    return B.reshape(len(B), -1) @ test.flat.transpose(0, 2, 1).reshape(len(test), -1).T
+    return outputs(B, test)
+
+
+def outputs(B: Float[np.ndarray, "*D Hm N_0"], test: PathInputs) -> Float[np.ndarray, "*D Q *m"]:
+    """f(x) = sum_pi B^pi . xi^pi(x) on test inputs, for many sets of path weights, on the host.
+
+    Args:
+        B: path weights [.., H m, N_0], a row for each path and output, the output fastest.
+        test: inputs of Q test examples.
+
+    Returns:
+        [.., Q], or [.., Q, m] of m > 1 outputs.
+
+    Source: docs/model.md, sections 2 and 7.
+    """
+    xi = test.flat.transpose(0, 2, 1)  # [Q, H, N_0]
+    m = B.shape[-2] // xi.shape[1]
+    if m == 1:
+        return B.reshape(*B.shape[:-2], -1) @ xi.reshape(len(xi), -1).T
+    per_output = np.moveaxis(B.reshape(*B.shape[:-2], xi.shape[1], m, -1), -2, -3)  # [.., m, H, N_0]
+    found = per_output.reshape(*per_output.shape[:-2], -1) @ xi.reshape(len(xi), -1).T  # [.., m, Q]
+    return np.swapaxes(found, -1, -2)
 
 
 @jax.jit
@@ -55,24 +78,25 @@ def _mean_path_weights(U, term, xi):
 
 
 def conditional_predictor(
-    U_1: Float[np.ndarray, "D H H"],
+    U_1: Float[np.ndarray, "D Hm Hm"],
     train: PathInputs,
-    y: Float[np.ndarray, " P"],
+    y: Float[np.ndarray, "P ..."],
     temperature: float,
     variance: float,
     test: PathInputs,
-) -> tuple[Float[np.ndarray, "D Q"], Float[np.ndarray, "D Q"]]:
+) -> tuple[Float[np.ndarray, "D Q ..."], Float[np.ndarray, "D Q ..."]]:
     """Mean and variance of f(x_test) given each of D order parameters.
 
     Args:
-        U_1: order parameters [D, H, H].
-        train, y: training inputs and labels [P].
+        U_1: order parameters [D, H m, H m].
+        train, y: training inputs and labels [P], or [P, m].
         temperature: T.
         variance: sigma_0^2.
         test: inputs of Q test examples, with the paths of ``train``.
 
     Returns:
-        Means [D, Q] and variances [D, Q] of f (T not added), float64. NaN where K + T I is not positive definite in
+        Means [D, Q] and variances [D, Q] of f (T not added), float64; means [D, Q, m] and covariances [D, Q, m, m] of m
+        outputs. NaN where K + T I is not positive definite in
         float64.
 
     Source: docs/model.md, section 3.

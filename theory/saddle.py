@@ -3,11 +3,11 @@ r"""The large-N theory: the saddle point of the collapsed posterior (docs/model.
 At N -> infinity with P/N fixed the order parameters concentrate where the action is least. In the Bartlett
 coordinates of ``models.collapsed`` (U_l = C_l C_l^T, C_l = sigma_l (I (x) C_{l+1}) M_l) the entropies separate:
 
-    S = sum_{l=L+1..1} N_l [ |M_l|^2 - 2 log det M_l - k_l log sigma_l^2 ] + E(U_1)          (E: ``energy``)
+    S = sum_{l=L+1..1} N_l [ |M_l|^2 + |X_l|^2 - 2 log det M_l - k_l log sigma_l^2 ] + E(U_1)          (E: ``energy``)
 
-This is -2 x the large-N exponent of the collapsed density. It is minimised by a trust-region Newton method (SciPy) with
-the exact Hessian. Coordinates are of order one at every width and temperature, so the solution at one (N, T) is a good
-start for its neighbours.
+with X_l where a layer has a skip connection. This is -2 x the large-N exponent of the collapsed density. It is
+minimised by a trust-region Newton method (SciPy) with the exact Hessian. Coordinates are of order one at every width
+and temperature, so the solution at one (N, T) is a good start for its neighbours.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ import scipy.optimize
 from ..core import checks
 from ..core.numerics import numerics, on_host
 from ..models import Posterior
-from ..models.collapsed import CollapsedData, Layout, bartlett_factors, layout, order_parameters
+from ..models.collapsed import CollapsedData, Layout, bartlett_factors, layout, order_parameters, square_roots
+from ..models.network import OrderParameters
 from ..models.paths import PathInputs
 from ..models.reduction import Reduction
 from ..models.solvable import check_solvable
@@ -50,8 +51,8 @@ class Theory:
 
     Attributes:
         posterior: what was solved.
-        U_a: scalar.
-        U: (U_1, .., U_L), U_l [k_l, k_l], k_l = H_l..H_L, paths in C order.
+        U_a: scalar, or [m, m] of m outputs.
+        U: (U_1, .., U_L), U_l [k_l m, k_l m], k_l = H_l..H_L, paths in C order, the output fastest.
         action: S / max_l N_l; NaN for the GP limit.
         gradient_norm: largest |d action / d theta| at the solution; 0 for the GP limit.
         hessian_min: smallest eigenvalue of the action's Hessian in the independent entries of (U_a, U_L, .., U_1);
@@ -61,12 +62,13 @@ class Theory:
         theta: the Bartlett coordinates of the solution [D] (``models.collapsed``).
         paths: names of the paths kept, None for all.
         covariance: of the independent entries of U_1 (upper triangle, row-major) in the Gaussian approximation at the
-            saddle, [B, B], B = H(H+1)/2: the leading finite-width fluctuation, of order 1/N. None for the GP limit.
+            saddle, [B, B], B = H m (H m + 1)/2: the leading finite-width fluctuation, of order 1/N. None for the GP
+            limit.
         others: stationary points of other starts that differ from this one, lowest action first.
     """
 
     posterior: Posterior
-    U_a: float
+    U_a: float | np.ndarray
     U: tuple[np.ndarray, ...]
     action: float
     gradient_norm: float
@@ -80,7 +82,8 @@ class Theory:
 
     def __repr__(self) -> str:
         state = f"{'converged' if self.converged else 'not converged'} in {self.iterations} steps"
-        return f"Theory({self.posterior}, U_a={self.U_a:.4g}, {state})"
+        U_a = f"{self.U_a:.4g}" if np.ndim(self.U_a) == 0 else f"trace {np.trace(self.U_a):.4g}"
+        return f"Theory({self.posterior}, U_a={U_a}, {state})"
 
     @property
     def train(self) -> PathInputs:
@@ -156,7 +159,7 @@ def solve(posterior: Posterior, paths: Sequence | None = None, starts: int = 1, 
     starts = checks.count("starts", starts)
     if starts > 1:
         key = checks.random_key("key", key)
-    with numerics(), on_host(len(posterior.reduction.y)):
+    with numerics(), on_host(posterior.reduction.y.size):
         problem = _prepare(posterior, paths)
         begin = [np.zeros(problem.shape.size)]  # M = I, the GP limit
         if key is not None:
@@ -196,7 +199,7 @@ def grid(posterior: Posterior, widths: Sequence, temperatures: Sequence[float], 
     rows, columns = len(posteriors), len(posteriors[0])
     least = min(itertools.chain(*posteriors), key=lambda p: p.temperature)
     found: dict[tuple[int, int], Theory] = {}
-    with numerics(), on_host(len(posterior.reduction.y)):
+    with numerics(), on_host(posterior.reduction.y.size):
         problem = _prepare(least, paths)
         gp_limit = np.zeros(problem.shape.size)
         for i, j, neighbour in _points(posteriors, found):
@@ -214,6 +217,8 @@ def grid(posterior: Posterior, widths: Sequence, temperatures: Sequence[float], 
 def gp(posterior: Posterior, paths: Sequence | None = None) -> Theory:
     """The infinite-width limit at fixed P: U_l = sigma_a^2 sigma_L^2 .. sigma_l^2 I, no paths preferred.
 
+    With skip connections U_l is block-diagonal, U_{l+1} and sigma_l^2 U_{l+1} for each head.
+
     Args:
         posterior: network, data and temperature.
         paths: names or indices of the paths of a sub-network, any set; default all.
@@ -228,14 +233,16 @@ def gp(posterior: Posterior, paths: Sequence | None = None) -> Theory:
     """
     check_solvable("the GP limit", posterior)
     network = posterior.network
-    scales = np.cumprod(network.variances[::-1])  # sigma_a^2, sigma_a^2 sigma_L^2, .., and sigma_0^2 last
-    sizes = list(network.path_counts)
-    names = None if paths is None else posterior.data.select(paths).path_names
-    if names is not None:
-        sizes[0] = len(names)
-    theta = np.zeros(layout(network, singular=False).size)  # M = I
-    U = tuple(scale * np.eye(k) for scale, k in zip(scales[-2:0:-1], sizes, strict=True))
-    return Theory(posterior, float(scales[0]), U, np.nan, 0.0, np.nan, True, 0, theta, names)
+    shape = layout(network, singular=False)
+    theta = np.zeros(shape.size)  # M = I, and X = 0
+    with numerics():
+        U_a, U = _on_host(order_parameters(shape, jnp.asarray(network.variances, float), jnp.asarray(theta)))
+    names = None
+    if paths is not None:
+        index, names = posterior.data.path_indices(paths), posterior.data.select(paths).path_names
+        rows = (np.array(index)[:, None] * network.outputs + np.arange(network.outputs)).ravel()
+        U = (U[0][np.ix_(rows, rows)], *U[1:])
+    return Theory(posterior, U_a, U, np.nan, 0.0, np.nan, True, 0, theta, names)
 
 
 class _SaddlePoint(NamedTuple):
@@ -260,7 +267,11 @@ def _prepare(posterior, paths) -> _SaddlePoint:
     data = part.collapsed_data()
     names = None if paths is None else part.data.path_names
     return _SaddlePoint(
-        posterior, names, layout(part.network, singular=False), data, derivative_data(part.reduction.data.flat)
+        posterior,
+        names,
+        layout(part.network, singular=False),
+        data,
+        derivative_data(part.reduction.data.flat, part.network.outputs),
     )
 
 
@@ -303,14 +314,14 @@ def _solve(problem: _SaddlePoint, start) -> Theory:
     theta, action, gradient = _polish(shape, data, parts, found.x)
     hessian = np.asarray(_symmetric_hessian(shape, data, parts, theta))
     hessian_min = float(np.linalg.eigvalsh(hessian)[0])
-    U_a, U = order_parameters(shape, data.variances, jnp.asarray(theta))
+    U_a, U = _on_host(order_parameters(shape, data.variances, jnp.asarray(theta)))
     gradient_norm = float(np.abs(gradient).max())
-    entries = U[0].shape[0] * (U[0].shape[0] + 1) // 2
-    covariance = 2 / float(jnp.max(data.widths)) * np.linalg.inv(hessian)[-entries:, -entries:]
+    J = np.asarray(_sensitivity(shape, data, theta))
+    covariance = 2 / float(jnp.max(data.widths)) * J @ np.linalg.inv(hessian) @ J.T
     return Theory(
         posterior=problem.posterior,
-        U_a=float(U_a),
-        U=tuple(np.asarray(u) for u in U),
+        U_a=U_a,
+        U=U,
         action=action,
         gradient_norm=gradient_norm,
         hessian_min=hessian_min,
@@ -352,9 +363,10 @@ def _host(value_and_gradient):
 
 def _entropy(shape: Layout, data: CollapsedData, theta):
     total = jnp.zeros(())
-    for l, (M, log_diagonal) in enumerate(bartlett_factors(shape, theta)):
+    for l, (M, log_diagonal, X) in enumerate(bartlett_factors(shape, theta)):
         N, variance = data.widths[-1 - l], data.variances[-1 - l]
         total += N * (jnp.sum(M**2) - 2 * jnp.sum(log_diagonal) - M.shape[0] * jnp.log(variance))
+        total += 0.0 if X is None else N * jnp.sum(X**2)
     return total
 
 
@@ -373,10 +385,34 @@ def _action_hessian(shape: Layout, data: CollapsedData, parts, theta):
 @partial(jax.jit, static_argnums=0)
 def _symmetric_hessian(shape: Layout, data: CollapsedData, parts, theta):
     """Hessian in the independent entries of (U_a, U_L, .., U_1); exact where the gradient vanishes."""
-
-    def entries(t):
-        U_a, U = order_parameters(shape, data.variances, t)
-        return jnp.concatenate([U_a[None], *(u[np.triu_indices(u.shape[0])] for u in U[::-1])])
-
-    inverse = jnp.linalg.inv(jax.jacfwd(entries)(theta))
+    inverse = jnp.linalg.inv(jax.jacfwd(partial(_entries, shape, data.variances))(theta))
     return inverse.T @ _action_hessian(shape, data, parts, theta) @ inverse
+
+
+@partial(jax.jit, static_argnums=0)
+def _sensitivity(shape: Layout, data: CollapsedData, theta):
+    """Derivative of the entries of U_1 [B] in the independent ones of (U_a, U_L, .., U_1)."""
+
+    def upper(t):
+        U_1 = order_parameters(shape, data.variances, t).U[0]
+        return U_1[np.triu_indices(len(U_1))]
+
+    inverse = jnp.linalg.inv(jax.jacfwd(partial(_entries, shape, data.variances))(theta))
+    return jax.jacfwd(upper)(theta) @ inverse
+
+
+def _entries(shape: Layout, variances, theta):
+    """Independent entries of (U_a, U_L, .., U_1): below a skip connection, those not in the layer above."""
+    found, above = [], 0
+    for layer, C in zip(shape.layers, square_roots(shape, variances, theta), strict=True):
+        first, second = np.triu_indices(len(C))
+        new = second >= (above if layer.skip else 0)
+        found.append((C @ C.T)[first[new], second[new]])
+        above = len(C)
+    return jnp.concatenate(found)
+
+
+def _on_host(found: OrderParameters) -> OrderParameters:
+    """Order parameters as NumPy arrays, U_a of one output as a float."""
+    U_a = np.asarray(found.U_a)
+    return OrderParameters(U_a if U_a.ndim else float(U_a), tuple(np.asarray(u) for u in found.U))

@@ -28,6 +28,8 @@ SHAPES = {
     "one layer": {"heads": (3,), "widths": (4, 2), "variances": (0.7, 1.3, 0.9)},
     "three layers": {"heads": (2, 1, 3), "widths": (7, 3, 4, 2), "variances": (0.7, 1.3, 0.9, 1.1, 0.6)},
     "one head": {"heads": (1, 1), "widths": (1, 2, 1)},
+    "outputs": {"heads": (2, 1), "widths": (6, 4, 2), "outputs": 3},  # U_a is singular
+    "skips and outputs": {"heads": (2, 1), "widths": (5, 5, 5), "outputs": 2, "residual": (0.7, 1.3)},
 }
 
 
@@ -44,15 +46,17 @@ def random_theta(problem, seed):
 def numpyro_sites(network, shape, theta):
     """theta -> unconstrained NumPyro sites: log c = log N + 2 log M_ii, A_ij = sqrt(N) M_ij; log |d sites/d theta|."""
     sites, log_jacobian, start = {}, 0.0, 0
-    for l, (rows, rank) in enumerate(shape.factors):
+    for l, layer in enumerate(shape.layers):
         name = "a" if l == 0 else str(network.depth + 1 - l)
         N = network.widths[-1 - l]
-        below = rows * rank - rank * (rank + 1) // 2
-        sites[f"c_{name}"] = np.log(N) + 2 * theta[start : start + rank]
-        if below:
-            sites[f"A_{name}"] = np.sqrt(N) * theta[start + rank : start + rank + below]
-        log_jacobian += rank * np.log(2) + below * np.log(N) / 2
-        start += rank + below
+        diagonal, below, X = jnp.split(theta[start : start + layer.size], (layer.rank, layer.rank + layer.below))
+        sites[f"c_{name}"] = np.log(N) + 2 * diagonal
+        if layer.below:
+            sites[f"A_{name}"] = np.sqrt(N) * below
+        if layer.skip:
+            sites[f"X_{name}"] = np.sqrt(N) * X.reshape(layer.rows, layer.above)
+        log_jacobian += len(diagonal) * np.log(2) + (len(below) + len(X)) * np.log(N) / 2
+        start += layer.size
     return sites, log_jacobian
 
 
@@ -88,7 +92,7 @@ def test_numpyro_model_has_the_order_parameters(problem):
 
     expected = theirs(theta)
     U_a, U = collapsed.order_parameters(shape, jnp.asarray(problem.network.variances), theta)
-    np.testing.assert_allclose(U_a, expected["U_a"][0, 0], rtol=RELATIVE)
+    np.testing.assert_allclose(np.atleast_2d(U_a), expected["U_a"], rtol=RELATIVE, atol=1e-14)
     for l, u in enumerate(U, start=1):
         np.testing.assert_allclose(u, expected[f"U_{l}"], rtol=RELATIVE, atol=1e-14)
 
@@ -122,7 +126,7 @@ def test_prior_is_the_chain_of_wishart_laws(make_small, name):
 
 @pytest.mark.parametrize("N", [1, 3, 50])
 def test_prior_of_one_number_integrates_to_one(N):
-    shape = collapsed.Layout((), ((1, 1),))  # U_a alone
+    shape = collapsed.Layout((collapsed.Layer(1, 1, 1),))  # U_a alone
     density = jax.jit(lambda t: jnp.exp(collapsed.log_prior(shape, jnp.array([float(N)]), t[None])))
     # below -40/N the density is under exp(-40), above 2 under exp(-N e^4 / 2)
     total, error = scipy.integrate.quad(density, -40.0, 2.0, points=[0.0], epsabs=1e-10, limit=200)
@@ -158,11 +162,10 @@ def test_log_density_integrates_to_the_evidence(make_small):
 def bartlett_draws(network, shape, rng, draws):
     """theta [draws, D] under the prior by section 4: A_ii ~ chi(N - i + 1), A_ij ~ N(0, 1), M = A / sqrt(N)."""
     parts = []
-    for l, (rows, rank) in enumerate(shape.factors):
-        N = network.widths[-1 - l]
-        squared = rng.chisquare(N - np.arange(rank), (draws, rank))
-        below = rng.standard_normal((draws, rows * rank - rank * (rank + 1) // 2))
-        parts += [0.5 * np.log(squared / N), below / np.sqrt(N)]
+    for layer, N in zip(shape.layers, network.widths[::-1], strict=True):
+        squared = rng.chisquare(N - layer.above * layer.skip - np.arange(layer.rank), (draws, layer.rank))
+        normals = rng.standard_normal((draws, layer.size - layer.rank))
+        parts += [0.5 * np.log(squared / N), normals / np.sqrt(N)]
     return jnp.asarray(np.concatenate(parts, axis=1))
 
 
@@ -192,19 +195,19 @@ def test_order_parameters_of_prior_weights_follow_the_law(make_small, name):
 def test_square_roots_and_factors(problem):
     shape, network = collapsed.layout(problem.network), problem.network
     theta = random_theta(problem, 1)
-    assert shape.factors[0] == (1, 1)
     above = 1  # (I (x) C_{l+1}) M_l: as many rows as C_{l+1} has columns, once per head
-    for (rows, rank), H, N in zip(shape.factors[1:], network.heads[::-1], network.widths[-2::-1], strict=True):
-        assert (rows, rank) == (H * above, min(H * above, N))
-        above = rank
+    heads, skips = (network.outputs, *network.heads[::-1]), (False, *network.skips[::-1])
+    for layer, H, skip, N in zip(shape.layers, heads, skips, network.widths[::-1], strict=True):
+        assert (layer.rows, layer.rank) == (H * above, min(H * above, N - above * skip))
+        above = layer.rank + above * skip
     factors = collapsed.bartlett_factors(shape, theta)
-    for M, log_diagonal in factors:
+    for M, log_diagonal, _ in factors:
         np.testing.assert_allclose(np.diagonal(M), np.exp(log_diagonal))
         np.testing.assert_array_equal(np.triu(M, 1), 0.0)
-    np.testing.assert_allclose(collapsed.flatten_factors(shape, [np.asarray(M) for M, _ in factors]), theta)
+    np.testing.assert_allclose(collapsed.flatten_factors(factors), theta)
     C = collapsed.square_roots(shape, jnp.asarray(network.variances), theta)
     U_a, U = collapsed.order_parameters(shape, jnp.asarray(network.variances), theta)
-    for root, u in zip(C, (U_a[None, None], *U[::-1]), strict=True):
+    for root, u in zip(C, (jnp.atleast_2d(U_a), *U[::-1]), strict=True):
         np.testing.assert_allclose(root @ root.T, u, rtol=RELATIVE, atol=1e-14)
 
 

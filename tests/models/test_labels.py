@@ -101,7 +101,7 @@ def test_what_surprises_is_said():
     [
         (lambda y: np.where(np.arange(36) < 24, y, y > 0), r"y_test is 0.0 at index 0.*-1 and 1: give"),
         (lambda y: np.where(np.arange(36) == 30, 0.5, y), r"y_test is 0.5 at index 6"),
-        (lambda y: np.array(["a", "b", "c"] * 12), r"y holds 3 classes.*give labels of two"),
+        (lambda y: np.array(["a", "b", "c"] * 8 + ["d"] * 12), r"y_test is 'd' at index 0.*\('a', 'b', 'c'\): give"),
         (lambda y: np.array(["a"] * 36), r"y holds 1 classes"),
         (lambda y: [["a"], ["b"]] * 18, r"y has shape \(24, 1\): give"),
         (lambda y: [True, "a"] * 18, r"y=\[True, 'a'.* is not real numbers: give"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import gibbsformer as gf
+from gibbsformer.models.reduction import labelled
 
 distributed = pytest.importorskip("distributed")
 
@@ -22,7 +23,8 @@ ONE = gf.reduce((X, Y), ATTENTION)
 def same(found, one=ONE):
     """Equal Gram matrices of [Xi | y], which say everything, and equal numbers."""
     assert (found.examples, len(found.y), found.classes) == (one.examples, len(one.y), one.classes)
-    gram, expected = (r.rows.T @ r.rows for r in (found, one))
+    gram, expected = (rows.T @ rows for rows in (labelled(r.data.xi, r.y) for r in (found, one)))
+    np.testing.assert_allclose(found.residual, one.residual, rtol=1e-10)
     np.testing.assert_allclose(gram, expected, atol=1e-10 * np.abs(expected).max())
 
 

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 
 import gibbsformer as gf
 from gibbsformer.models import collapsed, lifting
@@ -33,7 +34,18 @@ CASES = {
     "two layers": {"heads": (2, 3), "widths": (7, 4, 5), "variances": VARIANCES},
     "three layers": {"heads": (2, 1, 2), "widths": (5, 3, 4, 3), "variances": (*VARIANCES, 0.8)},
     "singular": {"heads": (2, 3), "widths": (3, 2, 4), "variances": VARIANCES},  # both widths below the paths
-}
+    "outputs": {"heads": (2, 1), "widths": (9, 4, 5), "variances": VARIANCES, "outputs": 2},
+    "outputs, singular": {"heads": (2, 3), "widths": (3, 2, 1), "variances": VARIANCES, "outputs": 2},
+    "skip below": {"heads": (2, 1), "widths": (5, 5, 3), "variances": VARIANCES, "residual": (0.8, 0)},
+    "skip above": {"heads": (1, 2), "widths": (3, 4, 4), "variances": VARIANCES, "residual": (0, 1.2)},
+    "skips": {"heads": (2, 1), "widths": (8, 8, 8), "variances": VARIANCES, "residual": (0.8, 1.2)},
+    "skip, three layers": {
+        "heads": (1, 1, 2), "widths": (4, 4, 4, 2), "variances": (*VARIANCES, 0.8), "residual": (1, 1, 0),
+    },
+    "skip, N - r = 0": {"heads": (2,), "widths": (1, 1), "variances": VARIANCES[:3], "residual": True},
+    "skip, N - r = 1": {"heads": (2,), "widths": (2, 2), "variances": VARIANCES[:3], "residual": True},
+    "skip, outputs": {"heads": (1,), "widths": (3, 3), "variances": VARIANCES[:3], "residual": True, "outputs": 2},
+}  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -100,20 +112,43 @@ def prior_moments(network):
     """Exact prior (E U_l, E U_l^2 by entry) for (U_a, U_1, .., U_L), from the moments of Wishart matrices.
 
     U | S = Wishart(N, S)/N:  E U_ij^2 = S_ij^2 + (S_ij^2 + S_ii S_jj)/N,  E U_ii U_jj = S_ii S_jj + 2 S_ij^2 / N,
-    applied from the top down with S = sigma^2 (I (x) U_{l+1}).
+    applied from the top down with S = sigma^2 (I (x) U_{l+1}). The rows of a skip connection are those of U_{l+1}, and
+    W_l^h W_{l+1}^T / N, given W_{l+1}, is a matrix of normals of variances sigma^2 U_ii U_jj / N.
     """
     N, variances = network.widths, network.variances
-    scale = variances[-1]
-    squares = products = np.array([[scale**2 * (1 + 2 / N[-1])]])
-    result = [(np.array([[scale]]), squares)]
+    unit = np.eye(network.outputs)
+    mean = variances[-1] * unit
+    squares = variances[-1] ** 2 * (unit + (unit + 1) / N[-1])
+    products = variances[-1] ** 2 * (1 + 2 * unit / N[-1])
+    result = [(mean, squares)]
     for l in range(network.depth, 0, -1):
-        H, n = network.heads[l - 1], N[l - 1]
-        scale *= variances[l]
+        H, n, variance = network.heads[l - 1], N[l - 1], variances[l]
         same, every = np.kron(np.eye(H), squares), np.kron(np.ones((H, H)), products)
-        squares = variances[l] ** 2 * (same * (1 + 1 / n) + every / n)
-        products = variances[l] ** 2 * (every + 2 * same / n)
-        result.append((scale * np.eye(len(squares)), squares))
+        through = variance**2 * (same * (1 + 1 / n) + every / n), variance**2 * (every + 2 * same / n)
+        if network.skips[l - 1]:
+            across = np.kron(np.ones((1, H)), variance * products)
+            squares = np.block([[squares, across / n], [across.T / n, through[0]]])
+            products = np.block([[products, across], [across.T, through[1]]])
+            mean = scipy.linalg.block_diag(mean, variance * np.kron(np.eye(H), mean))
+        else:
+            squares, products = through
+            mean = variance * np.kron(np.eye(H), mean)
+        result.append((mean, squares))
     return [result[0], *result[:0:-1]]
+
+
+def prior_variances(network, xi):
+    """E f^2 = sigma_0^2 sum_pi E U_1^{pi pi} |xi^pi|^2 under the prior, like y: [P], or [P, m]."""
+    per_path = np.diag(prior_moments(network)[1][0]).reshape(-1, network.outputs)
+    found = network.variances[0] * np.sum(xi**2, axis=1) @ per_path
+    return found[:, 0] if network.outputs == 1 else found
+
+
+def kernel_of(network, xi, U_1):
+    """K [P m, P m] of docs/model.md, section 7, written out."""
+    H, m = xi.shape[2], network.outputs
+    U = U_1.reshape(H, m, H, m)
+    return network.variances[0] * jnp.einsum("pnh,hagb,qng->paqb", xi, U, xi).reshape(len(xi) * m, -1)
 
 
 def _flat(parts, xp):
@@ -121,7 +156,7 @@ def _flat(parts, xp):
 
 
 def _order_parameter_statistics(U):
-    U = (jnp.reshape(U.U_a, (1, 1)), *U.U)
+    U = (jnp.atleast_2d(U.U_a), *U.U)
     return _flat(list(U) + [u**2 for u in U], jnp)
 
 
@@ -147,12 +182,12 @@ def weight_statistics(problem):
                 for name, shape in network.weight_shapes.items()
             ]
         )
-        f = forward(path_weights(weights), jnp.asarray(xi))
-        U = _order_parameter_statistics(order_parameters(weights))
+        f = forward(path_weights(weights, network.residual), jnp.asarray(xi))
+        U = _order_parameter_statistics(order_parameters(weights, network.residual))
         return _flat([norms, norms**2, U, (f - y) / np.sqrt(T), (f - y) ** 2 / T, f * y, f**2], jnp)
 
-    blocks, P = len(network.weight_shapes), len(posterior.y)
-    prior_variance = math.prod(network.variances) * np.sum(xi**2, axis=(1, 2))
+    blocks, P = len(network.weight_shapes), posterior.y.size
+    prior_variance = prior_variances(network, xi)
     expected = [np.zeros(blocks), np.ones(blocks), _order_parameter_expectations(network)]
     expected += [np.zeros(P), np.ones(P), prior_variance, prior_variance]
     return statistics, _flat(expected, np)
@@ -161,7 +196,7 @@ def weight_statistics(problem):
 def theta_statistics(problem):
     """(statistics of (theta, y), their exact expectations).
 
-    Every Bartlett entry standardised, A_ii^2 ~ chi^2(d) and A_ij ~ N(0, 1), and all their products; U_a, U_l and
+    Every Bartlett entry standardised, A_ii^2 ~ chi^2(d) and A_ij, X_ij ~ N(0, 1), and all their products; U_a, U_l and
     their squares; y^T (K + T I)^{-1} y, which is chi^2(P) given theta, and y^2.
     """
     network, posterior = problem.network, problem.posterior
@@ -170,20 +205,24 @@ def theta_statistics(problem):
 
     def statistics(theta, y):
         A = []
-        for (rows, rank), (M, _), N in zip(
-            shape.factors, collapsed.bartlett_factors(shape, theta), network.widths[::-1], strict=True
+        for layer, (M, _, X), N in zip(
+            shape.layers, collapsed.bartlett_factors(shape, theta), network.widths[::-1], strict=True
         ):
-            d = N - np.arange(rank)
-            A += [(N * jnp.diagonal(M) ** 2 - d) / np.sqrt(2 * d), np.sqrt(N) * M[np.tril_indices(rows, -1, rank)]]
+            d = degrees_of_freedom(layer, N)
+            A += [
+                (N * jnp.diagonal(M) ** 2 - d) / np.sqrt(2 * d),
+                np.sqrt(N) * M[np.tril_indices(layer.rows, -1, layer.rank)],
+            ]
+            A += [] if X is None else [np.sqrt(N) * X.ravel()]
         A = jnp.concatenate(A)
         U = collapsed.order_parameters(shape, jnp.asarray(network.variances), theta)
-        K = network.variances[0] * jnp.einsum("pnh,hg,qng->pq", xi, U.U[0], xi)
-        q = y @ jnp.linalg.solve(K + T * jnp.eye(len(y)), y)
-        P = len(y)
+        flat = y.reshape(-1)
+        q = flat @ jnp.linalg.solve(kernel_of(network, xi, U.U[0]) + T * jnp.eye(len(flat)), flat)
+        P = y.size
         q = (q - P) / np.sqrt(2 * P)
         return _flat([A, jnp.outer(A, A)[upper], _order_parameter_statistics(U), q, q**2, y**2], jnp)
 
-    prior_variance = math.prod(network.variances) * np.sum(xi**2, axis=(1, 2))
+    prior_variance = prior_variances(network, xi)
     expected = [np.zeros(shape.size), np.eye(shape.size)[upper], _order_parameter_expectations(network)]
     return statistics, _flat([*expected, 0.0, 1.0, prior_variance + T], np)
 
@@ -196,13 +235,18 @@ def prior_weights(network, rng, draws):
     }
 
 
+def degrees_of_freedom(layer, N):
+    """Of A_ii^2, i from 1: N - i + 1; below a skip connection N - r - i + 1, r the rank of the layer above."""
+    return N - np.arange(layer.rank) - (layer.above if layer.skip else 0)
+
+
 def prior_theta(network, rng, draws):
-    """theta from the prior [draws, D]: A_ii ~ chi(N - i + 1), A_ij ~ N(0, 1), M = A / sqrt(N)."""
+    """theta from the prior [draws, D]: A_ii ~ chi(N - i + 1), A_ij ~ N(0, 1), M = A / sqrt(N), and so X."""
     parts = []
-    for (rows, rank), N in zip(collapsed.layout(network).factors, network.widths[::-1], strict=True):
-        squared = rng.chisquare(N - np.arange(rank), (draws, rank))
-        below = rng.standard_normal((draws, rows * rank - rank * (rank + 1) // 2))
-        parts += [0.5 * np.log(squared / N), below / np.sqrt(N)]
+    for layer, N in zip(collapsed.layout(network).layers, network.widths[::-1], strict=True):
+        squared = rng.chisquare(degrees_of_freedom(layer, N), (draws, layer.rank))
+        normals = rng.standard_normal((draws, layer.size - layer.rank))
+        parts += [0.5 * np.log(squared / N), normals / np.sqrt(N)]
     return np.concatenate(parts, axis=1)
 
 
@@ -212,9 +256,10 @@ def _draw_y_given_theta(problem):
 
     def draw(key, theta):
         U_1 = collapsed.order_parameters(shape, jnp.asarray(network.variances), theta).U[0]
-        K = network.variances[0] * jnp.einsum("pnh,hg,qng->pq", xi, U_1, xi)
-        covariance = K + posterior.temperature * jnp.eye(len(xi))
-        return jnp.linalg.cholesky(covariance) @ jax.random.normal(key, (len(xi),))
+        covariance = kernel_of(network, xi, U_1) + posterior.temperature * jnp.eye(posterior.y.size)
+        return (jnp.linalg.cholesky(covariance) @ jax.random.normal(key, (posterior.y.size,))).reshape(
+            posterior.y.shape
+        )
 
     return draw
 
@@ -224,7 +269,7 @@ def _draw_y_given_weights(problem):
     xi, T = posterior.data.flat, posterior.temperature
 
     def draw(key, weights):
-        f = forward(path_weights(weights), jnp.asarray(xi))
+        f = forward(path_weights(weights, posterior.network.residual), jnp.asarray(xi))
         return f + np.sqrt(T) * jax.random.normal(key, f.shape)
 
     return draw
@@ -304,8 +349,7 @@ def collapsed_z(problem, chains, rounds, seed=0, kernel=_BY_NUTS):
     shape = collapsed.layout(network)
     with jax.enable_x64(True):
         target = posterior.target("collapsed")
-        scales = [np.full(rows * rank - rank * (rank - 1) // 2, 1 / N) for (rows, rank), N in
-                  zip(shape.factors, network.widths[::-1], strict=True)]  # fmt: skip
+        scales = [np.full(layer.size, 1 / N) for layer, N in zip(shape.layers, network.widths[::-1], strict=True)]
         scales, diagonal, to, back = np.concatenate(scales), collapsed.is_diagonal(shape), lambda t: t, lambda s: s
         if kernel.straight:
             target, scales = target.straight, np.where(diagonal, 2 / 9 * scales, scales)

@@ -7,6 +7,14 @@ import pytest
 import gibbsformer as gf
 
 CASES = ("one layer", "two layers", "three layers", "singular")
+# several outputs and skip connections; the last has both, the others are slow
+GENERAL = (
+    "outputs", "outputs, singular", "skip below", "skip above", "skips", "skip, three layers", "skip, N - r = 0",
+    "skip, N - r = 1", "skip, outputs",
+)  # fmt: skip
+general = pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=[pytest.mark.slow] * (c != "skip, outputs")) for c in GENERAL]
+)
 # Up to 10,000 pairs of weights: one in 1.7 million normal draws is farther out than 5, so about 1 % for all together.
 PAIR_LIMIT = 5
 
@@ -50,4 +58,39 @@ def test_lifted_weights_follow_the_joint_law(geweke, assert_within, case):
 )
 def test_gradient_kernel_keeps_the_joint_law(geweke, assert_within, target, kernel, chains, rounds):
     z = geweke.weight_space_z(geweke.problem("two layers"), kernel, chains, rounds, target=target)
+    assert_within(z, "statistic ")
+
+
+# few enough chains for the factorisations of several outputs to run on one thread each (see ``in_batches``)
+
+
+@general
+def test_collapsed_keeps_the_joint_law_of_general_networks(geweke, assert_within, case):
+    assert_within(geweke.collapsed_z(geweke.problem(case), chains=700, rounds=40), "statistic ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["outputs", "skips", "skip, outputs"])
+def test_moves_keep_the_joint_law_of_general_networks(geweke, assert_within, case):
+    z = geweke.collapsed_z(geweke.problem(case), chains=700, rounds=40, kernel=gf.SplitHMC(kicks=2))
+    assert_within(z, "statistic ")
+
+
+@general
+def test_gibbs_keeps_the_joint_law_of_general_networks(geweke, assert_within, case):
+    assert_within(geweke.weight_space_z(geweke.problem(case), gf.Gibbs(), chains=3000, rounds=20), "statistic ")
+
+
+@general
+def test_lifted_weights_of_general_networks_follow_the_joint_law(geweke, assert_within, case):
+    z, z_pairs = geweke.lifting_z(geweke.problem(case), draws=20_000)
+    assert_within(z, "statistic ")
+    assert_within(z_pairs, "pair of weights ", PAIR_LIMIT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["weights", "marginal"])
+def test_hmc_keeps_the_joint_law_of_general_networks(geweke, assert_within, target):
+    kernel = gf.HMC(integration_steps=4, initial_step_size=0.2)
+    z = geweke.weight_space_z(geweke.problem("skip, outputs"), kernel, 3000, 8, target=target)
     assert_within(z, "statistic ")

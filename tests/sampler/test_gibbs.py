@@ -27,17 +27,20 @@ SHAPES = {
 
 def jacobian(problem, data, name):
     """Phi [P, entries of the block], f = Phi block with the other blocks at the problem's weights."""
-    f = lambda block: forward(path_weights(problem.weights | {name: block}), data.xi)  # noqa: E731
-    return np.asarray(jax.jit(jax.jacobian(f))(problem.weights[name])).reshape(len(data.y), -1)
+    f = lambda block: forward(path_weights(problem.weights | {name: block}, problem.network.residual), data.xi)  # noqa: E731
+    return np.asarray(jax.jit(jax.jacobian(f))(problem.weights[name])).reshape(data.y.size, -1)
 
 
 def between(problem, data, name):
     """(A [q, i], z [h, q, j, P]) of a block: the weights above it contracted, and what enters it."""
-    W = {"a": jnp.ones((1, 1))} | {
-        f"V_{l}": w / math.sqrt(w.shape[1]) for l, w in enumerate(effective_weights(problem.weights))
+    W = {"a": jnp.eye(problem.network.outputs)} | {
+        f"V_{l}": w / math.sqrt(w.shape[1])
+        for l, w in enumerate(effective_weights(problem.weights, problem.network.residual))
     }
     shaped = {n: problem.weights[n].reshape(shape) for n, shape in blocks.block_shapes(problem.network).items()}
-    return W[name], dict(zip(shaped, blocks.block_inputs(data.xi, shaped), strict=True))[name]
+    skips = dict(zip(shaped, blocks.block_skips(problem.network), strict=True))
+    z = dict(zip(shaped, blocks.block_inputs(data.xi, shaped, skips.values()), strict=True))[name]
+    return W[name], z[1:] if skips[name] else z
 
 
 @pytest.mark.parametrize("shape", SHAPES)

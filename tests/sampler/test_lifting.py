@@ -21,6 +21,8 @@ SHAPES = {
     "three layers": {"heads": (2, 1, 2), "widths": (5, 3, 4, 3), "variances": (0.7, 1.3, 0.9, 1.1, 0.6)},
     "singular": {"heads": (2, 3), "widths": (4, 2, 3)},
     "width one": {"heads": (2, 3), "widths": (1, 1, 1)},
+    "outputs": {"heads": (2, 1), "widths": (5, 4, 2), "outputs": 3},
+    "skips": {"heads": (2, 1), "widths": (4, 4, 4), "outputs": 2, "residual": True},
 }
 DRAWS = 10_000
 
@@ -56,7 +58,11 @@ def test_weights_reproduce_the_order_parameters(problem, x64):
     @jax.jit
     def both(key):
         weights = lifting.lift(problem.network, shape, data, xi, key, theta)
-        return weights, order_parameters(weights), collapsed.order_parameters(shape, data.variances, theta)
+        return (
+            weights,
+            order_parameters(weights, problem.network.residual),
+            collapsed.order_parameters(shape, data.variances, theta),
+        )
 
     weights, found, expected = both(jax.random.key(0))
     assert {name: w.shape for name, w in weights.items()} == problem.network.weight_shapes
@@ -97,7 +103,7 @@ def test_directions_free_of_the_order_parameters_follow_the_prior(problem, lift_
     squared norm is sigma^2 chi^2 of (rows beyond the rank of W) x (columns) x (heads) degrees of freedom."""
     network = problem.network
     names = [name for name in network.weight_shapes if name != "a"]
-    ranks = {f"V_{network.depth - i}": rank for i, (_, rank) in enumerate(collapsed.layout(network).factors)}
+    ranks = {f"V_{network.depth - i}": layer.columns for i, layer in enumerate(collapsed.layout(network).layers)}
 
     def free_norms(weights):
         effective = effective_weights(weights)

@@ -59,7 +59,7 @@ def test_gibbs(geweke, monkeypatch, function, fault):
 
 
 def diagonals(shape, theta):
-    return [log_diagonal for _, log_diagonal in collapsed.bartlett_factors(shape, theta)]
+    return [factor.log_diagonal for factor in collapsed.bartlett_factors(shape, theta)]
 
 
 def without_jacobian(shape, widths, theta, original=collapsed.log_prior):
@@ -157,3 +157,15 @@ def test_lifting(geweke, monkeypatch, function, fault):
     monkeypatch.setattr(lifting, function, fault)
     z, z_pairs = geweke.lifting_z(geweke.problem("two layers"), draws=4000)
     assert max(np.max(np.abs(z)), np.max(np.abs(z_pairs))) > CAUGHT
+
+
+def with_all_degrees_of_freedom(layer, width):
+    """Those of a layer without a skip connection."""
+    return width - np.arange(layer.rank)
+
+
+@pytest.mark.slow
+def test_degrees_of_freedom_below_a_skip_connection(geweke, monkeypatch):
+    monkeypatch.setattr(collapsed.Layer, "degrees", with_all_degrees_of_freedom)
+    z = geweke.collapsed_z(geweke.problem("skip, outputs"), chains=700, rounds=40)
+    assert np.max(np.abs(z)) > CAUGHT

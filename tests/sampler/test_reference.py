@@ -1,11 +1,14 @@
 """The exact posterior of the reference task at N = 10, 100, 1000 against the reference's own sampler."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
 
 import gibbsformer as gf
 
+DATA = Path(__file__).parents[1] / "data"
 WIDTHS = (10, 100, 1000)
 MIN_ESS = 2000
 # The reference's standard errors of U_1 stand for 7,700 to 17,000 effective draws. It gives none for U_2 and U_a, and
@@ -53,3 +56,62 @@ def test_nuts_over_the_weights(reference, reference_posterior, optimised, estima
     assert ours.ess.min() >= 200
     reference_mean, reference_error = (reference[f"posterior/N10/U_1_{name}"].ravel() for name in ("mean", "mcse"))
     assert_within((ours.mean - reference_mean) / np.hypot(ours.error, reference_error), "U_1 entry ")
+
+
+# --- several outputs, and skip connections: an independent program's posteriors (docs/model.md, sections 7 and 12) ---
+
+
+def general_problem(name):
+    """(posterior, test inputs, arrays of the file) of two_outputs.npz or residual.npz."""
+    given = dict(np.load(DATA / f"{name}.npz"))
+    P, N, m = (int(given[n]) for n in ("P", "N", "m"))
+    residual = tuple(float(s) for s in given["skip"])
+    parts = []
+    for part in (slice(P), slice(P, None)):
+        attention = gf.Attention.given([given["A1"][part], given["A2"][part]])
+        parts.append(gf.contract(given["x"][part], attention, residual=residual))
+        expected = given["xi"][part]
+        np.testing.assert_allclose(parts[-1].flat, expected.reshape(len(expected), 6, -1), atol=1e-12)
+    network = gf.Network(6, (2, 2), (N, N, N), outputs=m, residual=residual)
+    y = given["y"][:P].reshape((P, m) if m > 1 else P)
+    return gf.Posterior(network, parts[0], y, float(given["T"]), ()), parts[1], given
+
+
+def _slow(name, sampler):
+    return pytest.param(name, sampler, marks=pytest.mark.slow)
+
+
+SAMPLERS = {
+    "collapsed": (gf.Collapsed(), None, 100, 1500),
+    "gibbs": (gf.Gibbs(), None, 100, 3000),
+    "nuts": (gf.NUTS(), "marginal", 300, 1500),
+    "nuts, all weights": (gf.NUTS(), "weights", 300, 1500),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler"),
+    [
+        ("two_outputs", "gibbs"), ("residual", "collapsed"),
+        _slow("two_outputs", "collapsed"), _slow("residual", "gibbs"),
+        *(_slow(name, sampler) for name in ("two_outputs", "residual") for sampler in ("nuts", "nuts, all weights")),
+    ],
+)  # fmt: skip
+def test_several_outputs_and_skip_connections(optimised, estimate, assert_within, name, sampler):
+    posterior, test, given = general_problem(name)
+    kernel, target, warmup, draws = SAMPLERS[sampler]
+    with optimised():
+        run = gf.sample(
+            posterior, kernel, target=target, key=jax.random.key(0), warmup=warmup, draws=draws, progress=False
+        )
+    ours = estimate(run.order_parameters.U[0])
+    assert ours.ess.min() >= 1000
+    assert_within((ours.mean - given["U_mean"].ravel()) / np.hypot(ours.error, given["U_mcse"].ravel()), "U_1 entry ")
+    prediction = gf.predict(run, test)
+    blocks = prediction.blocks
+    error = blocks.std(0, ddof=1) / np.sqrt(len(blocks))
+    # the file gives no errors of f: those of as many effective draws as of U_1 are assumed
+    spread = np.sqrt(prediction.variance / 3000)
+    assert_within(
+        (prediction.mean.ravel() - given["f_mean"].ravel()) / np.hypot(error, spread).ravel(), "f of test input "
+    )
