@@ -348,5 +348,5 @@ def checked_labels(argument: str, y, classes) -> tuple[np.ndarray, tuple]:
         if classes:
             raise checks.InputError(f"classes={checks.brief(classes)} are for labels [P]: leave them out for [P, m]")
         return found, ()
-    classes = labels.classes_of(argument, found, classes)
+    classes = labels.classes_of(argument, found, classes, 1)
     return labels.encoded(argument, found, classes), classes

@@ -7,6 +7,7 @@ import pytest
 import gibbsformer as gf
 from gibbsformer.core.checks import InputError, InputWarning
 from gibbsformer.models.attention import bilinear_attention
+from gibbsformer.models.reduction import labelled
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -131,7 +132,7 @@ def test_labels_of_tokens():
         np.testing.assert_array_equal(seen, flat)
         some = data.select(["(1 1)", "(1 2)"])
         np.testing.assert_array_equal(some.labels(given), flat)
-    with pytest.raises(InputError, match="y has shape"):
+    with pytest.raises(InputError, match="y has 5 labels and data has 19"):
         gf.Posterior(network, data, y[:, :2], 0.1)
     with pytest.raises(InputError, match="values has shape"):
         data.by_token(y)
@@ -194,7 +195,10 @@ def gram(data, y):
 def reduced(found, data, y):
     """The reduction has the Gram matrix of [Xi | y] of all rows."""
     assert found.examples == len(data)
-    np.testing.assert_allclose(found.rows.T @ found.rows, gram(data, y), rtol=1e-9, atol=1e-9)
+    rows = labelled(found.data.xi, found.y)
+    expected = gram(data, y)
+    expected[-1, -1] -= found.residual
+    np.testing.assert_allclose(rows.T @ rows, expected, rtol=1e-9, atol=1e-9)
 
 
 def files(folder, **arrays):
