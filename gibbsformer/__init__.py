@@ -58,6 +58,7 @@ if TYPE_CHECKING:  # the same names as in ``_NAMES``, for type checkers and edit
         Posterior,
         Reduction,
         contract,
+        one_hot,
         reduce,
     )
     from .reports import report
@@ -100,7 +101,7 @@ _NAMES = {  # folder -> its names that are public here
     "evidence": ("Evidence", "EvidenceWarning", "evidence", "select"),
     "models": (
         "Attention", "InputWarning", "Model", "Network", "OrderParameters", "PathInputs", "Posterior", "Reduction",
-        "contract", "reduce",
+        "contract", "one_hot", "reduce",
     ),
     "reports": ("report",),
     "sampler": (

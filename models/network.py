@@ -89,6 +89,11 @@ class Network:
                     f"N_{l + 1}={above}: make them equal"
                 )
 
+    def __repr__(self) -> str:
+        fields = [f"{name}={getattr(self, name)}" for name in ("input_width", "heads", "widths", "variances")]
+        fields += [f"outputs={self.outputs}"] * (self.outputs > 1) + [f"residual={self.residual}"] * any(self.skips)
+        return f"Network({', '.join(fields)})"
+
     @property
     def depth(self) -> int:
         """L, the number of attention layers."""

@@ -1,7 +1,8 @@
-"""Tasks: the hidden Markov chain and the one-shot images of the paper, and arrays of your own."""
+"""Tasks: the hidden Markov chain and the one-shot images of the paper, digits, and arrays of your own."""
 
 from .arrays import arrays, load
 from .characters import Characters
+from .digits import digits
 from .glyphs import glyphs
 from .hidden_markov import hidden_markov_chain
 from .named import BUILT_IN, by_name, characters_by_name
@@ -17,6 +18,7 @@ __all__ = [
     "arrays",
     "by_name",
     "characters_by_name",
+    "digits",
     "glyphs",
     "hidden_markov_chain",
     "load",

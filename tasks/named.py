@@ -17,6 +17,7 @@ from ..core import checks, files
 from ..models import Attention
 from .arrays import load
 from .characters import Characters
+from .digits import digits
 from .glyphs import glyphs
 from .hidden_markov import hidden_markov_chain
 from .omniglot import omniglot
@@ -56,7 +57,11 @@ def one_shot_by_name(
     return one_shot(characters_by_name(data), Attention.load(path), key, train, test, residual=residual)
 
 
-BUILT_IN: dict[str, Callable[..., Task]] = {"hmm": hidden_markov_chain, "one-shot": one_shot_by_name}
+BUILT_IN: dict[str, Callable[..., Task]] = {
+    "hmm": hidden_markov_chain,
+    "one-shot": one_shot_by_name,
+    "digits": digits,
+}
 
 
 def by_name(name: str, seed: int, **options: Any) -> Task:
