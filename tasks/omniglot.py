@@ -109,7 +109,7 @@ def _image(name: Path, content: bytes) -> tuple[np.ndarray, tuple[int, int]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(content))
+            image: Image.Image = Image.open(io.BytesIO(content))
         if image.width * image.height > _MOST_PIXELS:  # looked at before it is unpacked
             raise OSError(f"{image.width} x {image.height} pixels")
         image = image.convert("L")

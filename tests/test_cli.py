@@ -172,7 +172,7 @@ def test_evidence(own_arrays, capsys):
     ("arguments", "said"),
     [
         (["theory", "--task", "hnm"], "did you mean 'hmm'"),
-        (["theory", "--task", "figs"], "choose one of hmm, one-shot, FILE.npz"),
+        (["theory", "--task", "figs"], "choose one of hmm, one-shot, digits, FILE.npz"),
         (["theory", "--task", "missing.npz"], "'missing.npz'"),
         (["theory", "--width", "0"], "width=0"),
         (["theory", "--temperature", "-1"], "temperature=-1.0"),
