@@ -8,7 +8,7 @@ import numpy as np
 
 from ..sampler.convergence import MIN_DRAWS
 
-_MOST_ROWS = 60  # of order parameters in a text
+_MOST_ROWS, _MOST_COLUMNS = 60, 12  # of order parameters in a text
 
 
 def render_theory(found: dict[str, Any]) -> str:
@@ -19,12 +19,27 @@ def render_theory(found: dict[str, Any]) -> str:
         f"gradient {found['gradient_norm']:.1e}, smallest Hessian eigenvalue {found['hessian_min']:.3g}",
         f"action / N = {found['action']:.6f}    {_top(found['U_a'])}",
         "",
-        "U_1 over pairs of paths",
-        matrix(np.array(found["U_1"]), found["entries"]),
+        *_order_parameter(np.array(found["U_1"]), found["paths"]),
     ]
     for title, scores in _scores(found):
         lines += ["", f"{title}   theory {scores['theory']:.3f}   GP limit {scores['gp']:.3f}"]
     return "\n".join(lines)
+
+
+def _order_parameter(U_1: np.ndarray, paths: list[str]) -> list[str]:
+    """U_1 as a small matrix, averaged over several outputs; of many paths its largest entries."""
+    title, H, m = "U_1 over pairs of paths", len(paths), len(U_1) // len(paths)
+    if m > 1:
+        title += f", mean over {m} outputs"
+        U_1 = np.einsum("haga->hg", U_1.reshape(H, m, H, m)) / m
+    if H <= _MOST_COLUMNS:
+        return [title, matrix(U_1, paths)]
+    upper = np.transpose(np.triu_indices(H))
+    largest = upper[np.argsort(-np.abs(U_1[tuple(upper.T)]))[:_MOST_ROWS]]
+    names = [f"{paths[i]}, {paths[j]}" for i, j in largest]
+    wide = max(map(len, names))
+    rows = [f"{name:{wide}} {U_1[i, j]:9.4f}" for name, (i, j) in zip(names, largest, strict=True)]
+    return [f"{title}: the largest {len(rows)} of {len(upper)} entries", *rows]
 
 
 def _top(U_a) -> str:

@@ -6,7 +6,9 @@ from __future__ import annotations
 def add_problem(verb) -> None:
     """Task, width, temperature and seed."""
     verb.add_argument(
-        "--task", default="hmm", help="hmm, one-shot, digits, or an .npz or .safetensors file of arrays (default %(default)s)"
+        "--task",
+        default="hmm",
+        help="hmm, one-shot, digits, or an .npz or .safetensors file of arrays (default %(default)s)",
     )
     verb.add_argument("--data", metavar="SET", help="images of task one-shot: glyphs, omniglot or omniglot=PATH")
     verb.add_argument("--network", metavar="FILE", help="trained network of task one-shot")

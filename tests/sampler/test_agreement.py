@@ -11,7 +11,12 @@ import pytest
 import gibbsformer as gf
 
 MIN_ESS = 400  # Vehtari et al. 2021: below it R-hat and standard errors are not to be trusted
-NETWORKS = {"regular": (7, 5, 4), "singular": (5, 4, 3)}  # 6 paths: U_1 has rank 5 where N_1 = 5
+NETWORKS = {
+    "regular": {"widths": (7, 5, 4)},
+    "singular": {"widths": (5, 4, 3)},  # 6 paths: U_1 has rank 5 where N_1 = 5
+    "outputs": {"widths": (7, 5, 2), "outputs": 3},  # U_a has rank 2
+    "skips": {"widths": (6, 6, 6), "heads": (2, 1), "residual": (0.8, 1.2)},
+}
 # Draws per chain (4 chains), for an ESS well above MIN_ESS; a multiple of 256 lifts in equal batches.
 SAMPLERS = {
     "collapsed": (gf.Collapsed(), 300, 2048),
@@ -27,7 +32,7 @@ def agreement(make_small, optimised, estimate):
     """(network, sampler) -> estimates of means and of centred squares; each run is made once."""
 
     def problem(name):
-        options = {"widths": NETWORKS[name], "N_0": 4, "temperature": 0.1}
+        options = {**NETWORKS[name], "N_0": 4, "temperature": 0.1}
         return make_small(**options).posterior, make_small(**options, seed=1).posterior
 
     @cache
@@ -46,11 +51,12 @@ def agreement(make_small, optimised, estimate):
         U_1 = run.order_parameters.U[0]
         rows, columns = np.triu_indices(U_1.shape[-1])
         arrays = {f"U_1[{i}, {j}]": U_1[:, :, i, j] for i, j in zip(rows, columns, strict=True)}
-        arrays |= {f"f[{i}]": run.variables["f"][:, :, i] for i in range(len(other.y))}
+        f = np.reshape(run.variables["f"], (*U_1.shape[:2], -1))
+        arrays |= {f"f[{i}]": f[:, :, i] for i in range(other.y.size)}
         for block, w in run.weights.items():
             arrays[f"|{block}|^2"] = np.sum(np.reshape(w, (*w.shape[:2], -1)) ** 2, axis=-1)
-        f = np.einsum("cdhn,pnh->cdp", run.variables["path_weights"], posterior.data.flat)
-        arrays["train loss"] = np.mean((f - posterior.y) ** 2, axis=-1)
+        f = gf.theory.outputs(np.asarray(run.variables["path_weights"]), posterior.data)
+        arrays["train loss"] = np.mean(((f - posterior.y) ** 2).reshape(*U_1.shape[:2], -1), axis=-1)
         return tuple(arrays), np.stack(list(arrays.values()), axis=-1)
 
     @cache
@@ -75,13 +81,17 @@ def assert_agree(names, ours, theirs):
         assert not off, f"{what} differs by more than 4 standard errors: {off}"
 
 
-@pytest.mark.parametrize("network", ["regular", pytest.param("singular", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "network", [pytest.param(name, marks=[pytest.mark.slow] * (name != "regular")) for name in NETWORKS]
+)
 def test_gibbs_agrees_with_collapsed(agreement, network):
     ours, theirs = (agreement.estimates(network, sampler) for sampler in ("collapsed", "gibbs"))
     assert_agree(agreement.names(network), ours, theirs)
 
 
-@pytest.mark.parametrize("network", ["regular", pytest.param("singular", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "network", [pytest.param(name, marks=[pytest.mark.slow] * (name != "regular")) for name in NETWORKS]
+)
 def test_nuts_agrees_with_collapsed_and_gibbs(agreement, network):
     nuts = agreement.estimates(network, "nuts")
     for sampler in ("collapsed", "gibbs"):

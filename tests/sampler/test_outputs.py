@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import gibbsformer as gf
+from gibbsformer.diagnostics.findings import theory_findings
+from gibbsformer.reports.text import render_theory
 
 NAMES = np.array(["ant", "bee", "cat"])
 
@@ -93,3 +95,13 @@ def test_digits_are_ten_classes_of_short_sequences():
         assert task.outputs == 10
     with pytest.raises(gf.core.checks.InputError, match="are more than 1797 images: use fewer"):
         gf.tasks.digits(jax.random.key(0), examples=1797)
+
+
+def test_text_of_a_theory_averages_over_outputs_and_names_the_largest_of_many_paths(theory):
+    gp = gf.theory.gp(theory.posterior)
+    text = render_theory(theory_findings(theory, gp))
+    assert "mean over 3 outputs" in text
+    averaged = np.mean([theory.U[0][a::3, a::3] for a in range(3)], axis=0)
+    assert f"{averaged[0, 1]:.4f}" in text
+    many = theory_findings(theory, gp) | {"paths": [f"p{i}" for i in range(20)], "U_1": np.diag(np.arange(20.0))}
+    assert render_theory(many).splitlines()[4].split() == ["p19,", "p19", "19.0000"]
