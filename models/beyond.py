@@ -40,6 +40,7 @@ def attention_from_activations(
     readout: str = "last",
     outputs: int = 1,
     variances: Mapping[str, float] | float = 1.0,
+    observables: Callable | None = None,
 ) -> Model:
     """Softmax attention whose queries and keys read the activations of the layer below; all weights have a prior.
 
@@ -55,6 +56,7 @@ def attention_from_activations(
         readout: ``"last"``, ``"first"`` or ``"mean"``, the token that is read.
         outputs: m; 1 gives f [P], more give f [P, m].
         variances: prior VARIANCE of the entries of "V_0", "Q_l", "K_l", "V_l", "a", by name or one for all.
+        observables: as for ``gf.Model``.
 
     Returns:
         Model with weights "V_0" [N, N_0], "Q_l" and "K_l" [H_l, G, N], "V_l" [H_l, N, N], "a" [N] or [m, N].
@@ -66,7 +68,8 @@ def attention_from_activations(
     """
     options = _checked(input_width, heads, width, scale, frozen, residual, readout)
     shapes = _shapes(input_width, heads, width, query_width, scale, outputs)
-    return Model(shapes=shapes, variances=variances, forward=partial(token_outputs, **options))
+    forward = partial(token_outputs, **options)
+    return Model(shapes=shapes, variances=variances, forward=forward, observables=observables)
 
 
 def with_mlp(
@@ -84,6 +87,7 @@ def with_mlp(
     readout: str = "last",
     outputs: int = 1,
     variances: Mapping[str, float] | float = 1.0,
+    observables: Callable | None = None,
 ) -> Model:
     """Attention layers with an MLP block after each, with non-linear values, or with both.
 
@@ -95,6 +99,7 @@ def with_mlp(
         nonlinear_values: the values are those of phi(z) in place of z.
         scale: c; by default attention depends on the bare inputs alone, and is uniform without ``frozen``.
         variances: as for ``attention_from_activations``, of "B_l" and "C_l" too.
+        observables: as for ``gf.Model``.
 
     Returns:
         Model with weights as of ``attention_from_activations``, "C_l" [M, N] and "B_l" [N, M].
@@ -116,7 +121,8 @@ def with_mlp(
         for l in range(1, len(heads) + 1):
             shapes |= {f"C_{l}": (M, width), f"B_{l}": (width, M)}
     shapes["a"] = readout_shape
-    return Model(shapes=shapes, variances=variances, forward=partial(token_outputs, **options))
+    forward = partial(token_outputs, **options)
+    return Model(shapes=shapes, variances=variances, forward=forward, observables=observables)
 
 
 def token_outputs(

@@ -193,10 +193,10 @@ class Model:
 
         Args:
             x: inputs [P, ..], real or whole numbers; the forward pass gets them as they are, all at once.
-            y: labels [P] or [P, m], as for ``gf.Posterior``: real values, or two classes, which are fitted as -1 and
-                +1.
+            y: labels [P] or [P, m], as for ``gf.Posterior``: real values, two classes, which are fitted as -1 and +1,
+                or m classes, which are fitted one-hot.
             temperature: T > 0, the variance of the Gaussian likelihood.
-            classes: the two labels, smaller first; () for real values; default found from ``y``.
+            classes: the labels in ascending order; () for real values; default found from ``y``.
 
         Returns:
             ``gf.models.ModelPosterior``.

@@ -28,9 +28,11 @@ class ModelPosterior:
     Args:
         model: prior and forward pass.
         x: inputs [P, ..].
-        y: labels [P] or [P, m]; the attribute holds what the model sees.
+        y: labels [P], or [P, m] of m > 1 outputs, which also take labels [P] of m classes; the attribute holds what the
+            model sees.
         temperature: T > 0, the variance of the Gaussian likelihood.
-        classes: the two labels, smaller first; () for real values; default found from ``y``.
+        classes: the two labels, or those of m outputs, in ascending order; () for real values; default found from
+            ``y``.
 
     Attributes:
         reference: log-density at one draw of the prior, by which a model is recognised; None if its forward pass is not
@@ -54,24 +56,27 @@ class ModelPosterior:
         if not isinstance(self.model, Model):
             raise checks.InputError(f"model is a {type(self.model).__name__}: give gf.Model(..)")
         x = inputs("x", self.x)
-        y, classes = checked_labels("y", self.y, self.classes)
-        if len(x) != len(y):
-            raise checks.InputError(f"x has {len(x)} examples and y {len(y)} labels: give one label each")
+        given = _label_array("y", self.y, "P")
+        if len(x) != len(given):
+            raise checks.InputError(f"x has {len(x)} examples and y {len(given)} labels: give one label each")
+        shape = given.shape if self.model.forgotten else self.model.output_shape(x)
+        outputs = shape[1] if len(shape) == 2 else 1
+        try:
+            classes = labels.classes_of("y", given, self.classes, outputs)
+        except checks.InputError as error:
+            raise checks.InputError(f"{error}" if outputs == 1 else f"forward returns {shape}: {error}") from None
+        y = labels.encoded("y", given, classes, outputs)
+        if y.shape != shape:
+            raise checks.InputError(
+                f"forward returns outputs of shape {shape} for inputs {x.shape}, and y has shape {y.shape}: make them "
+                "the same, [P] or [P, m]"
+            )
         for name, value in (("x", x), ("y", y), ("classes", classes)):
             object.__setattr__(self, name, value)
         object.__setattr__(self, "temperature", checks.positive("temperature", self.temperature))
         if not self.model.forgotten:
-            self._check_outputs()
             self._check_start()
             own_keeping.remember(self.model)
-
-    def _check_outputs(self) -> None:
-        found = self.model.output_shape(self.x)
-        if found != self.y.shape:
-            raise checks.InputError(
-                f"forward returns outputs of shape {found} for inputs {self.x.shape}, and y has shape {self.y.shape}: "
-                "make them the same, [P] or [P, m]"
-            )
 
     def _check_start(self) -> None:
         """Refuse a forward pass that is not finite, or has no gradient, at a draw of the prior: chains start there."""
@@ -129,6 +134,11 @@ class ModelPosterior:
     def examples(self) -> int:
         """P, of the training set."""
         return len(self.y)
+
+    @property
+    def outputs(self) -> int:
+        """m, of the forward pass."""
+        return self.y.shape[1] if self.y.ndim == 2 else 1
 
     @property
     def batched(self) -> int:
@@ -229,7 +239,7 @@ class ModelPosterior:
         Raises:
             ValueError: labels of other classes than the training set's.
         """
-        return checked_labels("test labels", y, self.classes)[0]
+        return labels.encoded("test labels", _label_array("test labels", y, "Q"), self.classes or (), self.outputs)
 
     def test_array(self, inputs: np.ndarray, dtype) -> jax.Array:
         """Inputs on the device.
@@ -336,17 +346,5 @@ def inputs(argument: str, value) -> np.ndarray:
 
 
 def _label_array(argument: str, y, axes: str) -> np.ndarray:
-    """Labels [P] of any kind, or real ones [P, m]; a column as [P]."""
-    found = checks.array(argument, y, f"{axes}, m") if np.ndim(y) == 2 else labels.array(argument, y, axes)
-    return found[:, 0] if found.ndim == 2 and found.shape[1] == 1 else found
-
-
-def checked_labels(argument: str, y, classes) -> tuple[np.ndarray, tuple]:
-    """(labels as the model sees them [P] or [P, m], their classes)."""
-    found = _label_array(argument, y, "P")
-    if found.ndim == 2:
-        if classes:
-            raise checks.InputError(f"classes={checks.brief(classes)} are for labels [P]: leave them out for [P, m]")
-        return found, ()
-    classes = labels.classes_of(argument, found, classes, 1)
-    return labels.encoded(argument, found, classes), classes
+    """Labels [P] of any kind, or [P, m]; a column as [P]."""
+    return labels.array(argument, y[:, 0] if np.shape(y)[1:] == (1,) and not isinstance(y, list) else y, axes)

@@ -94,6 +94,20 @@ def test_a_column_is_a_vector_and_classes_are_signs():
     assert posterior.encoded(test_labels).tolist() == [1, -1]
 
 
+def test_several_classes_are_one_hot():
+    model = linear(shapes={"w": (3, 3)})
+    names = np.array(["a", "b", "c", "a", "b", "c", "a"])
+    posterior = model.posterior(X, names, 0.1)
+    assert posterior.classes == ("a", "b", "c")
+    np.testing.assert_array_equal(posterior.y, np.eye(3)[[0, 1, 2, 0, 1, 2, 0]])
+    found, test = restored(posterior, (X[:2], np.array(["c", "a"])))
+    assert found.classes == posterior.classes
+    np.testing.assert_array_equal(found.y, posterior.y)
+    assert test[1].tolist() == ["c", "a"]
+    with pytest.raises(ValueError, match=r"y \(7,\) holds .*, and the network has outputs=3: give"):
+        model.posterior(X, Y, 0.1)
+
+
 def test_whole_numbers_stay_whole():
     """Tokens by number, that an embedding looks up."""
     model = linear(forward=lambda w, x: w["w"][x].sum(1))
@@ -158,7 +172,7 @@ def test_bad_models_are_one_line(options, said):
     ("forward", "said"),
     [
         (lambda w, x: x @ w["w"][:2], r"forward fails for .*\(7, 3\), float64 \(TypeError: .*: make it work"),
-        (lambda w, x: x * w["w"], r"outputs of shape \(7, 3\) .* y has shape \(7,\): make them the same"),
+        (lambda w, x: x * w["w"], r"forward returns \(7, 3\): y \(7,\) holds real values, .*: give"),
         (lambda w, x: w["w"], r"forward returns an array of shape \(3,\), float64 .*: make it return real outputs"),
         (lambda w, x: x.sum(), "make it return real outputs"),
         (lambda w, x: (x @ w["w"] > 0), "an array of shape .*, bool .*: make it return real"),
