@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,9 +17,6 @@ import h5py
 
 from ..core import checks
 from . import journal, layout
-
-_TEMPORARY = r"\.[0-9a-f]{32}"  # how copies that are being made were called before version 0.3
-_STALE = 60.0  # seconds after which such a name is not that of a file being checked for
 
 
 class WriteError(checks.InputError, OSError):
@@ -55,7 +50,6 @@ class NewFile:
         with writing(path):
             self._backing = journal.JournaledFile.create(path)
             with closed_on_failure(self._backing):
-                _remove_stale(path)
                 self.file = h5py.File(path, "w", driver="fileobj", fileobj=self._backing, libver=layout.VERSIONS)
 
     @property
@@ -166,13 +160,3 @@ def check_room(path: Path, argument: str, needed: int, remedy: str) -> int:
     free = usage.f_bavail * usage.f_frsize
     checks.room(argument, needed, free, f"disk in {str(path.parent)!r}", remedy)
     return free
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove copies that killed processes left under temporary names; the lock says that nobody makes one now."""
-    name = re.compile(re.escape(f".{path.name}") + _TEMPORARY)
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(path.parent):
-            temporary = name.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
-            if temporary and time.time() - entry.stat().st_mtime > _STALE:
-                os.unlink(entry.path)
