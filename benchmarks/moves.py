@@ -22,7 +22,7 @@ from . import harness
 from .harness import Measured, Options, Table
 
 AUTO, NUTS = "auto", "nuts"
-KICKS = (1, 2, 3, 4)
+KICKS = (0, 1, 2, 3, 4)
 KEY = jax.random.key(1)
 
 

@@ -30,9 +30,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .input_blocks import combined, projected
+
 # Blocks cost fewer operations than contracting xi (P^2 H^2/2 against P^2 N_0 H), so they are kept as long as
 # they stay small in absolute terms even where xi is smaller still.
 BLOCK_BYTES = 512 * 2**20
+_MOST_BYTES, _BYTES_PER_FLOP = 2 * 2**30, 0.2  # 8 GB/s from memory, 40 Gflop/s
 _PANELS = 8  # of a packed matrix at most: 0.56 of the entries; more of them would be slim
 _LEAF = 32  # largest diagonal block that ``inverse_of_lower`` gives to LAPACK,
 _LEVELS = 5  # unless there would be more than 2^5 of them, which take long to compile
@@ -76,12 +79,19 @@ def block_bytes(xi_shape: tuple[int, ...], outputs: int = 1) -> int:
 
 
 def path_kernel(xi: Float[Array | np.ndarray, "P N_0 H"], outputs: int = 1) -> PathKernel:
-    """Path kernels of inputs xi, stored as blocks up to ``BLOCK_BYTES`` or while smaller than xi."""
-    P, N_0, H = xi.shape
-    if block_bytes(xi.shape, outputs) > max(BLOCK_BYTES, P * N_0 * H * 8):
+    """Path kernels of inputs xi, stored as blocks where ``blocks_pay``."""
+    P, _, H = xi.shape
+    if not blocks_pay(xi.shape, outputs):
         return PathKernel(None, jnp.asarray(xi), P, H, outputs)
     blocks = symmetric_blocks(jnp.asarray(xi), packed=True) if outputs == 1 else _all_blocks(jnp.asarray(xi))
     return PathKernel(blocks, None, P, H, outputs)
+
+
+def blocks_pay(xi_shape: tuple[int, ...], outputs: int = 1) -> bool:
+    """Whether blocks are small, or smaller than xi, or read in less time than contracting xi takes."""
+    P, N_0, H = xi_shape
+    needed, flops = block_bytes(xi_shape, outputs), 2 * P * N_0 * H * (P + H)
+    return needed <= max(BLOCK_BYTES, P * N_0 * H * 8) or needed <= min(_MOST_BYTES, _BYTES_PER_FLOP * flops)
 
 
 @partial(jax.jit, static_argnames="packed")
@@ -178,7 +188,7 @@ def lower_triangle(kernel: PathKernel, U: Float[Array, "Hm Hm"]) -> Float[Array,
 def _combine_inputs(kernel, U):
     H, m = kernel.paths, kernel.outputs
     if m == 1:
-        return jnp.einsum("pnh,hg,qng->pq", kernel.xi, U, kernel.xi, optimize="optimal")
+        return combined(kernel.xi, U)
     found = jnp.einsum("pnh,hagb,qng->paqb", kernel.xi, U.reshape(H, m, H, m), kernel.xi, optimize="optimal")
     return found.reshape(kernel.examples * m, -1)
 
@@ -196,6 +206,8 @@ def project(kernel: PathKernel, G: Float[Array, " E"]) -> Float[Array, "Hm Hm"]:
     """sum_{mu nu} G_{mu nu} C^{pi pi'}_{mu nu}, for symmetric G, packed: the transpose of ``combine``."""
     H, P, m = kernel.paths, kernel.examples, kernel.outputs
     if kernel.xi is not None:
+        if m == 1:
+            return projected(kernel.xi, unpack(G, kernel.panels))
         full = unpack(G, kernel.panels).reshape(P, m, P, m)
         found = jnp.einsum("pnh,paqb,qng->hagb", kernel.xi, full, kernel.xi, optimize="optimal")
         return found.reshape(H * m, H * m)

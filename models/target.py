@@ -6,10 +6,12 @@ the diagnostics read the description of the records and know no variable by name
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 WEIGHTS, ORDER_PARAMETERS = "weights", "order_parameters"
@@ -55,6 +57,27 @@ class Guide(NamedTuple):
     covariance: jax.Array  # [D, D]
     spread: jax.Array  # [D, D], lower Cholesky factor of the covariance
 
+    def position(self, z: jax.Array) -> jax.Array:
+        """Position [D] of whitened coordinates z [D], which are standard normal under the Gaussian."""
+        return self.centre + self.spread @ z
+
+    def whitened(self, position: jax.Array) -> jax.Array:
+        """z of a position."""
+        return jax.scipy.linalg.solve_triangular(self.spread, position - self.centre, lower=True)
+
+    def pulled_back(self, gradient: jax.Array) -> jax.Array:
+        """Gradient in z of what has this gradient in the position."""
+        return self.spread.T @ gradient
+
+    def pushed_forward(self, gradient: jax.Array) -> jax.Array:
+        """The inverse of ``pulled_back``."""
+        return jax.scipy.linalg.solve_triangular(self.spread, gradient, lower=True, trans=1)
+
+    @property
+    def log_volume(self) -> jax.Array:
+        """-log density of the Gaussian at its centre."""
+        return jnp.sum(jnp.log(jnp.diag(self.spread))) + 0.5 * len(self.centre) * math.log(2 * math.pi)
+
 
 class Target(NamedTuple):
     """A space of positions with a density; compared by identity, so build it in a cached function.
@@ -73,7 +96,8 @@ class Target(NamedTuple):
         redraw_blocks: (data, key, position) -> position, arrays [..] by name, after every block of weights was redrawn
             from its Gaussian conditional; or None.
         guided: ``data`` has a field ``guide``, which a kernel can have filled with a Gaussian approximation.
-        metric_known: the guide's covariance is a good inverse mass matrix, so that adapting it gains nothing.
+        metric_known: the guide's covariance is a good inverse mass matrix, so that adapting it gains nothing; without,
+            only that of ``straight`` is.
         straight: a target of the same law and records in coordinates in which it is nearly Gaussian, for kernels with
             ``straight``; or None.
         float64_only: float32 is refused.

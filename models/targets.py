@@ -77,7 +77,7 @@ def order_parameters(shape: Layout) -> Target:
     """The order parameters in Bartlett coordinates: the same for all widths, so that one compilation serves them."""
 
     def initial(data, key):
-        return data.guide.centre + data.guide.spread @ jax.random.normal(key, (shape.size,))
+        return data.guide.position(jax.random.normal(key, (shape.size,)))
 
     def observe(data, test, position, key):
         U = collapsed.order_parameters(shape, data.density.variances, position)
@@ -108,9 +108,7 @@ def order_parameters(shape: Layout) -> Target:
 
 
 def _with_straight(shape: Layout, target: Target) -> Target:
-    """A target over theta, with the same over s (``collapsed.straightened``) where there is a mode."""
-    if shape.singular:
-        return target
+    """A target over theta, with the same over s (``collapsed.straightened``), where there always is a mode."""
 
     def initial(data, key):
         s = target.initial(data, key)

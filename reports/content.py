@@ -103,6 +103,7 @@ def verdict(convergence: dict[str, Any], run: Run) -> str:
         f"largest R-hat {convergence['rhat']:.3f} (limit {convergence['rhat_limit']:.4g}), "
         f"minimum bulk ESS {convergence['ess_bulk']:.0f} (limit {asked.get('ess') or ESS_LIMIT:g}), "
         f"divergences: {convergence['divergences']}"
+        + (f", at most {stay} draws at one point" if (stay := convergence["longest_stay"]) > 1 else "")
     )
     return f"{'The chains converged' if convergence['converged'] else 'The chains have NOT converged'}: {numbers}."
 

@@ -111,6 +111,8 @@ def _verdict(verdict: dict[str, Any]) -> list[str]:
         f"largest R-hat {verdict['rhat']:.3f} (limit {verdict['rhat_limit']:.3f}), "
         f"minimum ESS {verdict['ess_bulk']:.0f}, {verdict['divergences']} divergences"
     )
+    if verdict["longest_stay"] > 1:
+        numbers += f", at most {verdict['longest_stay']} draws at one point"
     return [numbers, *([f"! {problem}" for problem in verdict["problems"]] or ["converged"])]
 
 

@@ -1,4 +1,4 @@
-"""Did the chains converge? R-hat, ESS, MCSE and E-BFMI by ArviZ, on what the data identify: U and the predictor.
+"""Did the chains converge? R-hat, ESS, MCSE and E-BFMI, on what the data identify: U and the predictor.
 
 Raw weights are not looked at: the posterior is symmetric under rotations of each layer.
 """
@@ -13,11 +13,10 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import xarray as xr
 
 from ..core import checks
 from ..models.target import STATE, WEIGHT
-from . import many
+from . import many, ranks
 from .run import Run
 
 RHAT_LIMIT = 1.01  # Vehtari et al. 2021: of one quantity
@@ -25,9 +24,10 @@ _FALSE_ALARMS = 0.01  # how often the largest R-hat of independent draws may be 
 ESS_LIMIT = 400  # Vehtari et al. 2021: minimum bulk-ESS for stable R-hat and MCSE over 4 chains
 _ROUNDING = 0.85  # the running ESS that ``until`` looks at is an estimate with an error of several per cent
 EBFMI_LIMIT = 0.3  # Betancourt 2016
+_STAY, _STAY_SHARE = 50, 0.1  # draws, and share of a chain's draws, at one point: more are worth a line
 _SATURATED = 0.1  # share of transitions with a whole tree beyond which it is worth a line
 _SHOWN_RHAT = 1000  # chains that hardly move have R-hats of any size
-_LEAST_DRAWS = 4  # per chain, of which ArviZ computes anything
+_LEAST_DRAWS = 4  # per chain, of which there are diagnostics
 MIN_DRAWS = 8  # per chain: split R-hat and rank-normalised ESS need them
 
 
@@ -44,6 +44,7 @@ class Convergence(NamedTuple):
         ess_bulk, ess_tail: minimum effective sample sizes, all chains together.
         ebfmi: minimum E-BFMI of any chain; NaN for kernels without energy.
         divergences: divergent transitions after the warm-up.
+        longest_stay: consecutive draws that a chain spent at one point, at most; 0 for kernels without a log-density.
         problems: plain sentences with the remedy, none if fine.
     """
 
@@ -53,6 +54,7 @@ class Convergence(NamedTuple):
     ess_tail: float
     ebfmi: float
     divergences: int
+    longest_stay: int
     problems: tuple[str, ...]
 
     @property
@@ -62,7 +64,7 @@ class Convergence(NamedTuple):
 
 
 def moments(samples: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean, its Monte Carlo standard error, and the convergence diagnostics of each entry of an array, by ArviZ.
+    """Mean, its Monte Carlo standard error, and the convergence diagnostics of each entry of an array (``ranks``).
 
     Args:
         samples: draws [chain, draw, ..].
@@ -78,17 +80,7 @@ def moments(samples: np.ndarray) -> dict[str, np.ndarray]:
     if samples.shape[1] < _LEAST_DRAWS:
         mean = samples.mean((0, 1))
         return {"mean": mean} | dict.fromkeys(("mcse", "ess_bulk", "ess_tail", "rhat"), mean * np.nan)
-    import arviz
-
-    data = xr.Dataset({"x": (("chain", "draw", *(f"d{i}" for i in range(samples.ndim - 2))), samples)})
-    with np.errstate(all="ignore"):  # chains that never move have no R-hat: NaN says so
-        return {
-            "mean": samples.mean((0, 1)),
-            "mcse": np.asarray(arviz.mcse(data, method="mean")["x"]),
-            "ess_bulk": np.asarray(arviz.ess(data, method="bulk")["x"]),
-            "ess_tail": np.asarray(arviz.ess(data, method="tail")["x"]),
-            "rhat": np.asarray(arviz.rhat(data)["x"]),
-        }
+    return {"mean": samples.mean((0, 1))} | ranks.all_of(samples)
 
 
 def moments_of(run: Run, name: str) -> dict[str, np.ndarray]:
@@ -103,11 +95,7 @@ def moments_of(run: Run, name: str) -> dict[str, np.ndarray]:
     """
     kept = _MOMENTS.setdefault(run, {})
     if name not in kept:
-        samples = np.asarray(run.variables[name], np.float64)
-        shape = samples.shape[2:]
-        if len(shape) == 2 and shape[0] == shape[1] and np.array_equal(samples, samples.swapaxes(2, 3), equal_nan=True):
-            samples = samples[:, :, *np.triu_indices(shape[0])]
-        kept[name] = moments(samples.reshape(*samples.shape[:2], -1))
+        kept[name] = moments(ranks.independent(np.asarray(run.variables[name], np.float64)))
     return kept[name]
 
 
@@ -184,7 +172,7 @@ def convergence(run: Run) -> Convergence:
     compared = many.superchains(run.chains) if run.chains >= many.MANY else 2 * run.chains
     entries = sum(part["mean"].size for part in parts)
     limit = asked.rhat if asked and asked.rhat else rhat_limit(min(ess_bulk, run.chains * run.draws), compared, entries)
-    found = Convergence(rhat, limit, ess_bulk, ess_tail, ebfmi, divergences, ())
+    found = Convergence(rhat, limit, ess_bulk, ess_tail, ebfmi, divergences, longest_stay(run), ())
     finite = all(np.isfinite(part["mean"]).all() for part in parts)
     return found._replace(problems=(*_broken(run, finite), *_unfinished(run, found)))
 
@@ -227,10 +215,24 @@ def _unfinished(run: Run, found: Convergence) -> Iterator[str]:
             yield f"R-hat reaches {shown} (limit {found.rhat_limit:.4g}): chains disagree, draw more"
     if not found.ess_bulk >= ess_limit:
         yield f"ESS falls to {found.ess_bulk:.0f} (limit {ess_limit:g}): draw more{_better_kernel(run)}"
+    if found.longest_stay > max(_STAY, _STAY_SHARE * run.draws) and not frozen_chains(run):
+        remedy = ", or use move='split'" if run.made.options.get("move") == "independent" else ""
+        yield f"a chain stayed at one point for {found.longest_stay} of {run.draws} draws: draw more{remedy}"
     if found.divergences:
         yield f"{found.divergences} divergent transitions: raise target_acceptance or lengthen the warm-up"
     if found.ebfmi < EBFMI_LIMIT:
         yield f"E-BFMI falls to {found.ebfmi:.2f} (limit {EBFMI_LIMIT}): energies explored slowly, draw more"
+
+
+def longest_stay(run: Run) -> int:
+    """Consecutive draws that a chain spent at one point, at most: how far proposals were from being accepted."""
+    lp = run.stats.get("lp")
+    if lp is None:
+        return 0
+    moved = np.diff(np.asarray(lp), axis=1) != 0
+    number = np.arange(1, moved.shape[1] + 1)
+    since = number - np.maximum.accumulate(np.where(moved, number, 0), axis=1)
+    return int(since.max(initial=0)) + 1
 
 
 def check_draws(run: Run) -> None:
@@ -250,12 +252,8 @@ def _saturated(run: Run) -> float:
 
 def _better_kernel(run: Run) -> str:
     """Another kernel to try, for draws that cost too much; nothing where this one is the best there is."""
-    network = getattr(run.posterior, "network", None)
-    if network is None:
-        return ""
-    narrow = any(width < paths for width, paths in zip(network.widths[1:], network.path_counts, strict=True))
-    best = "gibbs" if narrow else "collapsed"  # a singular Wishart has no mode to start from
-    return "" if run.made.kernel == best else f", or use kernel {best!r}"
+    has_order_parameters = getattr(run.posterior, "network", None) is not None
+    return ", or use kernel 'collapsed'" if has_order_parameters and run.made.kernel != "collapsed" else ""
 
 
 def frozen_chains(run: Run) -> tuple[int, ...]:
@@ -303,9 +301,4 @@ def _listed(chains) -> str:
 
 def _ebfmi(energy: np.ndarray) -> np.ndarray:
     """E-BFMI of each chain, energy [chain, draw]: mean squared jump over variance (Betancourt 2016)."""
-    import arviz
-
-    if arviz.__version__.startswith("0."):
-        return np.asarray(arviz.bfmi(energy))
-    data = xr.DataTree.from_dict({"sample_stats": xr.Dataset({"energy": (("chain", "draw"), energy)})})
-    return np.asarray(arviz.bfmi(data)["energy"])
+    return np.mean(np.diff(energy, axis=1) ** 2, axis=1) / energy.var(1, ddof=1)

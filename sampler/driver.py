@@ -151,7 +151,7 @@ def fitted(problem: Problem, chunk: int | None = None) -> Problem:
     if plan.chains_at_once is not None:
         return problem
     starts = problem.keys if problem.starts is None else problem.starts
-    state = jax.eval_shape(jitted(_start, plan, 0), problem.data, problem.keys, starts, None)
+    state = _state_shapes(plan, _shapes((problem.data, problem.keys, starts, None)))
     side_by_side = plan.chains
     while side_by_side > 1:
         capacity = chunk or capacity_of(record_bytes(problem) * plan.chains)
@@ -221,6 +221,11 @@ def _program(function, plan: Plan, capacity: int, shapes: _Shapes):
     return jitted(function, plan, capacity).lower(*_abstract(shapes)).compile()
 
 
+@lru_cache(maxsize=32)
+def _state_shapes(plan: Plan, shapes: _Shapes):
+    return jax.eval_shape(jitted(_start, plan, 0), *_abstract(shapes))
+
+
 def jitted(function, plan: Plan, capacity: int):
     """``function`` for a plan as a ``jax.jit``, its chains split over the devices.
 
@@ -275,6 +280,8 @@ def _check_memory(plan: Plan, program) -> None:
         remedy = f"about {fit} fit, use chains_at_once={max(1, fit // 2)} or fewer chains"
         if plan.chains_at_once == 1:
             remedy = "not even one at a time fits, use fewer chains"
+        if plan.chains == 1:
+            remedy = "one chain does not fit, use fewer paths or examples"
         raise checks.InputError(
             f"chains={plan.chains} need {needed / 2**30:.1f} GiB of memory on a "
             f"{jax.local_devices()[0].device_kind} with {limit / 2**30:.1f} GiB: {remedy}"

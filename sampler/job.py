@@ -86,7 +86,8 @@ class Job(NamedTuple):
 
 def prepare(posterior, kernel: Kernel, settings: RunSettings, test, key: jax.Array) -> Job:
     """The job that settings describe, its arrays on the device, with all decided that the kernel leaves open."""
-    setting_of = cache(partial(_setting, posterior, settings))
+    in_coordinates = cache(partial(_setting, posterior, settings))
+    setting_of = lambda kernel: in_coordinates(kernel.straight)  # noqa: E731
     kernel = kernel.decided(setting_of, jax.random.fold_in(key, _TRIAL_FOLD))
     settings = dataclasses.replace(settings, options=dataclasses.asdict(kernel))
     kernel = kernel.mover()
@@ -112,11 +113,11 @@ def prepare(posterior, kernel: Kernel, settings: RunSettings, test, key: jax.Arr
     return Job(problem, columns, records, settings, posterior, test)
 
 
-def _setting(posterior, settings: RunSettings, kernel: Kernel) -> Setting:
+def _setting(posterior, settings: RunSettings, straight: bool) -> Setting:
     """Where a kernel works: its target, and the data with what guides it."""
     target = posterior.target(settings.target, settings.keep)
     data = target.data(posterior, settings.precision)
-    straight = kernel.straight and target.straight is not None
+    straight = straight and target.straight is not None
     if target.guided:
         data = data._replace(guide=laplace(posterior, straight))
     return Setting(target.straight if straight else target, data, settings.warmup, settings.share.chains)

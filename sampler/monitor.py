@@ -1,7 +1,7 @@
 """Running diagnostics of chains while they run, in memory that does not grow: R-hat, ESS, divergences, bad chains.
 
 Draws of each watched number are kept as means of batches whose size doubles when there are too many. With R-hat and
-ESS of the series of means by ArviZ, those of the draws follow from the variances v of draws and of means:
+ESS of the series of means (``ranks``), those of the draws follow from the variances v of draws and of means:
 
     ESS = ESS_means v_draws / v_means,        R-hat^2 - 1 = (R-hat_means^2 - 1) v_means / v_draws
 
@@ -12,7 +12,6 @@ many chains (``many.MANY``) only their moments are kept.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -20,10 +19,11 @@ import numpy as np
 
 from ..core import checks
 from ..core.text import plain
-from . import many
+from . import many, ranks
 
 _SERIES = 2048  # batches per chain at most: half as many leave R-hat and ESS accurate to a few per cent
-_LEAST = 8  # draws per chain that ArviZ needs
+_LEAST = 8  # draws per chain that split R-hat and rank-normalised ESS need
+_ENTRIES = 1024  # of a variable at most, evenly spaced: the verdict on a finished run looks at all of them
 _GROWTH = 1.1  # of the number of draws between two looks at what ``until`` asks
 _SHARE = 1 / 20  # of the time may go into these diagnostics
 
@@ -124,7 +124,7 @@ class Monitor:
         """
         if not next(iter(draws.values())).shape[1]:
             return self._report
-        values = np.concatenate([np.asarray(v, np.float64).reshape(*v.shape[:2], -1) for v in draws.values()], axis=2)
+        values = np.concatenate([_watched(np.asarray(v, np.float64)) for v in draws.values()], axis=2)
         if "diverging" in stats:
             self._divergences += int(np.sum(stats["diverging"]))
         self._broken |= ~np.isfinite(values).all((1, 2))
@@ -142,8 +142,7 @@ class Monitor:
         due = now - self._judged_at > self._cost / _SHARE and self._count >= 1.02 * self._judged_draws
         if due or self._decides:
             rhat, ess = self._judge()
-            # the first time imports ArviZ, which says nothing about what the next will cost
-            self._cost = time.perf_counter() - now if self._judged_draws else 0.0
+            self._cost = time.perf_counter() - now
             self._judged_at, self._judged_draws = time.perf_counter(), self._count
         else:
             rhat, ess = self._report.rhat, self._report.ess
@@ -191,21 +190,20 @@ class Monitor:
                 return np.nan, np.nan
             rhat, ess, _ = many.nested(self._count, self._mean, self._squares)
             return float(np.max(rhat)), float(np.min(ess))
-        import arviz
-
-        n = self._series.shape[1]
-        if n < _LEAST or self._broken.any():
+        if self._series.shape[1] < _LEAST or self._broken.any():
             return np.nan, np.nan
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            data = {f"x{i}": self._series[..., i] for i in range(self._series.shape[-1])}
-            data = arviz.convert_to_dataset(data)
-            data = getattr(data, "posterior", data)
-            get = lambda found: np.array([float(found[f"x{i}"]) for i in range(self._series.shape[-1])])  # noqa: E731
-            rhat, ess = get(arviz.rhat(data)), get(arviz.ess(data, method="bulk"))
+        with np.errstate(all="ignore"):
+            rhat, ess = ranks.bulk(self._series)
             ratio = self._squares.sum(0) / (self._count - 1) / (self._series.var(1, ddof=1).sum(0))
             ratio = np.where(self._batch == 1, 1.0, ratio)
             return float(np.max(np.sqrt(1 + (rhat**2 - 1) / ratio))), float(np.min(ess * ratio))
+
+
+def _watched(values):
+    """Independent entries of a variable, some of them where there are thousands."""
+    entries = ranks.independent(values)
+    some = np.unique(np.linspace(0, entries.shape[2] - 1, min(_ENTRIES, entries.shape[2])).astype(int))
+    return entries[..., some] if len(some) < entries.shape[2] else entries
 
 
 def _numbers(mask) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from ..core import checks
 from ..models import OrderParameters
 from ..models.target import MONITORED, WEIGHT, Records
 from .settings import RunSettings
+from .weights import RunEvidence, run_evidence
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +139,15 @@ class Run:
         L = self.posterior.network.depth
         read = lambda name: np.asarray(self.variables[name], dtype=np.float64)  # noqa: E731
         return OrderParameters(read("U_a"), tuple(read(f"U_{l}") for l in range(1, L + 1)))
+
+    @property
+    def log_evidence(self) -> RunEvidence:
+        """Log evidence log p(y) in nats, with its standard error and Pareto k: a by-product of independent proposals.
+
+        Its ``value`` is None for other moves and where the weights are not to be believed; ``reason`` says which.
+        """
+        weights = self.stats.get("log_weight")
+        return run_evidence(None if weights is None else np.asarray(weights, np.float64))
 
     @property
     def weights(self) -> dict[str, Any]:

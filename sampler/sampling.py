@@ -32,7 +32,7 @@ _BLOCK = 4096  # stored draws read at a time
 
 def sample(
     posterior: Posterior,
-    kernel="collapsed",
+    kernel=None,
     *,
     key: jax.Array,
     target: str | None = None,
@@ -60,7 +60,8 @@ def sample(
 
     Args:
         posterior: network, data, temperature; that of a ``gf.Model``; or a ``Sampleable`` of your own.
-        kernel: a name in ``gf.KERNELS`` or a kernel object such as ``gf.NUTS(max_doublings=8)``.
+        kernel: a name in ``gf.KERNELS`` or a kernel object such as ``gf.NUTS(max_doublings=8)``; default
+            ``"collapsed"``, which chooses its move by a trial, or ``"nuts"`` for a posterior without order parameters.
         key: typed random key; chain c uses fold_in(key, c) whatever the number of chains or devices.
         target: space to sample in: ``"collapsed"`` (order parameters), ``"marginal"`` (weights, V_0 integrated out: far
             better conditioned at low temperature, one P x P factorisation a gradient) or ``"weights"`` (all weights);
@@ -104,6 +105,8 @@ def sample(
             f"posterior is a {type(posterior).__name__}: give gf.Posterior(network, data, y, temperature) or "
             "gf.Model(..).posterior(..)"
         )
+    if kernel is None:
+        kernel = "collapsed" if "collapsed" in posterior.targets else "nuts"
     kernel = resolve_kernel(kernel)
     settings = RunSettings.checked(
         posterior, kernel, key=key, target=target, keep=keep, chains=chains, warmup=warmup, draws=draws, thin=thin,

@@ -17,6 +17,8 @@ from ..models.gaussian import GaussianTerm
 from ..models.path_kernel import path_kernel
 from ..models.paths import PathInputs
 
+_BLOCK_BYTES = 64 * 2**20  # of path weights, which are made for some draws at a time
+
 
 def _term(train: PathInputs, y, temperature: float, variance: float) -> GaussianTerm:
     T, sigma2 = jnp.asarray(temperature, float), jnp.asarray(variance, float)
@@ -45,10 +47,15 @@ def conditional_mean(
 
     Source: docs/model.md, section 3.
     """
+    each = 8 * U_1.shape[-1] * train.flat.shape[1]  # bytes of a draw's path weights
+    draws, found = max(1, min(len(U_1), _BLOCK_BYTES // each)), []
     with numerics():
         term = _term(train, y, temperature, variance)
-        B = np.asarray(_mean_path_weights(np.asarray(U_1, np.float64), term, train.flat))
-    return outputs(B, test)
+        for i in range(0, len(U_1), draws):
+            block = np.asarray(U_1[i : i + draws], np.float64)
+            whole = np.concatenate([block, np.repeat(block[-1:], draws - len(block), axis=0)])  # of one shape
+            found.append(outputs(np.asarray(_mean_path_weights(whole, term, train.flat))[: len(block)], test))
+    return np.concatenate(found)
 
 
 def outputs(B: Float[np.ndarray, "*D Hm N_0"], test: PathInputs) -> Float[np.ndarray, "*D Q *m"]:

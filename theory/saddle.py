@@ -28,11 +28,20 @@ import scipy.optimize
 from ..core import checks
 from ..core.numerics import numerics, on_host
 from ..models import Posterior
-from ..models.collapsed import CollapsedData, Layout, bartlett_factors, layout, order_parameters, square_roots
+from ..models.collapsed import (
+    CollapsedData,
+    Layout,
+    bartlett_factors,
+    is_diagonal,
+    layout,
+    order_parameters,
+    square_roots,
+)
 from ..models.network import OrderParameters
 from ..models.paths import PathInputs
 from ..models.reduction import Reduction
 from ..models.solvable import check_solvable
+from . import many_paths
 from .energy import derivative_data, energy, hessian
 
 GRADIENT_TOLERANCE = 1e-8  # max |d (S / max N) / d theta|: U then agrees with the saddle to about 1e-7 relative
@@ -56,14 +65,15 @@ class Theory:
         action: S / max_l N_l; NaN for the GP limit.
         gradient_norm: largest |d action / d theta| at the solution; 0 for the GP limit.
         hessian_min: smallest eigenvalue of the action's Hessian in the independent entries of (U_a, U_L, .., U_1);
-            NaN for the GP limit.
+            NaN for the GP limit, and with more than 1,500 coordinates (``many_paths``) that in coordinates in which the
+            entropies' Hessian at the GP limit is the identity.
         converged: gradient below tolerance and Hessian positive definite; ``problem`` says why not.
         iterations: Newton steps taken.
         theta: the Bartlett coordinates of the solution [D] (``models.collapsed``).
         paths: names of the paths kept, None for all.
         covariance: of the independent entries of U_1 (upper triangle, row-major) in the Gaussian approximation at the
             saddle, [B, B], B = H m (H m + 1)/2: the leading finite-width fluctuation, of order 1/N. None for the GP
-            limit.
+            limit, and with more than 1,500 coordinates.
         others: stationary points of other starts that differ from this one, lowest action first.
     """
 
@@ -266,13 +276,9 @@ def _prepare(posterior, paths) -> _SaddlePoint:
     part = posterior if paths is None else posterior.select(paths)
     data = part.collapsed_data()
     names = None if paths is None else part.data.path_names
-    return _SaddlePoint(
-        posterior,
-        names,
-        layout(part.network, singular=False),
-        data,
-        derivative_data(part.reduction.data.flat, part.network.outputs),
-    )
+    shape = layout(part.network, singular=False)
+    parts = None if shape.size > many_paths.MANY else derivative_data(part.reduction.data.flat, part.network.outputs)
+    return _SaddlePoint(posterior, names, shape, data, parts)
 
 
 def _posteriors(posterior, widths, temperatures):
@@ -302,6 +308,8 @@ def _points(posteriors, found) -> Iterator[tuple[int, int, np.ndarray | None]]:
 
 
 def _solve(problem: _SaddlePoint, start) -> Theory:
+    if problem.parts is None:
+        return _solve_many(problem, start)
     shape, data, parts = problem.shape, problem.data, problem.parts
     found = scipy.optimize.minimize(
         lambda theta: _host(_action(shape, data, theta)),
@@ -331,6 +339,43 @@ def _solve(problem: _SaddlePoint, start) -> Theory:
         paths=problem.paths,
         covariance=covariance,
     )
+
+
+def _solve_many(problem: _SaddlePoint, start) -> Theory:
+    """Of too many paths for a Hessian."""
+    shape, data = problem.shape, problem.data
+    scales, largest = np.asarray(_unit_scales(shape, data)), float(jnp.max(data.widths))
+    tolerance = GRADIENT_TOLERANCE / 10 * largest * scales.min() / 2
+    found = many_paths.least(_UNIT_CHART, shape, data, tolerance, start / scales)
+    theta = found.t * scales
+    hessian_min = many_paths.smallest(_UNIT_CHART, shape, data, found.t)
+    gradient_norm = float(np.abs(2 * found.gradient / scales).max()) / largest
+    U_a, U = _on_host(order_parameters(shape, data.variances, jnp.asarray(theta)))
+    return Theory(
+        posterior=problem.posterior,
+        U_a=U_a,
+        U=U,
+        action=float(_action(shape, data, theta)[0]),
+        gradient_norm=gradient_norm,
+        hessian_min=hessian_min,
+        converged=bool(gradient_norm < GRADIENT_TOLERANCE and hessian_min > 0),
+        iterations=found.steps,
+        theta=theta,
+        paths=problem.paths,
+    )
+
+
+def _unit_scales(shape: Layout, data: CollapsedData):
+    """Of theta [D]: the entropies' Hessian at M = I is the identity in theta / scales."""
+    sizes = np.array([layer.size for layer in shape.layers])
+    N = jnp.repeat(data.widths[::-1], sizes, total_repeat_length=shape.size)
+    return jnp.sqrt(jnp.where(is_diagonal(shape), 0.5, 1.0) / N)
+
+
+_UNIT_CHART = many_paths.Chart(
+    theta=lambda shape, data, t: _unit_scales(shape, data) * t,
+    rest=lambda shape, data, t: 0.5 * _entropy(shape, data, _unit_scales(shape, data) * t),
+)
 
 
 def _distinct(found: list[Theory]) -> tuple[Theory, ...]:

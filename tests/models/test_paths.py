@@ -142,6 +142,7 @@ def test_storage_goes_by_size(small, monkeypatch):
     assert kernels.path_kernel(xi).xi is None
     assert kernels.path_kernel(xi).blocks.nbytes == kernels.block_bytes(xi.shape)
     monkeypatch.setattr(kernels, "BLOCK_BYTES", 0)
+    monkeypatch.setattr(kernels, "_MOST_BYTES", 0)
     wide = np.tile(xi, (1, 20, 1))
     assert kernels.path_kernel(wide).xi is None  # blocks smaller than these inputs
     assert kernels.path_kernel(xi).blocks is None  # and larger than these

@@ -24,10 +24,13 @@ def test_collapsed_keeps_the_joint_law(geweke, assert_within, case):
     assert_within(geweke.collapsed_z(geweke.problem(case), chains=3000, rounds=10), "statistic ")
 
 
-@pytest.mark.parametrize("kicks", [0, 2])
-@pytest.mark.parametrize("case", ["one layer", pytest.param("two layers", marks=pytest.mark.slow)])
-def test_moves_around_the_mode_keep_the_joint_law(geweke, assert_within, case, kicks):
-    z = geweke.collapsed_z(geweke.problem(case), chains=3000, rounds=10, kernel=gf.SplitHMC(kicks=kicks))
+@pytest.mark.parametrize(("kicks", "turn"), [(0, 90), pytest.param(0, 110, marks=pytest.mark.slow), (2, 110)])
+@pytest.mark.parametrize(
+    "case", ["one layer", *(pytest.param(c, marks=pytest.mark.slow) for c in ("two layers", "singular"))]
+)
+def test_moves_around_the_mode_keep_the_joint_law(geweke, assert_within, case, kicks, turn):
+    kernel = gf.SplitHMC(kicks=kicks, turn=turn)
+    z = geweke.collapsed_z(geweke.problem(case), chains=3000, rounds=10, kernel=kernel)
     assert_within(z, "statistic ")
 
 

@@ -1,5 +1,8 @@
 """How the collapsed kernel decides to move, that it says so, and that its coordinates are the law they claim."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,9 +11,16 @@ import pytest
 import gibbsformer as gf
 from gibbsformer.core.numerics import numerics
 from gibbsformer.models import collapsed
+from gibbsformer.models.target import Guide
+from gibbsformer.sampler.convergence import longest_stay
 from gibbsformer.sampler.guide import laplace
 from gibbsformer.sampler.job import prepare
+from gibbsformer.sampler.kernels import NUTS
+from gibbsformer.sampler.kernels.kernel import Setting
+from gibbsformer.sampler.mode import log_density, mode, prior_scales
 from gibbsformer.sampler.settings import RunSettings
+from gibbsformer.sampler.weights import run_evidence
+from gibbsformer.theory.energy import derivative_data
 
 KEY = jax.random.key(2)
 OPTIONS = {"key": KEY, "chains": 2, "warmup": 2, "draws": 8, "progress": False}
@@ -28,14 +38,30 @@ def decided(posterior, **options):
     return found["move"], found["kicks"]
 
 
+@pytest.mark.parametrize(
+    ("without", "two", "metric", "move", "least", "most"),
+    [
+        (0.95, 0.99, True, "split", 0, 0),
+        (0.3, 0.9, True, "split", 1, 3),
+        (0.05, 0.5, True, "split", 3, 6),
+        (0.0, 0.01, True, "nuts", None, None),
+        (0.0, 0.01, False, "split", 6, 8),
+    ],
+)
+def test_moves_follow_the_acceptance(monkeypatch, without, two, metric, move, least, most):
+    """No kicks where the posterior is Gaussian, the more the less it is, NUTS where it has a metric and is better."""
+    monkeypatch.setattr("gibbsformer.sampler.kernels.collapsed._trial", lambda setting, key: (without, two))
+    guide = Guide(*3 * (jnp.zeros(1),))
+    setting = SimpleNamespace(data=SimpleNamespace(guide=guide), target=SimpleNamespace(metric_known=metric))
+    found = gf.Collapsed().decided(lambda kernel: setting, KEY)
+    assert found.move == move
+    assert least is found.kicks is None or least <= found.kicks <= most
+    assert gf.Collapsed(kicks=7).decided(lambda kernel: setting, KEY).kicks == 7
+
+
 def test_moves_follow_the_width(make_small):
-    """Independent proposals where the posterior is Gaussian, kicks where it is not quite, NUTS without a mode."""
-    move = lambda *widths: decided(make_small(heads=(2, 2), widths=widths, temperature=0.05).posterior)  # noqa: E731
-    assert move(1000, 1000, 1000) == ("independent", None)
-    narrow, kicks = move(6, 6, 6)
-    assert narrow == "split"
-    assert 2 <= kicks <= 8
-    assert move(3, 6, 6) == ("nuts", None)
+    posterior = make_small(heads=(2, 2), widths=(1000, 1000, 1000), temperature=0.05).posterior
+    assert decided(posterior) == ("split", 0)
 
 
 def test_what_is_asked_for_is_done(make_small):
@@ -52,7 +78,7 @@ def test_what_is_asked_for_is_done(make_small):
     [
         ({"move": "slit"}, "move='slit' is not known: did you mean 'split'"),
         ({"move": "nuts", "kicks": 2}, "kicks=2 are for move='split'"),
-        ({"kicks": 0}, "kicks=0 must be a whole number, 1 or more"),
+        ({"kicks": -1}, "kicks=-1 must be a whole number, 0 or more"),
     ],
 )
 def test_bad_options(options, message):
@@ -60,11 +86,15 @@ def test_bad_options(options, message):
         gf.Collapsed(**options)
 
 
-def test_a_mode_is_asked_for_where_there_is_none(make_small):
-    posterior = make_small(heads=(2, 2), widths=(3, 6, 6)).posterior
-    for move in ("split", "independent"):
-        with pytest.raises(ValueError, match=r"widths=\(3, 6, 6\).*use gf.Collapsed\(move='nuts'\)"):
-            gf.sample(posterior, gf.Collapsed(move=move), **OPTIONS)
+def test_widths_below_the_paths_leave_a_mode_too(make_small):
+    """Trapezoidal factors: where chi of one degree of freedom has no mode as it is, its cube root has one."""
+    posterior = make_small(heads=(2, 2), widths=(2, 1, 3), temperature=0.1).posterior
+    with numerics():
+        shape, data = collapsed.layout(posterior.network), posterior.collapsed_data()
+        assert shape.singular
+        guide = laplace(posterior, straight=True)
+        force = jax.grad(lambda s: log_density(shape, data, s))(guide.centre)
+        assert np.abs(guide.spread.T @ force).max() < 1e-4
 
 
 def test_the_decision_is_stored_and_resumed(make_small, tmp_path, monkeypatch):
@@ -105,6 +135,74 @@ def test_straight_coordinates_are_those_of_the_same_law(make_small):
         assert np.abs(guide.spread.T @ gradient).max() < 1e-4  # in standard deviations
         precision = -jax.jacfwd(jax.grad(straight))(guide.centre)
         np.testing.assert_allclose(guide.covariance @ precision, np.eye(shape.size), atol=1e-6)
+
+
+def test_the_mode_is_found_from_any_width(make_small):
+    """Newton's steps from the prior mean end where the gradient vanishes, also where they have far to go."""
+    for widths, temperature in (((6, 6, 6), 1e-4), ((1000, 700, 500), 3.0)):
+        posterior = make_small(heads=(2, 2), widths=widths, temperature=temperature).posterior
+        with numerics():
+            shape, data = collapsed.layout(posterior.network), posterior.collapsed_data()
+            found = mode(shape, data, derivative_data(posterior.reduction.data.flat))
+            assert found.found
+            force = jax.grad(lambda s: log_density(shape, data, s))(found.s)  # noqa: B023
+            assert np.abs(prior_scales(shape, data.widths) * force).max() < 1e-5
+            assert np.linalg.eigvalsh(found.precision)[0] > 0
+
+
+def test_nuts_in_whitened_coordinates_is_nuts_with_the_dense_metric(make_small):
+    """One transition of both from one point: the same momentum, the same trajectory, the same choice."""
+    posterior = make_small(heads=(2, 2), widths=(8, 8, 8), temperature=0.05).posterior
+    with numerics():
+        target = posterior.target("collapsed")
+        data = target.data(posterior, "float64")._replace(guide=laplace(posterior))
+        setting = Setting(target, data, 0, 1)
+        kernel = gf.Collapsed(move="nuts").mover()
+        state = kernel.init(setting, KEY, data.guide.position(0.5 * jnp.ones(data.guide.centre.shape)))
+        dense = NUTS.move(kernel, setting, KEY, state.chain, jnp.asarray(0.4), data.guide.covariance)
+        whitened = kernel.move(setting, KEY, state.chain, jnp.asarray(0.4), state.inverse_mass_matrix)
+    for one, other in zip(jax.tree.leaves(dense[0]), jax.tree.leaves(whitened[0]), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)
+    assert dense[1].num_integration_steps == whitened[1].num_integration_steps
+
+
+def test_evidence_is_a_by_product_of_independent_proposals(make_small):
+    posterior = make_small(heads=(2,), widths=(40, 30), variances=(0.7, 1.3, 0.9), temperature=0.5).posterior
+    options = OPTIONS | {"draws": 500}
+    run = gf.sample(posterior, gf.Collapsed(move="independent"), **options)
+    found, expected = run.log_evidence, gf.evidence(posterior, key=KEY, method="importance")
+    assert found.pareto_k < 0.7
+    assert 0 < found.error < 0.05
+    assert abs(found.value - expected.log_evidence) < 4 * np.hypot(found.error, expected.error)
+    without = gf.sample(posterior, gf.Collapsed(move="split"), **options).log_evidence
+    assert without.value is None
+    assert "use gf.evidence" in without.reason
+    few = gf.sample(posterior, gf.Collapsed(move="independent"), **OPTIONS).log_evidence
+    assert few.value is None
+    assert "16 proposals are too few" in few.reason
+    heavy = run_evidence(np.random.default_rng(0).standard_cauchy((4, 500)) * 3)
+    assert heavy.value is None
+    assert "Pareto k" in heavy.reason
+
+
+def test_longest_stay_is_counted():
+    lp = np.array([[1.0, 2, 2, 2, 3, 3], [1, 2, 3, 4, 5, 6]])
+    stay = lambda lp: longest_stay(SimpleNamespace(stats={"lp": lp}))  # noqa: E731
+    assert stay(lp) == 3
+    assert stay(lp[1:]) == 1
+    assert stay(np.ones((1, 7))) == 7
+    assert longest_stay(SimpleNamespace(stats={})) == 0
+
+
+def test_a_chain_that_stays_is_named(make_small):
+    """Proposals from a Gaussian that is far too narrow are accepted once in a long while."""
+    run = gf.sample(make_small(heads=(2,), widths=(3, 3), variances=(0.7, 1.3, 0.9), temperature=1e-3).posterior,
+                    gf.Collapsed(move="independent"), **OPTIONS | {"draws": 600})  # fmt: skip
+    lp = np.array(run.stats["lp"])
+    lp[0, 100:200] = lp[0, 100]
+    stuck = dataclasses.replace(run, stats=dict(run.stats) | {"lp": lp})
+    problems = gf.diagnostics.convergence(stuck).problems
+    assert any("stayed at one point for" in line and "use move='split'" in line for line in problems)
 
 
 @pytest.mark.slow

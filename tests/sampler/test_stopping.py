@@ -356,11 +356,3 @@ def test_devices_without_work_are_reported(small, monkeypatch, capfd):
     assert driver.devices_of(plan) == (1, 4)
     assert driver.devices_of(plan._replace(chains=8)) == (4, 4)
     assert driver.devices_of(plan._replace(chains=6)) == (3, 4)
-
-
-def test_split_hmc_says_which_widths_it_needs(small):
-    message = (
-        r"widths=\(4, 3, 5\): kernel 'split' moves around a mode, .* use gf.Collapsed\(move='nuts'\), or larger widths"
-    )
-    with pytest.raises(ValueError, match=message):
-        sample(small, "split")
