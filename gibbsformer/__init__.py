@@ -84,7 +84,7 @@ if TYPE_CHECKING:  # the same names as in ``_NAMES``, for type checkers and edit
         sample,
         until,
     )
-    from .sweeps import open_sweep, sweep  # type: ignore[no-redef]
+    from .sweeps import learning_curve, open_sweep, sweep  # type: ignore[no-redef]
 
     __version__: str
 
@@ -108,7 +108,7 @@ _NAMES = {  # folder -> its names that are public here
         "AdjustedMCLMC", "ChEES", "Collapsed", "ConvergenceWarning", "GHMC", "Gibbs", "HMC", "KERNELS", "MALA", "MCLMC",
         "NUTS", "Run", "SGHMC", "SGLD", "SplitHMC", "lift", "open", "resume", "sample", "until",
     ),
-    "sweeps": ("open_sweep", "sweep"),
+    "sweeps": ("learning_curve", "open_sweep", "sweep"),
 }  # fmt: skip
 _FOLDER_OF = {name: folder for folder, names in _NAMES.items() for name in names}
 

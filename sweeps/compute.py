@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import tasks, theory
 from ..core import checks, files
-from ..diagnostics import ConvergenceWarning, convergence, moments, predict, score
+from ..diagnostics import ConvergenceWarning, convergence, generalization_error, moments, predict, score
 from ..evidence import EvidenceWarning, evidence
 from ..models.records import entry_labels
 from ..sampler import open as open_run
@@ -81,7 +81,10 @@ def compute(point: Point, folder: str, keep_samples: bool) -> Outcome:
 def _values(point: Point, samples: Path) -> dict[str, Any]:
     settings = point.settings
     task = _task(canonical(settings["task"]), settings["seed"], point.file)
-    posterior = task.posterior(_tuple(settings["width"]), settings["temperature"])
+    chosen = (
+        {"examples": settings["examples"], "key": jax.random.key(settings["seed"])} if "examples" in settings else {}
+    )
+    posterior = task.posterior(_tuple(settings["width"]), settings["temperature"], **chosen)
     test = task.test_set
     names = _path_names(posterior, settings["paths"])
     if names is not None:
@@ -93,7 +96,7 @@ def _values(point: Point, samples: Path) -> dict[str, Any]:
     for word in words:
         key = jax.random.fold_in(key, np.uint32(word))
     if settings["compute"] == "theory":
-        return _theory(posterior, test)
+        return theory_values(posterior, test)
     if settings["compute"] == "evidence":
         return _evidence(posterior, key, settings["options"])
     return _sampled(posterior, test, key, settings, samples)
@@ -137,7 +140,8 @@ def _path_names(posterior, paths):
     return [posterior.data.path_names[i] for i in picked]
 
 
-def _theory(posterior, test) -> dict[str, Any]:
+def theory_values(posterior, test) -> dict[str, Any]:
+    """Numbers of a theory by name; test examples or None."""
     solved = theory.solve(posterior)
     values = {
         "U_1": solved.U[0], "U_a": np.mean(np.diag(np.atleast_2d(solved.U_a))), "paths": _entries(posterior),
@@ -145,8 +149,10 @@ def _theory(posterior, test) -> dict[str, Any]:
         "converged": solved.converged, "gradient_norm": solved.gradient_norm,
     }  # fmt: skip
     if test is not None:
-        found = score(predict(solved, test[0]), test[1])
+        prediction = predict(solved, test[0])
+        found = score(prediction, test[1])
         values[found.name] = found.value
+        values["bias"], values["variance"], _ = generalization_error(prediction, test[1])
         values[f"{found.name}_gp"] = score(predict(theory.gp(posterior), test[0]), test[1]).value
     return values
 
@@ -168,6 +174,11 @@ def _sampled(posterior, test, key, settings: Mapping[str, Any], samples: Path) -
     run = _run(posterior, key, settings, samples)
     if run.settings.get("ended") == "interrupt":
         raise KeyboardInterrupt
+    return run_values(run, test)
+
+
+def run_values(run, test) -> dict[str, Any]:
+    """Numbers of a run by name; test examples or None."""
     verdict = convergence(run)
     U_a, (U_1, *_) = run.order_parameters
     if U_a.ndim > 2:  # of several outputs: the mean of its diagonal
@@ -176,12 +187,14 @@ def _sampled(posterior, test, key, settings: Mapping[str, Any], samples: Path) -
     values = {
         **{name: each["mean"] for name, each in found.items()},
         **{f"{name}_mcse": each["mcse"] for name, each in found.items()},
-        "paths": _entries(posterior),
+        "paths": _entries(run.posterior),
         "rhat": verdict.rhat, "ess": verdict.ess_bulk, "divergences": verdict.divergences,
         "converged": verdict.converged, "draws": run.draws,
     }  # fmt: skip
     if test is not None:
-        name, values[name], values[f"{name}_error"] = score(predict(run, test[0]), test[1])
+        prediction = predict(run, test[0])
+        name, values[name], values[f"{name}_error"] = score(prediction, test[1])
+        values["bias"], values["variance"], _ = generalization_error(prediction, test[1])
     return values
 
 

@@ -23,8 +23,10 @@ from ..sampler import resolve_kernel
 from ..tasks import BUILT_IN
 from ..tasks.named import SUFFIXES, check_options
 
-AXES = {"tasks": "task", "seeds": "seed", "paths": "paths", "widths": "width", "temperatures": "temperature",
-        "kernels": "kernel"}  # name in a plan -> name in a point and in the Dataset  # fmt: skip
+AXES = {  # name in a plan -> name in a point and in the Dataset
+    "tasks": "task", "seeds": "seed", "examples": "examples", "paths": "paths", "widths": "width",
+    "temperatures": "temperature", "kernels": "kernel",
+}  # fmt: skip
 DEFAULT_AXES: dict[str, list] = {"tasks": ["hmm"], "seeds": [0], "paths": ["all"], "temperatures": [0.01]}
 _CHAINS = {"chains": 4, "warmup": 100, "draws": 500, "thin": 1}
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -295,6 +297,7 @@ def _paths(argument: str, value):
 _IMAGES = "omniglot="  # data of this kind name a directory
 _VALUES = {
     "seeds": lambda argument, value: checks.count(argument, value, least=0),
+    "examples": checks.count,
     "paths": _paths,
     "widths": _width,
     "temperatures": checks.positive,

@@ -27,6 +27,8 @@ _LABELS = {
     "r_squared": "test $R^2$",
     "log_evidence": "log evidence (nats)",
     "U_a": "order parameter $U_a$",
+    "bias": "bias (mean squared error of the mean)",
+    "variance": "variance of $f$",
 }
 
 
@@ -38,7 +40,7 @@ def lines(data: xr.Dataset, quantity: str = "accuracy", *, against: str = "width
     Args:
         data: from ``open_sweep``.
         quantity: ``"accuracy"``, ``"log_evidence"``, ``"U_a"``, or any variable without its suffix.
-        against: axis along the horizontal, ``"width"`` or ``"temperature"``, drawn logarithmically.
+        against: axis along the horizontal, ``"width"``, ``"temperature"`` or ``"examples"``, drawn logarithmically.
         colours: axis with a colour per value.
         at: label of every other axis that has several, such as ``task="hmm"``, ``paths="all"``, ``kernel="chees"``.
 
@@ -154,7 +156,8 @@ def _shades(count: int) -> list[str]:
 
 
 def _axis_label(axis: str) -> str:
-    return {"width": "width $N$", "temperature": "temperature $T$"}.get(axis, axis)
+    names = {"width": "width $N$", "temperature": "temperature $T$", "examples": "training examples $P$"}
+    return names.get(axis, axis)
 
 
 def _numbers(data: xr.Dataset, axis: str) -> np.ndarray:

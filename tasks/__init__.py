@@ -9,6 +9,7 @@ from .named import BUILT_IN, by_name, characters_by_name
 from .omniglot import omniglot
 from .one_shot import one_shot
 from .task import Examples, Task
+from .teacher import teacher
 
 __all__ = [
     "BUILT_IN",
@@ -24,4 +25,5 @@ __all__ = [
     "load",
     "omniglot",
     "one_shot",
+    "teacher",
 ]

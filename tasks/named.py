@@ -23,6 +23,7 @@ from .hidden_markov import hidden_markov_chain
 from .omniglot import omniglot
 from .one_shot import one_shot
 from .task import Task
+from .teacher import teacher
 
 SUFFIXES = (".npz", ".safetensors")  # of files of arrays
 
@@ -61,6 +62,7 @@ BUILT_IN: dict[str, Callable[..., Task]] = {
     "hmm": hidden_markov_chain,
     "one-shot": one_shot_by_name,
     "digits": digits,
+    "teacher": teacher,
 }
 
 

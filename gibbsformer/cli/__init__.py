@@ -33,6 +33,7 @@ VERBS = (
     "figure",
     "evidence",
     "sweep",
+    "curve",
     "bench",
     "compare",
     "report",

@@ -8,7 +8,7 @@ def add_problem(verb) -> None:
     verb.add_argument(
         "--task",
         default="hmm",
-        help="hmm, one-shot, digits, or an .npz or .safetensors file of arrays (default %(default)s)",
+        help="hmm, one-shot, digits, teacher, or an .npz or .safetensors file of arrays (default %(default)s)",
     )
     verb.add_argument("--data", metavar="SET", help="images of task one-shot: glyphs, omniglot or omniglot=PATH")
     verb.add_argument("--network", metavar="FILE", help="trained network of task one-shot")
@@ -74,12 +74,17 @@ def progress(options):
     return False if options.quiet else "json" if options.progress == "json" else True
 
 
-def problem(options):
-    """(task, posterior) of the options of ``add_problem``."""
+def task_of(options):
+    """The task of the options of ``add_problem``."""
     from .. import tasks
 
     given = {name: value for name in ("data", "network") if (value := getattr(options, name)) is not None}
-    task = tasks.by_name(options.task, options.seed, **given)
+    return tasks.by_name(options.task, options.seed, **given)
+
+
+def problem(options):
+    """(task, posterior) of the options of ``add_problem``."""
+    task = task_of(options)
     return task, task.posterior(options.width, options.temperature)
 
 
