@@ -107,7 +107,7 @@ def learning_curve(
             found.append(values | {"pseudo_examples": len(before.y)})
             bar.update(P - first)
             first = P
-    return _dataset(places, found, before.data.path_names, stream)
+    return _dataset(places, found, stream)
 
 
 def _stream(source, key, width, temperature, test) -> _Stream:
@@ -163,7 +163,7 @@ def _at(posterior: Posterior, test, what, key, options, log_evidence: bool) -> d
         else:
             values = run_values(sample(posterior, key=key, **options), test)
         values["seconds"] = time.perf_counter() - began
-        values.pop("paths")
+        found["paths"] = values.pop("paths")
         found |= {f"{name}_{WHAT[word]}": value for name, value in values.items()}
     if log_evidence:
         found |= dict(zip(("log_evidence", "log_evidence_error"), _evidence(posterior, key), strict=True))
@@ -181,9 +181,9 @@ def _evidence(posterior: Posterior, key) -> tuple[float, float]:
     return (found.log_evidence, found.error) if found.pareto_k <= PARETO_LIMIT else (np.nan, np.nan)
 
 
-def _dataset(places, found: list[dict[str, Any]], names: Sequence[str], stream: _Stream) -> xr.Dataset:
-    arrays = {}
-    for name in dict.fromkeys(name for values in found for name in values):
+def _dataset(places, found: list[dict[str, Any]], stream: _Stream) -> xr.Dataset:
+    arrays, names = {}, found[0]["paths"]
+    for name in dict.fromkeys(name for values in found for name in values if name != "paths"):
         values = [np.asarray(at[name], float) for at in found]
         arrays[name] = (("examples", *(("path", "path_prime") if values[0].ndim else ())), np.stack(values))
     coordinates = {"examples": list(places), "path": list(names), "path_prime": list(names)}

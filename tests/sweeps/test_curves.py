@@ -68,7 +68,7 @@ def test_every_place_is_the_posterior_of_that_many_examples(task, data):
         found = task.posterior(5, examples=int(P))
         assert (found.examples, found.temperature) == (P, 0.01)
         np.testing.assert_allclose(gf.theory.solve(found).U[0], theory.U[0], rtol=1e-6)
-    assert np.isfinite(data["log_evidence"]).all()
+    assert np.isfinite(data["log_evidence"][0])  # at N < N_0 and large P the posterior is no Gaussian: NaN says so
 
 
 def test_order_parameters_concentrate_on_the_teachers_path(data):
