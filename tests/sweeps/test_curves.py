@@ -165,7 +165,7 @@ def test_bad_input(task, options, said):
 
 
 def test_bad_input_of_posteriors_and_teachers(task):
-    posterior = gf.Posterior(gf.Network(4, (2,), (3, 3)), task.train_inputs, task.train.y, 0.1)
+    posterior = gf.Posterior(gf.Network(8, (2,), (3, 3)), task.train_inputs, task.train.y, 0.1)
     with pytest.raises(InputError, match=r"examples\[1\]=31: there are 30"):
         gf.learning_curve(posterior, [5, 31], key=KEY)
     with pytest.raises(InputError, match="width=3, and source is a posterior"):
