@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 
 from ..core import checks, console
-from ..diagnostics import pruning_order
-from ..diagnostics.heads import pruned_score, shape_of
+from ..diagnostics import Prediction, pruning_order, score
+from ..diagnostics.heads import shape_of
 from ..figures import drawing
 from ..models import PathInputs, Weights
 from ..sampler import Run
 from ..theory import Theory
+from .mean_network import MeanNetwork
 
 RANDOM = "random"
 _KEYS = ["seed", "score", "heads_removed"]
@@ -86,8 +87,8 @@ class Comparison:
         figure, (axes,) = drawing.new_figure(size=(6.4, 4.2))
         grouped = self.curves.groupby(["score", "heads_removed"])["value"]
         mean, error = grouped.mean().unstack(), grouped.sem().fillna(0.0).unstack()
-        for score in self.table.index:
-            drawing.curve(axes, score, mean.loc[score].to_numpy(), error.loc[score].to_numpy())
+        for name_of in self.table.index:
+            drawing.curve(axes, name_of, mean.loc[name_of].to_numpy(), error.loc[name_of].to_numpy())
         axes.set(xlabel="heads removed, lowest score first", ylabel=f"test {self.measure}")
         axes.legend(frameon=False)
         return drawing.save(figure, folder, name)
@@ -167,10 +168,12 @@ def _measure(network, test) -> tuple[Callable[[list], float], Callable[[], str]]
         return network, lambda: "accuracy"
     if not (isinstance(test, tuple | list) and len(test) == 2):
         raise checks.InputError(f"test={checks.brief(test)}: give (inputs, labels) of test examples, task.test_set")
+    mean, classes = MeanNetwork(network), network.posterior.classes if isinstance(network, Theory | Run) else None
     names: list[str] = []
 
     def value(heads) -> float:
-        found = pruned_score(network, test[0], test[1], heads)
+        f = mean(test[0], heads)
+        found = score(Prediction(f, np.zeros_like(f), None, classes), test[1])
         names.append(found.name)
         return found.value
 

@@ -10,20 +10,17 @@ so that the gradient of the loss L = (f - y)^2 / 2 of one example is (f - y) f_{
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 from ..core import checks
-from ..core.numerics import numerics
-from ..diagnostics import predict, prune
 from ..diagnostics.heads import all_heads, shape_of, through
-from ..diagnostics.kernels import mean_order_parameter, weights_by_name
+from ..diagnostics.kernels import mean_order_parameter
 from ..evidence.estimate import Evidence, evidence
-from ..models import PathInputs, Posterior, Weights, labels, path_weights
-from ..models.network import forward
+from ..models import PathInputs, Posterior, Weights, labels
 from ..sampler import Run
 from ..theory import Theory
+from .mean_network import MeanNetwork
 
 
 def path_scores(source: Theory | Run) -> pd.Series:
@@ -77,7 +74,7 @@ def by_evidence(
     whole, shape = found(posterior), shape_of(posterior.data)
     rows = {}
     for layer, head in all_heads(shape.heads):
-        if shape.heads[layer - 1] == 1:
+        if shape.alone(layer):
             rows[layer, head] = (np.nan, np.nan)
             continue
         left = np.flatnonzero(~through(shape, [(layer, head)])).tolist()
@@ -103,12 +100,13 @@ def by_gradient(source: Theory | Run | Weights, data: PathInputs, y, *, by_layer
 
     Source: Michel, Levy and Neubig, "Are sixteen heads really better than one?", NeurIPS 2019, equation 2.
     """
-    f, shape = _output(source, data), shape_of(source)
+    network, shape = MeanNetwork(source), shape_of(source)
+    f = network(data)
     error = f - _labels(source, y, f)
     found = {}
     for head in all_heads(shape.heads):
         kept = data.xi * through(shape, [head]).reshape(shape.branches)
-        each = error * _output(source, data.like(kept))
+        each = error * network(data.like(kept))
         found[head] = float(np.mean(np.abs(each.reshape(len(each), -1).sum(1))))
     scores = pd.Series(list(found.values()), _index(found), name="score")
     if not by_layer:
@@ -132,32 +130,15 @@ def by_leaving_out(source: Theory | Run | Weights, data: PathInputs, y) -> pd.Se
 
     Source: docs/model.md, section 8.
     """
-    f, shape = _output(source, data), shape_of(source)
+    network, shape = MeanNetwork(source), shape_of(source)
+    f = network(data)
     y = _labels(source, y, f)
     whole = np.mean((f - y) ** 2)
-    found = {}
-    for layer, head in all_heads(shape.heads):
-        alone = shape.alone(layer)
-        found[layer, head] = (
-            np.nan if alone else float(np.mean((_without(source, data, (layer, head)) - y) ** 2) - whole)
-        )
+    found = {
+        (l, h): np.nan if shape.alone(l) else float(np.mean((network(data, [(l, h)]) - y) ** 2) - whole)
+        for l, h in all_heads(shape.heads)
+    }
     return pd.Series(list(found.values()), _index(found), name="score")
-
-
-def _without(source, data: PathInputs, head) -> np.ndarray:
-    if isinstance(source, Theory):
-        return _output(prune(source, [head]), data)
-    return _output(source, prune(data, [head]))
-
-
-def _output(source, data: PathInputs) -> np.ndarray:
-    """f [P], or the mean predictor: linear in the inputs, either of them."""
-    if isinstance(source, Theory | Run):
-        return predict(source, data).mean
-    weights = weights_by_name(source, first_layer=True)
-    with numerics():
-        B = path_weights({name: jnp.asarray(w, float) for name, w in weights.items()})
-        return np.asarray(forward(B, jnp.asarray(data.flat)))
 
 
 def _labels(source, y, f: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Large-N theory: saddle point, GP limit, and the predictor they give. Never imports a sampler."""
 
-from .regression import conditional_mean, conditional_predictor, outputs
+from .regression import conditional_mean, conditional_predictor, mean_path_weights, outputs
 from .saddle import Grid, Theory, TheoryWarning, gp, grid, solve
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "conditional_predictor",
     "gp",
     "grid",
+    "mean_path_weights",
     "outputs",
     "solve",
 ]

@@ -58,6 +58,28 @@ def conditional_mean(
     return np.concatenate(found)
 
 
+def mean_path_weights(
+    U_1: Float[np.ndarray, "D Hm Hm"],
+    train: PathInputs,
+    y: Float[np.ndarray, "P ..."],
+    temperature: float,
+    variance: float,
+) -> Float[np.ndarray, "D Hm N_0"]:
+    """Mean of the path weights B given each of D order parameters: all that the mean of f depends on.
+
+    Args:
+        U_1, train, y, temperature, variance: as for ``conditional_predictor``.
+
+    Returns:
+        Means [D, H m, N_0], float64, as ``outputs`` takes them.
+
+    Source: docs/model.md, section 3: B^pi = sigma_0^2 sum_pi' U_1^{pi pi'} Xi^pi'^T (K + T I)^{-1} y.
+    """
+    with numerics():
+        term = _term(train, y, temperature, variance)
+        return np.asarray(_mean_path_weights(np.asarray(U_1, np.float64), term, train.flat))
+
+
 def outputs(B: Float[np.ndarray, "*D Hm N_0"], test: PathInputs) -> Float[np.ndarray, "*D Q *m"]:
     """f(x) = sum_pi B^pi . xi^pi(x) on test inputs, for many sets of path weights, on the host.
 
