@@ -21,10 +21,10 @@ from matplotlib.figure import Figure
 from ..core import checks, console
 from ..core.text import literal
 from ..evidence import EvidenceWarning, evidence
-from ..evidence.importance import PARETO_LIMIT
 from ..figures import drawing
 from ..models import Network, Posterior, Reduction, labels, reduce
 from ..sampler import sample
+from ..sampler.weights import PARETO_LIMIT
 from ..tasks import Task
 from ..tasks.task import order
 from .compute import run_values, theory_values
