@@ -35,7 +35,8 @@ def head_scores(source: Theory | Run | Weights) -> pd.Series:
     """Score of each head: sum of |U_1| over the entries whose pi or pi' passes through it, over the largest score.
 
     Args:
-        source: a theory, a run (posterior mean of U_1), or value weights by name, such as a trained network's.
+        source: a theory, a run (posterior mean of U_1), or value weights by name, such as a trained network's; the
+            entry "residual" (g_1, .., g_L) of such a dict says which layers have skip connections.
 
     Returns:
         Series of scores in [0, 1], indexed by (layer, head), both counted from 1.
@@ -179,8 +180,8 @@ def pruned_score(source, data_test, y_test, heads) -> Score:
     inputs = prune(data_test, heads)
     if isinstance(source, dict):
         with numerics():
-            weights = weights_by_name(source, first_layer=True)
-            B = path_weights({name: jnp.asarray(w, float) for name, w in weights.items()})
+            weights, residual = weights_by_name(source, first_layer=True)
+            B = path_weights({name: jnp.asarray(w, float) for name, w in weights.items()}, residual)
             f = np.asarray(forward(B, inputs.flat))
         return score(Prediction(f, np.zeros_like(f)), y_test)
     return score(predict(source, inputs), y_test)
@@ -215,8 +216,9 @@ def shape_of(source) -> Shape:
     if isinstance(source, Theory | PathInputs):
         data = source.train if isinstance(source, Theory) else source
         return Shape(head_counts(data.heads, data.residual), tuple(g > 0 for g in data.residual))
-    heads = tuple(np.shape(V)[0] for name, V in weights_by_name(source).items() if name != "a")
-    return Shape(heads, (False,) * len(heads))
+    weights, residual = weights_by_name(source)
+    heads = tuple(np.shape(V)[0] for name, V in weights.items() if name != "a")
+    return Shape(heads, tuple(g > 0 for g in residual))
 
 
 def all_heads(heads) -> list[Head]:

@@ -13,6 +13,7 @@ from ..core import checks
 from ..core.numerics import numerics
 from ..models import PathInputs, Weights, order_parameters
 from ..models.records import output_names
+from ..models.residual import strengths
 from ..models.solvable import check_solvable
 from ..sampler import Run
 from ..sampler.convergence import check_draws
@@ -35,7 +36,8 @@ def mean_order_parameter(source: Theory | Run | Weights) -> np.ndarray:
     """U_1 [H, H] of a theory, its posterior mean for a run, or U_1 of one set of weights.
 
     Args:
-        source: a theory, a run, or value weights by name: "V_l" [H_l, N_{l+1}, N_l] and "a" [N_{L+1}] (V_0 not needed).
+        source: a theory, a run, or value weights by name: "V_l" [H_l, N_{l+1}, N_l] and "a" [N_{L+1}] (V_0 not needed),
+            and "residual" [L] where there are skip connections.
     """
     if isinstance(source, Theory):
         return source.U[0]
@@ -43,13 +45,16 @@ def mean_order_parameter(source: Theory | Run | Weights) -> np.ndarray:
         check_solvable("an order parameter", source.posterior)
         check_draws(source)
         return source.order_parameters.U[0].mean((0, 1), dtype=np.float64)
-    weights = weights_by_name(source)
+    weights, residual = weights_by_name(source)
     with numerics():
-        return np.asarray(order_parameters({k: jnp.asarray(v, float) for k, v in weights.items()}).U[0])
+        return np.asarray(order_parameters({k: jnp.asarray(v, float) for k, v in weights.items()}, residual).U[0])
 
 
-def weights_by_name(source, first_layer: bool = False) -> Weights:
+def weights_by_name(source, first_layer: bool = False) -> tuple[Weights, tuple[float, ...]]:
     """The weights V_1.., V_L and a of a network given by name, and V_0 where it is needed; other arrays are left out.
+
+    Returns:
+        (weights, (g_1, .., g_L)); the strengths of its skip connections are the entry "residual", none without it.
 
     Raises:
         ValueError: not weights by name, one missing, or shapes that do not follow one another.
@@ -74,7 +79,13 @@ def weights_by_name(source, first_layer: bool = False) -> Weights:
             f"source has weights of shapes {shapes}: give V_0 [N_1, N_0], V_l [H_l, N_l+1, N_l], a [N_L+1] or "
             "[m, N_L+1]"
         )
-    return {name: source[name] for name in names}
+    residual = strengths(np.asarray(source.get("residual", ())).tolist(), depth)
+    for l, (g, shape) in enumerate(zip(residual, chain, strict=True), start=1):
+        if g and shape[1] != shape[2]:
+            raise checks.InputError(
+                f"source has residual={residual} and V_{l} of shape {shape}: make N_{l} and N_{l + 1} equal, or g_{l} 0"
+            )
+    return {name: source[name] for name in names}, residual
 
 
 def renormalized_kernel(

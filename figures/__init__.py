@@ -1,4 +1,4 @@
-"""The figures of arXiv:2405.15926, one call each: picture (PNG and SVG), numbers (CSV), and the runs behind them."""
+"""The figures of arXiv:2405.15926, and that of residual streams: picture (PNG and SVG), numbers (CSV), and the runs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core import checks, files
-from . import hidden_markov, one_shot
+from . import hidden_markov, one_shot, residual
 from .options import Options
 
-FIGURES = hidden_markov.FIGURES | one_shot.FIGURES
+FIGURES = hidden_markov.FIGURES | one_shot.FIGURES | residual.FIGURES
 
 
 def figure(
@@ -27,7 +27,7 @@ def figure(
     progress: bool = True,
     quick: bool = False,
 ) -> list[Path]:
-    """Make one figure of the paper: theory, exact posterior, weight samples, GP limit.
+    """Make one figure of the paper, or ``"residual"``: theory, exact posterior, weight samples, GP limit.
 
     Args:
         name: one of ``FIGURES``, such as ``"2c"``.

@@ -52,7 +52,7 @@ class _Problem:
         self.seed = options.seeds[0]
         self.task = tasks.one_shot(
             self.characters, self.trained.attention, jax.random.key(self.seed), train=examples, test=TEST_EXAMPLES,
-            channels=self.trained.config.channels,
+            channels=self.trained.config.channels, residual=self.trained.residual,
         )  # fmt: skip
         self.test, self.labels = self.task.test_set  # type: ignore[misc]  # this task always has a test set
         self.widths = options.widths_or(WIDTHS)

@@ -48,6 +48,7 @@ if TYPE_CHECKING:  # the same names as in ``_NAMES``, for type checkers and edit
         score_difference,
     )
     from .evidence import Evidence, EvidenceWarning, evidence, select
+    from .heads import path_lengths
     from .models import (
         Attention,
         InputWarning,
@@ -99,6 +100,7 @@ _NAMES = {  # folder -> its names that are public here
         "score", "score_difference",
     ),
     "evidence": ("Evidence", "EvidenceWarning", "evidence", "select"),
+    "heads": ("path_lengths",),
     "models": (
         "Attention", "InputWarning", "Model", "Network", "OrderParameters", "PathInputs", "Posterior", "Reduction",
         "contract", "one_hot", "reduce",

@@ -6,17 +6,20 @@ is given.
 """
 
 from .comparison import Comparison, compare
+from .path_lengths import PathLengths, path_lengths
 from .pretrained import mask, model_gradients, switched_off, write
 from .scores import by_evidence, by_gradient, by_leaving_out, path_scores
 
 __all__ = [
     "Comparison",
+    "PathLengths",
     "by_evidence",
     "by_gradient",
     "by_leaving_out",
     "compare",
     "mask",
     "model_gradients",
+    "path_lengths",
     "path_scores",
     "switched_off",
     "write",

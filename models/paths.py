@@ -80,6 +80,11 @@ class PathInputs:
         return int(np.prod(self.heads))
 
     @property
+    def lengths(self) -> np.ndarray:
+        """[H] number of heads that each path passes: L, less one for each layer that it skips."""
+        return np.array([len(skips_of) - sum(skips_of) for skips_of in self._groups])
+
+    @property
     def flat(self) -> np.ndarray:
         """xi as [P, N_0, H], paths in C order."""
         return self.xi.reshape(len(self), self.input_width, self.paths)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from ..core import checks, files
-from ..models import Attention
+from ..models import Attention, stored
 from .arrays import load
 from .characters import Characters
 from .digits import digits
@@ -30,7 +31,7 @@ SUFFIXES = (".npz", ".safetensors")  # of files of arrays
 
 def one_shot_by_name(
     key: jax.Array, data: str = "glyphs", network: str | None = None, train: int = 600, test: int = 1000,
-    residual: bool | Sequence[float] = (),
+    residual: bool | Sequence[float] | None = None,
 ) -> Task:  # fmt: skip
     """One-shot episodes from images by name, read through the attention of a trained network.
 
@@ -39,7 +40,7 @@ def one_shot_by_name(
         data: ``"glyphs"``, ``"omniglot"`` or ``"omniglot=PATH"``.
         network: file with query and key weights, from ``gibbsformer train``.
         train, test: number of episodes.
-        residual: strength of the skip connection of each layer, as for ``one_shot``.
+        residual: strength of the skip connection of each layer, as for ``one_shot``; None: as the network was trained.
 
     Returns:
         Task of ``one_shot``.
@@ -55,7 +56,10 @@ def one_shot_by_name(
             f"`gibbsformer train --data {data} --out net.safetensors` and give network=net.safetensors (--network)"
         )
     path = files.absolute("network", network, "such as net.safetensors")
-    return one_shot(characters_by_name(data), Attention.load(path), key, train, test, residual=residual)
+    attention = Attention.load(path)
+    if residual is None:
+        residual = stored.read("network", path).get("residual", np.empty(0)).tolist()
+    return one_shot(characters_by_name(data), attention, key, train, test, residual=residual)  # type: ignore[arg-type]
 
 
 BUILT_IN: dict[str, Callable[..., Task]] = {

@@ -1,4 +1,4 @@
-r"""The attention-only network with trainable attention: no residual, no MLP, no layer norm (docs/model.md, section 1).
+r"""The attention-only network with trainable attention: no MLP, no layer norm (docs/model.md, sections 1 and 12).
 
 Query and key weights act on the bare input in every layer, so the network is what the posterior is about, with Q and
 K trained together with the value weights: f(x) = sum_pi B^pi . xi^pi(x), xi through attention paths
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ..models.attention import query_key_attention
@@ -30,13 +31,16 @@ def initial(network: Network, key_width: int, scale: float, key: jax.Array) -> W
     return weights
 
 
-def outputs(weights: Weights, x: Float[Array, "P N_0 S"], readout: str) -> Float[Array, " P"]:
+def outputs(
+    weights: Weights, x: Float[Array, "P N_0 S"], readout: str, residual: tuple[float, ...] | None = None
+) -> Float[Array, " P"]:
     """f(x) of a network with trainable attention, differentiable in all weights.
 
     Args:
         weights: V_0, V_1, .., a as everywhere, and Q_l, K_l [H_l, G, N_0] of each layer, by name.
         x: sequences [P, N_0, S], token s is column s.
         readout: ``"last"``, ``"first"`` or ``"mean"``.
+        residual: (g_1, .., g_L), strengths of the skip connections, () for none; None: the weights' entry "residual".
 
     Returns:
         Outputs [P] in the precision of the arguments.
@@ -45,9 +49,11 @@ def outputs(weights: Weights, x: Float[Array, "P N_0 S"], readout: str) -> Float
         ValueError: x of another input width than the attention.
     """
     patterns = [query_key_attention(x, Q, K) for Q, K in attention_layers(weights)]
-    xi = contract_patterns(x, patterns, readout)
+    if residual is None:
+        residual = tuple(np.asarray(weights.get("residual", ())).tolist())
+    xi = contract_patterns(x, patterns, readout, residual)
     values = {name: w for name, w in weights.items() if name[0] not in "QK"}
-    return forward(path_weights(values), xi.reshape(*xi.shape[:2], -1))
+    return forward(path_weights(values, residual), xi.reshape(*xi.shape[:2], -1))
 
 
 def attention_layers(weights: Weights) -> list[tuple[Array, Array]]:

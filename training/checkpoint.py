@@ -1,6 +1,7 @@
 """One safetensors file per trained network: weights by name, optimiser state, and how they came about as JSON.
 
     V_0 [N_1, N_0], V_l [H_l, N_{l+1}, N_l], a [N_{L+1}], Q_l, K_l [H_l, G, N_0]    averaged over steps: what one uses
+    residual [L]                                                                    skip connections, if there are any
     current/.., optimiser/.., step                                                  what the next step starts from
 
 The metadata hold ``settings`` (configuration, key, characters), ``history``, ``accuracy`` and ``versions``, each a JSON
@@ -11,6 +12,7 @@ between.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,14 +41,17 @@ class State(NamedTuple):
     step: jax.Array
 
 
-def write(path: Path, state: State, about: dict[str, Any]) -> None:
+def write(path: Path, state: State, about: dict[str, Any], residual: Sequence[float] = ()) -> None:
     """Replace the file by one that holds this state; OSError leaves the old one as it was.
 
     Args:
         about: plain values, by the names in the metadata.
+        residual: (g_1, .., g_L), () for none.
     """
     # safetensors writes the memory of an array as it lies, whatever its strides say
     arrays = {name: np.array(value, order="C") for name, value in _named(state).items()}
+    if residual:
+        arrays["residual"] = np.array(residual, float)
     about = about | {"versions": {name: version(name) for name in _PACKAGES}}
     texts = {name: dumps(value) for name, value in about.items()}
     files.write(path, sealing.sealed(save(arrays, {"format": _FORMATS[-1], sealing.NAME: sealing.EMPTY} | texts)))

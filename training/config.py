@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..core import checks
 from ..models import Network
+from ..models.residual import strengths
 from ..tasks.one_shot import PATCH
 
 READOUT = "mean"
@@ -32,6 +33,7 @@ class Config:
             characters each; the others show characters upright.
         distortion: STANDARD DEVIATION of the random log-stretch of each drawing along both axes; its shift has 10
             pixels times that.
+        residual: strength of the skip connection of each layer, or True for 1 in all; () for none, as published.
         lead_in: steps over which the query passes from the very drawing that was shown, distorted again, to another one
             of its character. Without it Adam finds nothing to follow for thousands of steps.
 
@@ -52,6 +54,7 @@ class Config:
     turned: float = 0.5
     distortion: float = 0.03
     lead_in: int = 1500
+    residual: bool | tuple[float, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "heads", checks.counts("heads", self.heads))
@@ -64,6 +67,8 @@ class Config:
         for name in ("averaging", "distortion", "turned"):
             value = getattr(self, name)
             object.__setattr__(self, name, float(value) if value == 0 else checks.positive(name, value))
+        found = strengths(self.residual, len(self.heads))
+        object.__setattr__(self, "residual", found if any(found) else ())
         if self.turned > 1:
             raise checks.InputError(f"turned={self.turned} is a fraction of the episodes: give 0 to 1")
         if self.averaging >= 1:
@@ -72,7 +77,8 @@ class Config:
     @property
     def network(self) -> Network:
         """Shapes of value weights and readout."""
-        return Network(self.channels * PATCH**2, self.heads, (self.width,) * (len(self.heads) + 1))
+        widths = (self.width,) * (len(self.heads) + 1)
+        return Network(self.channels * PATCH**2, self.heads, widths, residual=self.residual)  # type: ignore[arg-type]
 
 
 SMALL = Config()

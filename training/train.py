@@ -42,7 +42,8 @@ class Trained:
     """A trained network.
 
     Attributes:
-        weights: V_0.., a, and Q_l, K_l [H_l, G, N_0] by name, averaged over steps; float32.
+        weights: V_0.., a, and Q_l, K_l [H_l, G, N_0] by name, averaged over steps; float32. With skip connections also
+            "residual" [L], as diagnostics that take weights by name expect.
         config: how it was trained.
         step: steps taken.
         accuracy: fraction of right answers on fresh episodes, undistorted, of ``"training"`` and of ``"held_out"``
@@ -64,6 +65,11 @@ class Trained:
         if self.accuracy is None:
             return None
         return {name: math.sqrt(p * (1 - p) / (_FINAL * _EPISODES)) for name, p in self.accuracy.items()}
+
+    @property
+    def residual(self) -> tuple[float, ...]:
+        """Strengths of the skip connections, for the same; () for none."""
+        return tuple(self.config.residual)  # type: ignore[arg-type]  # a tuple once checked
 
     @property
     def attention(self) -> Attention:
@@ -125,7 +131,7 @@ def train(
         state = _loop(run, state, history, measure, progress)
         accuracy = measure(state.average, _FINAL)
         run.save(state, history, accuracy)
-    return Trained(state.average, config, int(state.step), accuracy, history, run.settings)
+    return Trained(_with_skips(state.average, config), config, int(state.step), accuracy, history, run.settings)
 
 
 def load(path: str | os.PathLike, argument: str = "path") -> Trained:
@@ -150,7 +156,12 @@ def load(path: str | os.PathLike, argument: str = "path") -> Trained:
     with jax.enable_x64(False):
         template = jax.eval_shape(lambda: _start(config, jax.random.key(0)))
         state = checkpoint.restore(template, arrays, path, argument)
-    return Trained(state.average, config, int(state.step), about["accuracy"], about["history"], about["settings"])
+    weights = _with_skips(state.average, config)
+    return Trained(weights, config, int(state.step), about["accuracy"], about["history"], about["settings"])
+
+
+def _with_skips(weights: Weights, config: Config) -> Weights:
+    return weights | {"residual": np.array(config.residual)} if config.residual else weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,15 +178,19 @@ class _Run:
 
     @cached_property
     def settings(self) -> dict:
+        config = dataclasses.asdict(self.config)
+        if not config["residual"]:
+            del config["residual"]  # as in files from before there were any
         return {
-            "config": dataclasses.asdict(self.config),
+            "config": config,
             "key": np.asarray(jax.random.key_data(self.key)).ravel().tolist(),
             **{f"{name} characters": part.about for name, part in zip(_SETS, self.sets, strict=True)},
         }
 
     def save(self, state: State, history: list[dict], accuracy: dict[str, float] | None) -> None:
         if self.path is not None:
-            checkpoint.write(self.path, state, {"settings": self.settings, "history": history, "accuracy": accuracy})
+            about = {"settings": self.settings, "history": history, "accuracy": accuracy}
+            checkpoint.write(self.path, state, about, self.config.residual)
 
 
 def _start(config: Config, key) -> State:
@@ -224,7 +239,7 @@ def _steps(run: _Run):
     optimiser = _optimiser(config)
 
     def loss(weights, x, y):
-        return jnp.mean((outputs(weights, x, READOUT) - y) ** 2)
+        return jnp.mean((outputs(weights, x, READOUT, config.residual) - y) ** 2)
 
     @jax.jit
     def advance(drawings, key, state: State, end):
@@ -254,7 +269,7 @@ def _accuracies(run: _Run):
     def accuracy(drawings, weights, key):
         def right(key):
             x, y = draw_batch(drawings, key, _BATCH)
-            return jnp.mean(outputs(weights, x, READOUT) * y > 0)
+            return jnp.mean(outputs(weights, x, READOUT, run.config.residual) * y > 0)
 
         return jax.lax.map(right, jax.random.split(key, _EPISODES // _BATCH)).mean()
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from .options import add_quiet
 from .output import written
 
-HELP = "a figure of the paper: picture, numbers, sample files"
+HELP = "a figure of the paper, or of residual streams: picture, numbers, sample files"
 
 
 def add_arguments(parser) -> None:
     """Which figure, and its sizes."""
-    parser.add_argument("name", metavar="NAME", help="1c, 2c, 2d, 2e, 3b, 3c, 3d, 3e or 3f")
+    parser.add_argument("name", metavar="NAME", help="1c, 2c, 2d, 2e, 3b, 3c, 3d, 3e, 3f or residual")
     parser.add_argument("--out", default="figures", metavar="DIR", help="directory to write (default %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one task per seed; several give bands")
     parser.add_argument("--widths", type=int, nargs="+", metavar="N", help="widths (default: the paper's)")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 def add_problem(verb) -> None:
     """Task, width, temperature and seed."""
@@ -12,9 +14,23 @@ def add_problem(verb) -> None:
     )
     verb.add_argument("--data", metavar="SET", help="images of task one-shot: glyphs, omniglot or omniglot=PATH")
     verb.add_argument("--network", metavar="FILE", help="trained network of task one-shot")
+    add_residual(verb)
     verb.add_argument("--width", type=int, default=10, metavar="N", help="N_1 = .. = N_{L+1} (default %(default)s)")
     verb.add_argument("--temperature", type=float, metavar="T", help="temperature (default: the task's, 0.01)")
     add_seed(verb)
+
+
+def add_residual(verb) -> None:
+    """Skip connections of the network."""
+    verb.add_argument(
+        "--residual", nargs="*", type=float, metavar="G",
+        help="skip connections: the strength of each layer's, 0 for none; without numbers 1 in all layers",
+    )  # fmt: skip
+
+
+def residual(options) -> dict[str, Any]:
+    """The argument ``residual``, where one was given."""
+    return {} if options.residual is None else {"residual": options.residual or True}
 
 
 def add_chains(verb, chains: int, warmup: int, draws: int) -> None:
@@ -79,7 +95,7 @@ def task_of(options):
     from .. import tasks
 
     given = {name: value for name in ("data", "network") if (value := getattr(options, name)) is not None}
-    return tasks.by_name(options.task, options.seed, **given)
+    return tasks.by_name(options.task, options.seed, **given, **residual(options))
 
 
 def problem(options):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .options import add_quiet
+from .options import add_quiet, add_residual, residual
 from .output import show
 
 HELP = "train query and key weights on one-shot image episodes"
@@ -12,6 +12,7 @@ def add_arguments(parser) -> None:
     """Images, configuration, file."""
     parser.add_argument("--data", required=True, metavar="SET", help="images: glyphs, omniglot or omniglot=PATH")
     parser.add_argument("--config", default="small", help="small or paper (default %(default)s)")
+    add_residual(parser)
     parser.add_argument("--steps", type=int, metavar="N", help="steps in the end (default: the configuration's)")
     parser.add_argument(
         "--patience", type=int, metavar="N", help="stop when held-out accuracy has not risen for N steps"
@@ -24,14 +25,17 @@ def add_arguments(parser) -> None:
 
 def run(options) -> int:
     """Train, and print the accuracy on new episodes."""
+    import dataclasses
+
     import jax
 
     from .. import tasks, training
     from ..core import checks
 
+    config = training.CONFIGS[checks.nearest("config", options.config, training.CONFIGS)]
     trained = training.train(
         tasks.characters_by_name(options.data),
-        training.CONFIGS[checks.nearest("config", options.config, training.CONFIGS)],
+        dataclasses.replace(config, **residual(options)),
         key=jax.random.key(options.seed),
         steps=options.steps,
         out=options.out,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import gibbsformer as gf
-from gibbsformer.models.network import forward, path_weights
+from gibbsformer.models.network import forward, order_parameters, path_weights
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +123,33 @@ def test_what_cannot_be_pruned(small, theory):
 def test_other_arrays_beside_the_weights_are_left_alone(small):
     weights = small.host_weights
     assert gf.head_scores(weights | {"Q_1": np.zeros((2, 1, 6))}).equals(gf.head_scores(weights))
+
+
+def test_weights_by_name_with_skip_connections(make_small):
+    small = make_small(heads=(2, 2), widths=(4, 4, 4), residual=(0.6, 1.4))
+    weights, residual = small.host_weights, (0.6, 1.4)
+    named = weights | {"residual": residual}
+    U = np.abs(order_parameters({k: jnp.asarray(v) for k, v in weights.items()}, residual).U[0])
+    passes = np.array([name[1] == "1" for name in small.posterior.data.path_names])  # the first head of layer 1
+    scores = gf.head_scores(named)
+    assert list(scores.index) == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    others = np.array([name[1] == "2" for name in small.posterior.data.path_names])
+    share = [U[mask[:, None] | mask].sum() for mask in (passes, others)]
+    np.testing.assert_allclose(scores[1, 1] / scores[1, 2], share[0] / share[1], rtol=1e-5)
+    inputs = small.posterior.data
+    with jax.enable_x64(True):
+        f = lambda w, x: np.asarray(  # noqa: E731
+            forward(path_weights({k: jnp.asarray(v) for k, v in w.items()}, residual), x.flat)
+        )
+        for heads in ([(1, 1)], [(2, 1), (2, 2)]):  # a layer may lose all heads
+            expected = f(weights, gf.prune(inputs, heads))
+            np.testing.assert_allclose(f(gf.prune(named, heads), inputs), expected, rtol=1e-10)
+            assert gf.prune(named, heads)["residual"] == residual
+            y = np.arange(7.0)
+            curve = gf.pruning_curve(named, inputs, y, heads)
+            np.testing.assert_allclose(curve[len(heads)], 1 - np.sum((expected - y) ** 2) / np.sum((y - 3) ** 2))
+    with pytest.raises(ValueError, match=r"source has residual=.*make N_1 and N_2 equal"):
+        gf.head_scores(make_small().host_weights | {"residual": (1, 0)})
 
 
 def test_kernels_by_loops(small, theory, collapsed_run):

@@ -67,6 +67,30 @@ def test_the_file_is_the_network(characters, trained):
     )
 
 
+def test_skip_connections_are_trained_kept_and_used(characters, tmp_path, monkeypatch):
+    config, path = dataclasses.replace(TINY, residual=True, steps=4), tmp_path / "net.safetensors"
+    found = train(characters, config, out=path, evaluate=4)
+    loaded = gf.training.load(path)
+    same(loaded, found)
+    assert loaded.config == config
+    assert found.residual == (1.0, 1.0)
+    monkeypatch.setattr("gibbsformer.tasks.named.characters_by_name", lambda name: characters)
+    sizes = {"train": 4, "test": 4, "network": str(path)}
+    task = gf.tasks.by_name("one-shot", 0, **sizes)
+    assert task.residual == task.train_inputs.residual == (1.0, 1.0)
+    assert gf.tasks.by_name("one-shot", 0, **sizes, residual=False).residual == (0.0, 0.0)
+    values = {k: w for k, w in found.weights.items() if k[0] in "Va"}
+    frozen = gf.models.path_weights(values, found.residual)
+    expected = task.train_inputs.flat.swapaxes(1, 2).reshape(4, -1) @ np.ravel(frozen)
+    np.testing.assert_allclose(gf.training.outputs(found.weights, task.train.x, "mean"), expected, rtol=1e-3, atol=1e-5)
+    assert len(gf.head_scores(found.weights)) == 3
+    with pytest.raises(ValueError, match="config residual"):
+        train(characters, dataclasses.replace(config, residual=(1.0, 0.5)), out=path, resume=True)
+    plain = train(characters, dataclasses.replace(config, residual=()), evaluate=4)
+    assert "residual" not in plain.settings["config"]
+    assert np.any(plain.weights["V_1"] != found.weights["V_1"])
+
+
 def test_layout_of_the_file(trained):
     found, path = trained
     with safe_open(path, framework="numpy") as file:

@@ -1,0 +1,92 @@
+"""Figure 2c's task with and without residual streams: accuracy and evidence against N (docs/model.md, section 12).
+
+Beyond the paper. The networks of a seed have the same data and heads; one has a skip connection of strength 1 in both
+layers besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import pandas as pd
+
+from .. import tasks, theory
+from ..core import files
+from ..diagnostics import accuracy, accuracy_error, predict
+from ..evidence import evidence
+from ..sampler import Collapsed
+from . import drawing
+from .options import Options
+from .runs import finished_or_new
+
+WIDTHS = (10, 30, 100, 300, 1000)
+NETWORKS = {"attention only": False, "residual": True}  # name in the table -> residual
+_EXAMPLES, _CHAINS, _WARMUP, _DRAWS = 100, 4, 100, 250
+_MARKS = {"attention only": (drawing.BLUE, "o"), "residual": (drawing.RED, "s")}
+
+
+def residual_streams(folder: Path, options: Options) -> list[Path]:
+    """Test accuracy (theory, exact posterior, GP limit) and log evidence per example of both networks against N."""
+    rows = [row for seed in options.seeds for name in NETWORKS for row in _rows(folder, options, seed, name)]
+    table = pd.DataFrame(rows)
+    figure, (left, right) = drawing.new_figure(columns=2)
+    for name in NETWORKS:
+        _draw(left, right, table[table["network"] == name], name)
+    left.set(xscale="log", xlabel="width $N$", ylabel="test accuracy")
+    right.set(xscale="log", xlabel="width $N$", ylabel="log evidence per training label")
+    left.legend(loc="best", frameon=False)
+    right.legend(loc="best", frameon=False)
+    path = folder / "figure_residual.csv"
+    files.write(path, table.to_csv(index=False))
+    return [*drawing.save(figure, folder, "figure_residual"), path]
+
+
+def _rows(folder: Path, options: Options, seed: int, name: str) -> list[dict]:
+    P = options.examples or _EXAMPLES
+    task = tasks.hidden_markov_chain(key=jax.random.key(seed), examples=P, residual=NETWORKS[name])
+    test, labels = task.test_set
+    widths = options.widths_or(WIDTHS)
+    solved = theory.grid(task.posterior(widths[0]), widths, (task.temperature,))
+    gp = accuracy(predict(theory.gp(task.posterior(widths[0])), test), labels)
+    rows = []
+    for i, N in enumerate(widths):
+        posterior, key = task.posterior(N), jax.random.fold_in(jax.random.key(seed), i)
+        run = finished_or_new(
+            folder / f"residual_{name.split()[0]}_N{N}_seed{seed}{options.suffix}.h5", posterior, Collapsed(), key,
+            chains=_CHAINS, warmup=_WARMUP, draws=50 if options.quick else options.draws or _DRAWS,
+            about={"task": "hmm", "seed": seed, **task.settings}, progress=options.progress,
+        )  # fmt: skip
+        found, prediction = evidence(posterior, key=jax.random.fold_in(key, 1)), predict(run, test)
+        rows.append({
+            "seed": seed, "network": name, "N": N, "theory": accuracy(predict(solved[i, 0], test), labels), "gp": gp,
+            "exact": accuracy(prediction, labels), "exact_error": accuracy_error(prediction, labels),
+            "log_evidence": found.log_evidence / P, "log_evidence_error": found.error / P, "method": found.method,
+        })  # fmt: skip
+    return rows
+
+
+def _draw(left, right, table: pd.DataFrame, name: str) -> None:
+    colour, marker = _MARKS[name]
+    several = table["seed"].nunique() > 1
+    grouped = table.groupby("N")
+
+    def errors(column: str) -> np.ndarray:
+        found = grouped[column].sem() if several else grouped[f"{column}_error"].mean()
+        return found.to_numpy()
+
+    widths = list(grouped.groups)
+    mean = grouped.mean(numeric_only=True)
+    left.axhline(mean["gp"].mean(), color=colour, linestyle=":", label=f"{name}, GP limit")
+    left.plot(widths, mean["theory"], color=colour, label=f"{name}, theory")
+    for axes, column in ((left, "exact"), (right, "log_evidence")):
+        label = f"{name}, exact posterior" if axes is left else name
+        line = "none" if axes is left else "-"
+        axes.errorbar(
+            widths, mean[column], errors(column), color=colour, marker=marker, linestyle=line, capsize=2, label=label
+        )
+
+
+FIGURES: dict[str, Callable[[Path, Options], list[Path]]] = {"residual": residual_streams}
