@@ -38,7 +38,7 @@ _WEIGHTS: dict[str, Any] = {"marker": "s", "markersize": 9, "markerfacecolor": "
 _CURVES = (
     (BLUE, "o"), (RED, "s"), (BLACK, "^"), ("#009E73", "v"), ("#CC79A7", "D"), ("#E69F00", "P"), ("#56B4E9", "X"),
 )  # fmt: skip
-_SERIES = ((BLUE, ""), (RED, "////"))
+_SERIES = ((BLUE, ""), (RED, "////"), (BLACK, "...."))
 
 
 class Points(NamedTuple):

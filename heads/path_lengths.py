@@ -75,15 +75,20 @@ class PathLengths:
         Returns:
             Paths of the PNG and the SVG.
         """
-        scores = {column: self.table[column] for column in self.table if column.endswith(("_alone", "_without"))}
-        figure, axes = drawing.new_figure(columns=1 + bool(scores), size=(4.6, 3.6))
-        shares = {"U": "$U_1$", "kernel": "kernel", "prediction": "prediction"}
-        parts = [({label: self.table[column] for column, label in shares.items()}, "share")]
-        parts += [(scores, "test score")] if scores else []
+        words = {"U": "$U_1$", "kernel": "kernel", "prediction": "prediction"}
+        parts = [({word: self.table[column] for column, word in words.items()}, "share")]
+        alone = [name for name in self.table if name.endswith("_alone") and name != "evidence_alone"]
+        for measure in (name.removesuffix("_alone") for name in alone):
+            scores = {
+                "these paths alone": self.table[f"{measure}_alone"],
+                "without them": self.table[f"{measure}_without"],
+            }
+            parts.append((scores, f"test {measure.replace('_', ' ')}"))
+        figure, axes = drawing.new_figure(columns=len(parts), size=(4.6, 3.6))
         for place, (series, label) in zip(axes, parts, strict=True):
             drawing.bars(place, [str(length) for length in self.table.index], series)
             place.set(xlabel="heads passed", ylabel=label)
-            place.legend([column.replace("_", " ") for column in series], frameon=False)
+            place.legend(frameon=False)
         return drawing.save(figure, folder, name)
 
 
