@@ -47,7 +47,7 @@ def residual_streams(folder: Path, options: Options) -> list[Path]:
 def _rows(folder: Path, options: Options, seed: int, name: str) -> list[dict]:
     P = options.examples or _EXAMPLES
     task = tasks.hidden_markov_chain(key=jax.random.key(seed), examples=P, residual=NETWORKS[name])
-    test, labels = task.test_set
+    test, labels = task.test_set  # type: ignore[misc]  # the task has one
     widths = options.widths_or(WIDTHS)
     solved = theory.grid(task.posterior(widths[0]), widths, (task.temperature,))
     gp = accuracy(predict(theory.gp(task.posterior(widths[0])), test), labels)

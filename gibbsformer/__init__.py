@@ -48,7 +48,7 @@ if TYPE_CHECKING:  # the same names as in ``_NAMES``, for type checkers and edit
         score_difference,
     )
     from .evidence import Evidence, EvidenceWarning, evidence, select
-    from .heads import path_lengths
+    from .heads import path_lengths  # type: ignore[no-redef]
     from .models import (
         Attention,
         InputWarning,

@@ -77,7 +77,7 @@ class PathLengths:
         """
         words = {"U": "$U_1$", "kernel": "kernel", "prediction": "prediction"}
         parts = [({word: self.table[column] for column, word in words.items()}, "share")]
-        alone = [name for name in self.table if name.endswith("_alone") and name != "evidence_alone"]
+        alone = [name for name in map(str, self.table) if name.endswith("_alone") and name != "evidence_alone"]
         for measure in (name.removesuffix("_alone") for name in alone):
             scores = {
                 "these paths alone": self.table[f"{measure}_alone"],
@@ -214,7 +214,7 @@ def _evidences(posterior: Posterior, blocks: np.ndarray, options: dict[str, Any]
         estimate = evidence(of_paths(posterior, np.flatnonzero(kept)), **options)
         return estimate.log_evidence, estimate.error
 
-    whole, error = found(blocks.any(0))
+    whole, error = found(np.ones(blocks.shape[1], bool))
     rows = []
     for block in blocks:
         (alone, its), (rest, others) = found(block), found(~block)
@@ -251,5 +251,5 @@ def of_paths(posterior: Posterior, kept) -> Posterior:
     if not gone:
         return posterior
     given = posterior.reduction
-    left = dataclasses.replace(given, data=prune(given.data, paths=gone))
+    left: Any = dataclasses.replace(given, data=prune(given.data, paths=gone))
     return Posterior(posterior.network, left, temperature=posterior.temperature, reduce=posterior.reduce)

@@ -54,7 +54,7 @@ class Config:
     turned: float = 0.5
     distortion: float = 0.03
     lead_in: int = 1500
-    residual: bool | tuple[float, ...] = ()
+    residual: tuple[float, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "heads", checks.counts("heads", self.heads))
@@ -78,7 +78,7 @@ class Config:
     def network(self) -> Network:
         """Shapes of value weights and readout."""
         widths = (self.width,) * (len(self.heads) + 1)
-        return Network(self.channels * PATCH**2, self.heads, widths, residual=self.residual)  # type: ignore[arg-type]
+        return Network(self.channels * PATCH**2, self.heads, widths, residual=self.residual)
 
 
 SMALL = Config()

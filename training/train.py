@@ -69,7 +69,7 @@ class Trained:
     @property
     def residual(self) -> tuple[float, ...]:
         """Strengths of the skip connections, for the same; () for none."""
-        return tuple(self.config.residual)  # type: ignore[arg-type]  # a tuple once checked
+        return self.config.residual
 
     @property
     def attention(self) -> Attention:
@@ -161,7 +161,9 @@ def load(path: str | os.PathLike, argument: str = "path") -> Trained:
 
 
 def _with_skips(weights: Weights, config: Config) -> Weights:
-    return weights | {"residual": np.array(config.residual)} if config.residual else weights
+    if config.residual:
+        return weights | {"residual": np.array(config.residual)}  # type: ignore[dict-item]  # float64, on the host
+    return weights
 
 
 @dataclass(frozen=True, eq=False)
