@@ -49,9 +49,9 @@ class MeanNetwork:
 def _path_weights(source) -> np.ndarray:
     """B [H m, N_0], the mean over draws of a run."""
     if not isinstance(source, Theory | Run):
-        weights = weights_by_name(source, first_layer=True)
+        weights, residual = weights_by_name(source, first_layer=True)
         with numerics():
-            return np.asarray(path_weights({name: jnp.asarray(w, float) for name, w in weights.items()}))
+            return np.asarray(path_weights({name: jnp.asarray(w, float) for name, w in weights.items()}, residual))
     if isinstance(source, Run):
         check_draws(source)
         if not source.names(STATE):

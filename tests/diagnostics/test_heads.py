@@ -148,6 +148,10 @@ def test_weights_by_name_with_skip_connections(make_small):
             y = np.arange(7.0)
             curve = gf.pruning_curve(named, inputs, y, heads)
             np.testing.assert_allclose(curve[len(heads)], 1 - np.sum((expected - y) ** 2) / np.sum((y - 3) ** 2))
+    without = gf.heads.by_leaving_out(named, inputs, np.zeros(7))
+    with jax.enable_x64(True):
+        squares = [np.mean(f(weights, x) ** 2) for x in (gf.prune(inputs, [(2, 1)]), inputs)]
+    np.testing.assert_allclose(without[2, 1], squares[0] - squares[1], rtol=1e-8)
     with pytest.raises(ValueError, match=r"source has residual=.*make N_1 and N_2 equal"):
         gf.head_scores(make_small().host_weights | {"residual": (1, 0)})
 
