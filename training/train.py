@@ -162,7 +162,7 @@ def load(path: str | os.PathLike, argument: str = "path") -> Trained:
 
 def _with_skips(weights: Weights, config: Config) -> Weights:
     if config.residual:
-        return weights | {"residual": np.array(config.residual)}  # type: ignore[dict-item]  # float64, on the host
+        return weights | {"residual": np.array(config.residual)}  # type: ignore[return-value]  # float64, on the host
     return weights
 
 
