@@ -67,7 +67,7 @@ def test_the_file_is_the_network(characters, trained):
     )
 
 
-def test_skip_connections_are_trained_kept_and_used(characters, tmp_path, monkeypatch):
+def test_skip_connections_are_trained_kept_and_used(characters, trained, tmp_path, monkeypatch):
     config, path = dataclasses.replace(TINY, residual=True, steps=4), tmp_path / "net.safetensors"
     found = train(characters, config, out=path, evaluate=4)
     loaded = gf.training.load(path)
@@ -86,9 +86,7 @@ def test_skip_connections_are_trained_kept_and_used(characters, tmp_path, monkey
     assert len(gf.head_scores(found.weights)) == 3
     with pytest.raises(ValueError, match="config residual"):
         train(characters, dataclasses.replace(config, residual=(1.0, 0.5)), out=path, resume=True)
-    plain = train(characters, dataclasses.replace(config, residual=()), evaluate=4)
-    assert "residual" not in plain.settings["config"]
-    assert np.any(plain.weights["V_1"] != found.weights["V_1"])
+    assert "residual" not in trained[0].settings["config"]  # as in files from before there were any
 
 
 def test_layout_of_the_file(trained):
