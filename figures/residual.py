@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from .. import tasks, theory
 from ..core import files
@@ -32,16 +33,20 @@ def residual_streams(folder: Path, options: Options) -> list[Path]:
     """Test accuracy (theory, exact posterior, GP limit) and log evidence per example of both networks against N."""
     rows = [row for seed in options.seeds for name in NETWORKS for row in _rows(folder, options, seed, name)]
     table = pd.DataFrame(rows)
+    path = folder / "figure_residual.csv"
+    files.write(path, table.to_csv(index=False))
+    return [*drawing.save(_drawn(table), folder, "figure_residual"), path]
+
+
+def _drawn(table: pd.DataFrame) -> Figure:
     figure, (left, right) = drawing.new_figure(columns=2)
     for name in NETWORKS:
         _draw(left, right, table[table["network"] == name], name)
     left.set(xscale="log", xlabel="width $N$", ylabel="test accuracy")
     right.set(xscale="log", xlabel="width $N$", ylabel="log evidence per training label")
-    left.legend(loc="best", frameon=False)
-    right.legend(loc="best", frameon=False)
-    path = folder / "figure_residual.csv"
-    files.write(path, table.to_csv(index=False))
-    return [*drawing.save(figure, folder, "figure_residual"), path]
+    left.legend(loc="upper center", bbox_to_anchor=(0.45, -0.18), ncol=2, frameon=False)
+    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncol=2, frameon=False)
+    return figure
 
 
 def _rows(folder: Path, options: Options, seed: int, name: str) -> list[dict]:
