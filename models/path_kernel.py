@@ -224,13 +224,6 @@ def project(kernel: PathKernel, G: Float[Array, " E"]) -> Float[Array, "Hm Hm"]:
     return half + half.T - jnp.diag(jnp.diag(half))
 
 
-def cross_kernel(
-    U: Float[Array, "H H"], xi: Float[Array, "P N_0 H"], other: Float[Array, "Q N_0 H"]
-) -> Float[Array, "P Q"]:
-    """sum_{pi pi'} U^{pi pi'} xi^pi(x) . xi^pi'(x') between two sets of examples."""
-    return jnp.einsum("pnh,hg,qng->pq", xi, U, other, optimize="optimal")
-
-
 def inverse_of_lower(L: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """Inverse of a lower triangular matrix: one batched solve for small diagonal blocks, then matrix products.
 

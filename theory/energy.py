@@ -76,21 +76,19 @@ def derivatives(data: CollapsedData, parts, U_1: Float[Array, "H H"]) -> tuple[F
 
 
 def hessian(
-    shape: Layout, data: CollapsedData, parts, rest: Callable, theta: Float[Array, " D"], coordinates=lambda t: t
+    shape: Layout, data: CollapsedData, parts, rest: Callable, theta: Float[Array, " D"]
 ) -> Float[Array, "D D"]:
     """Hessian of rest(theta) + E(U_1(theta)), where ``rest`` is without factorisations.
-
-    With ``coordinates`` t -> theta, of rest(t) + E(U_1(coordinates(t))) in t.
 
     Forward over reverse through E would ask for several independent ones, which can wait for each other for ever on a
     CPU, and would cost D gradients.
     """
 
     def upper(t):
-        U_1 = order_parameters(shape, data.variances, coordinates(t)).U[0]
+        U_1 = order_parameters(shape, data.variances, t).U[0]
         return U_1[np.triu_indices(U_1.shape[0])]
 
-    slope, curvature = derivatives(data, parts, order_parameters(shape, data.variances, coordinates(theta)).U[0])
+    slope, curvature = derivatives(data, parts, order_parameters(shape, data.variances, theta).U[0])
     J = jax.jacfwd(upper)(theta)
     return J.T @ curvature @ J + jax.hessian(lambda t: rest(t) + slope @ upper(t))(theta)
 

@@ -132,9 +132,6 @@ def test_combine_and_project_against_loops(small, storages, storage):
     np.testing.assert_allclose(kernels.combine(kernel, jnp.asarray(U)), K, rtol=RELATIVE, atol=1e-13)
     packed = kernels.pack(jnp.asarray(G))
     np.testing.assert_allclose(kernels.project(kernel, packed), projected, rtol=RELATIVE, atol=1e-13)
-    np.testing.assert_allclose(
-        kernels.cross_kernel(jnp.asarray(U), jnp.asarray(xi), jnp.asarray(xi[:3])), K[:, :3], rtol=RELATIVE, atol=1e-13
-    )
 
 
 def test_storage_goes_by_size(small, monkeypatch):
