@@ -47,6 +47,7 @@ def one_device(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
 
 
+@pytest.mark.slow
 def test_a_terminated_command_stores_what_there_is_and_says_how_to_continue(sampled, tmp_path, capsys):
     _, command = sampled
     out = tmp_path / "run.h5"
@@ -172,7 +173,7 @@ def test_evidence(own_arrays, capsys):
     ("arguments", "said"),
     [
         (["theory", "--task", "hnm"], "did you mean 'hmm'"),
-        (["theory", "--task", "figs"], "choose one of hmm, one-shot, digits, FILE.npz"),
+        (["theory", "--task", "figs"], "choose one of hmm, one-shot, digits, teacher, FILE.npz"),
         (["theory", "--task", "missing.npz"], "'missing.npz'"),
         (["theory", "--width", "0"], "width=0"),
         (["theory", "--temperature", "-1"], "temperature=-1.0"),

@@ -221,6 +221,7 @@ time.sleep(3)
     assert said[1][0] == "range(2, 4)\n"
 
 
+@pytest.mark.slow
 def test_two_processes_draw_what_one_draws(tmp_path, monkeypatch):
     """One told by SLURM's variables, the other by options: the same run as in a single process, by the command line."""
     rng = np.random.default_rng(5)

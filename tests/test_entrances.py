@@ -172,6 +172,7 @@ def test_scalars_as_options(kernel):
     assert all(options[name] == getattr(kernel, name) for name in options)
 
 
+@pytest.mark.slow
 def test_a_run_with_scalars_as_options(posterior, tmp_path):
     kernel = gf.NUTS(max_doublings=3.0, target_acceptance=np.float32(0.75))
     run = gf.sample(posterior, kernel, store=tmp_path / "run.h5", about={"seed": np.int64(3)}, **OPTIONS)
@@ -229,6 +230,7 @@ def test_what_is_sent_to_other_processes(attention):
     np.testing.assert_array_equal(posterior.y, task.posterior(6).y)
 
 
+@pytest.mark.slow
 def test_names_of_things_are_short(posterior):
     task, run = make_task(), gf.sample(posterior, **OPTIONS)
     for thing in (task, task.attention, posterior, posterior.data, run, gf.theory.solve(posterior)):
@@ -240,6 +242,7 @@ def strict(text):
     return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
 
+@pytest.mark.slow
 def test_json_is_strict(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")  # the devices of this process stay
     found = {"a": np.float64("nan"), "b": [np.inf, jnp.float32(1.5)], "c": np.arange(3), "d": (True, None, "x")}

@@ -48,13 +48,16 @@ def stop_after(monkeypatch, chunks):
     monkeypatch.setattr(Progress, "update", update)
 
 
+QUICK = ("collapsed", "gibbs", "sghmc")  # one of each kind of state
+
+
 def assert_equal(one, other):
     for name in (*one.variables, *one.stats):
         a, b = ({**run.variables, **run.stats}[name] for run in (one, other))
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b), err_msg=name)
 
 
-@pytest.mark.parametrize("kernel", [pytest.param(k, marks=[pytest.mark.slow] * (k == "mclmc")) for k in KERNELS])
+@pytest.mark.parametrize("kernel", [pytest.param(k, marks=[pytest.mark.slow] * (k not in QUICK)) for k in KERNELS])
 def test_resumed_run_is_bit_for_bit_the_uninterrupted_one(small, tmp_path, monkeypatch, kernel):
     whole = sample(small, KERNELS[kernel], tmp_path / "whole.h5")
     for chunks in (1, 4):  # in the middle of the warm-up, and of the draws
@@ -119,7 +122,7 @@ def start(path, cache):
 
 
 @pytest.mark.parametrize(
-    "trials", [4, pytest.param(20, marks=pytest.mark.slow), pytest.param(200, marks=pytest.mark.slow)]
+    "trials", [2, pytest.param(20, marks=pytest.mark.slow), pytest.param(200, marks=pytest.mark.slow)]
 )
 def test_killed_runs_resume_bit_for_bit(tmp_path, trials):
     """Sampling processes are killed at random moments, and what goes on after them is killed too."""

@@ -49,6 +49,7 @@ def test_resumes_with_the_draws_of_the_old_code(old):
         np.testing.assert_allclose(values[:, new], expected[name][:, new], rtol=RELATIVE, err_msg=name)
 
 
+@pytest.mark.slow
 def test_merges_and_reports(tmp_path):
     path = Path(shutil.copy(DATA / "schema_1.h5", tmp_path))
     new = gf.open(path)

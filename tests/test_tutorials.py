@@ -58,6 +58,7 @@ def test_hidden_markov(tmp_path):
     assert (tmp_path / "hidden_markov.png").read_bytes().startswith(PNG)
 
 
+@pytest.mark.slow
 def test_own_sequences(own):
     found, folder = own
     assert np.abs(found["difference"]).max() < 1e-10  # weights and functions say the same

@@ -97,6 +97,7 @@ def test_evidence_is_that_of_quadrature(case, particles, repeats, error, request
         pytest.param({"heads": (2, 2), "widths": (6, 4, 3), "temperature": 0.5}, id="regular"),
     ],
 )
+@pytest.mark.slow
 def test_evidence_is_the_mean_likelihood_over_weights_from_the_prior(make_small, options):
     """Nothing shared with the law of the order parameters: V_l and a in NumPy, W_1 by products, the mean of N(y; K)."""
     posterior = make_small(**options).posterior
@@ -126,6 +127,7 @@ def gp_evidence(posterior, temperature):
     return float(log_normal(posterior.y, K + temperature * np.eye(len(K))))
 
 
+@pytest.mark.slow
 def test_large_width_is_the_gaussian_process_and_so_is_its_best_temperature(reference_posterior):
     posterior = reference_posterior(10)
     temperatures = (0.01, 0.03, 0.1, 0.3, 1.0)
@@ -309,6 +311,7 @@ def test_methods_that_do_not_fit(make_small):
         gf.evidence(posterior, key=KEY, method="is")
 
 
+@pytest.mark.slow
 def test_a_jacobian_that_is_missing_is_noticed(reference_posterior, monkeypatch):
     posterior = reference_posterior(100)
     whole = gf.evidence(posterior, key=KEY, particles=PARTICLES, method="importance")

@@ -58,7 +58,7 @@ def test_real_labels_are_scored_by_r_squared():
         gf.accuracy(prediction, S[24:])
 
 
-@pytest.mark.parametrize("name", ["names", "whole numbers"])
+@pytest.mark.parametrize("name", [pytest.param("names", marks=pytest.mark.slow), "whole numbers"])
 def test_the_file_keeps_the_classes(name, tmp_path):
     task = task_of(CLASSES[name])
     posterior = posterior_of(task)

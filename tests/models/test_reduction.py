@@ -104,6 +104,7 @@ def summaries(run, posterior):
     return found["mean"], found["mcse"]
 
 
+@pytest.mark.slow
 def test_draws_agree_with_those_that_see_all_examples():
     """Gibbs sweeps, and collapsed draws with lifted weights, of pseudo-examples; Gibbs sweeps of all examples."""
     rng = np.random.default_rng(0)

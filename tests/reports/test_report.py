@@ -154,9 +154,10 @@ def test_bars_have_heights_in_proportion():
 
 def test_runs_that_did_not_converge_say_so(run):
     section = content.verdict(
-        {"rhat": 1.2, "rhat_limit": 1.01, "ess_bulk": 12, "divergences": 3, "converged": False}, run
+        {"rhat": 1.2, "rhat_limit": 1.01, "ess_bulk": 12, "divergences": 3, "converged": False, "longest_stay": 7}, run
     )
     assert section.startswith("The chains have NOT converged: largest R-hat 1.200 (limit 1.01)")
+    assert "at most 7 draws at one point" in section
 
 
 @pytest.mark.filterwarnings("ignore::gibbsformer.ConvergenceWarning", "ignore:invalid value:RuntimeWarning")

@@ -92,12 +92,14 @@ def test_gibbs_agrees_with_collapsed(agreement, network):
 @pytest.mark.parametrize(
     "network", [pytest.param(name, marks=[pytest.mark.slow] * (name != "regular")) for name in NETWORKS]
 )
+@pytest.mark.slow
 def test_nuts_agrees_with_collapsed_and_gibbs(agreement, network):
     nuts = agreement.estimates(network, "nuts")
     for sampler in ("collapsed", "gibbs"):
         assert_agree(agreement.names(network), agreement.estimates(network, sampler), nuts)
 
 
+@pytest.mark.slow
 def test_split_hmc_agrees_with_gibbs(agreement):
     ours, theirs = (agreement.estimates("regular", sampler) for sampler in ("split", "gibbs"))
     assert_agree(agreement.names("regular"), ours, theirs)

@@ -30,7 +30,7 @@ def draws(run):
     [
         pytest.param("nuts", marks=pytest.mark.slow),
         pytest.param("gibbs", marks=pytest.mark.slow),
-        "collapsed",
+        pytest.param("collapsed", marks=pytest.mark.slow),
         "ghmc",
     ],
 )
@@ -129,6 +129,7 @@ def test_every_random_key_is_used_once(thin):
     assert len(np.unique(keys, axis=0)) == len(keys)
 
 
+@pytest.mark.slow
 def test_statistics_of_a_thinned_draw(small):
     """Steps add up over its transitions, the depth of the tree is the largest, a divergence counts if there was one."""
     options = {"key": KEY, "chains": 2, "warmup": 0, "progress": False}

@@ -19,7 +19,9 @@ general = pytest.mark.parametrize(
 PAIR_LIMIT = 5
 
 
-@pytest.mark.parametrize("case", [pytest.param(c, marks=[pytest.mark.slow] * (c == "three layers")) for c in CASES])
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=[pytest.mark.slow] * (c in ("two layers", "three layers"))) for c in CASES]
+)
 def test_collapsed_keeps_the_joint_law(geweke, assert_within, case):
     assert_within(geweke.collapsed_z(geweke.problem(case), chains=3000, rounds=10), "statistic ")
 
@@ -54,7 +56,7 @@ def test_lifted_weights_follow_the_joint_law(geweke, assert_within, case):
         ("weights", gf.HMC(integration_steps=4, initial_step_size=0.2), 3000, 10),
         ("marginal", gf.HMC(integration_steps=4, initial_step_size=0.2), 3000, 8),
         pytest.param("marginal", gf.MALA(initial_step_size=0.3), 3000, 8, marks=pytest.mark.slow),
-        ("marginal", gf.AdjustedMCLMC(length=0.5, initial_step_size=0.1), 3000, 8),
+        pytest.param("marginal", gf.AdjustedMCLMC(length=0.5, initial_step_size=0.1), 3000, 8, marks=pytest.mark.slow),
         pytest.param("weights", gf.NUTS(max_doublings=4, initial_step_size=0.2), 6000, 4, marks=pytest.mark.slow),
     ],
     ids=lambda value: getattr(value, "name", value if isinstance(value, str) else ""),

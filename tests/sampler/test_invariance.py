@@ -126,6 +126,7 @@ def loss_bias(exact, kernel, thin):
 
 
 @pytest.mark.parametrize("batch_size", [None, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_bias_of_sgld_grows_with_the_step(exact, batch_size):
     """First order in the step: twice the step gives twice the bias, and more as stability is lost."""
     (one, error), (two, other) = (

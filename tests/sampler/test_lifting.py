@@ -106,7 +106,7 @@ def test_directions_free_of_the_order_parameters_follow_the_prior(problem, lift_
     ranks = {f"V_{network.depth - i}": layer.columns for i, layer in enumerate(collapsed.layout(network).layers)}
 
     def free_norms(weights):
-        effective = effective_weights(weights)
+        effective = effective_weights(weights, network.residual)
         result = {}
         for l, name in enumerate(names):
             W, V = effective[l], weights[name]
@@ -224,6 +224,7 @@ def test_lift_spreads_fewer_draws_evenly_and_stores_the_weights(tiny, tmp_path):
     np.testing.assert_array_equal(memory.weights["V_1"], lifted.weights["V_1"][...])
 
 
+@pytest.mark.slow
 def test_collapsed_sampling_that_keeps_weights(tiny, tmp_path):
     posterior, run = tiny
     path = tmp_path / "kept.h5"

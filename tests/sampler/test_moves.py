@@ -59,11 +59,13 @@ def test_moves_follow_the_acceptance(monkeypatch, without, two, metric, move, le
     assert gf.Collapsed(kicks=7).decided(lambda kernel: setting, KEY).kicks == 7
 
 
+@pytest.mark.slow
 def test_moves_follow_the_width(make_small):
     posterior = make_small(heads=(2, 2), widths=(1000, 1000, 1000), temperature=0.05).posterior
     assert decided(posterior) == ("split", 0)
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_is_done(make_small):
     posterior = make_small(widths=(7, 6, 4)).posterior
     assert decided(posterior, move="split", kicks=5) == ("split", 5)
@@ -107,6 +109,7 @@ def test_the_decision_is_stored_and_resumed(make_small, tmp_path, monkeypatch):
     assert resumed.settings["options"] == whole.settings["options"]
 
 
+@pytest.mark.slow
 def test_files_from_before_go_on_with_nuts(make_small):
     posterior = make_small(heads=(2, 2), widths=(8, 8, 8)).posterior
     run = gf.sample(posterior, gf.Collapsed(move="nuts"), **OPTIONS)

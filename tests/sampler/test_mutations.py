@@ -134,11 +134,11 @@ def first_layer_without_regression(W_1, free, data, xi, key):
     return free
 
 
-def haar_without_signs(key, rank, width, dtype):
+def haar_without_signs(key, rank, width, dtype, above=None):
     return jnp.linalg.qr(jax.random.normal(key, (width, rank), dtype))[0].T
 
 
-def haar_without_rotation(key, rank, width, dtype):
+def haar_without_rotation(key, rank, width, dtype, above=None):
     return jnp.eye(rank, width, dtype=dtype)
 
 

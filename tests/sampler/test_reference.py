@@ -16,7 +16,7 @@ MIN_ESS = 2000
 REFERENCE_ESS = 2000
 
 
-@pytest.mark.parametrize("N", [pytest.param(N, marks=[pytest.mark.slow] * (N == 100)) for N in WIDTHS])
+@pytest.mark.parametrize("N", [pytest.param(N, marks=[pytest.mark.slow] * (N != 10)) for N in WIDTHS])
 def test_collapsed_sampler(reference, reference_posterior, reference_test, optimised, estimate, assert_within, N):
     """Posterior means of U_1, U_2 and U_a, and the accuracy of the Rao-Blackwell predictor, from one run."""
     with optimised():
@@ -92,7 +92,7 @@ SAMPLERS = {
 @pytest.mark.parametrize(
     ("name", "sampler"),
     [
-        ("two_outputs", "gibbs"), ("residual", "collapsed"),
+        ("two_outputs", "gibbs"), _slow("residual", "collapsed"),
         _slow("two_outputs", "collapsed"), _slow("residual", "gibbs"),
         *(_slow(name, sampler) for name in ("two_outputs", "residual") for sampler in ("nuts", "nuts, all weights")),
     ],

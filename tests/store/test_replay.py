@@ -96,6 +96,7 @@ def test_kill_after_every_operation(toy, crash, recorded, tmp_path):
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_power_loss_after_every_operation(toy, crash, recorded, tmp_path, seed):
     rng = np.random.default_rng(seed)
     for i, folder, acknowledged in crashes(crash, recorded.before, recorded.operations):
@@ -136,6 +137,7 @@ def interrupted(crash, recorded):
     return found
 
 
+@pytest.mark.slow
 def test_crash_inside_recovery(toy, crash, recorded, tmp_path):
     rng = np.random.default_rng(6)
     cases = interrupted(crash, recorded)

@@ -112,6 +112,7 @@ def test_the_exact_posterior_agrees_with_samples_of_all_examples(task):
     assert (np.abs(found["U_1_exact"][0] - U.mean((0, 1))) < 4.5 * error).all()
 
 
+@pytest.mark.slow
 def test_one_command(tmp_path, capsys):
     words = ["curve", "--task", "teacher", "--width", "5", "--examples", "80", "100", "--what", "theory", "--quiet"]
     options = parser().parse_args([*words, "--json", "--out", str(tmp_path / "out")])

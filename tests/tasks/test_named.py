@@ -35,6 +35,7 @@ def two_alphabets(characters, monkeypatch):
     return characters
 
 
+@pytest.mark.slow
 def test_one_shot_works_where_hmm_does(network, two_alphabets, monkeypatch, capsys):
     task = gf.tasks.by_name("one-shot", 3, network=network, train=12, test=8)
     same = gf.tasks.one_shot(two_alphabets, gf.Attention.load(network), jax.random.key(3), 12, 8)

@@ -67,6 +67,7 @@ def test_the_gaussian_is_that_of_the_dense_hessian(posterior, monkeypatch):
         np.testing.assert_allclose(found.log_volume, volume, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_many_paths_are_sampled_as_few(posterior, monkeypatch):
     """The same posterior by both Gaussians: they bias nothing."""
     options = {"key": KEY, "warmup": 20, "draws": 1000, "progress": False}
