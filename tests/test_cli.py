@@ -252,21 +252,21 @@ def test_every_verb_takes_residual_networks(tmp_path, capsys):
     arrays = {"x": rng.standard_normal((6, 4, 3)), "y": rng.standard_normal(6), "residual": np.array([1.0, 0.5])}
     arrays |= {"W_1": rng.standard_normal((1, 4, 4)), "W_2": rng.standard_normal((2, 4, 4))}
     np.savez(tmp_path / "own.npz", **arrays, x_test=arrays["x"][:3], y_test=arrays["y"][:3])
-    files = [str(tmp_path / f"{name}.h5") for name in ("one", "two", "both")]
+    files = [str(tmp_path / f"{name}.h5") for name in ("one", "two")]
     shared = ["--task", str(tmp_path / "own.npz"), "--width", "6", "--temperature", "0.5"]
-    for seed, path in enumerate(files[:2]):
+    for seed, path in enumerate(files):
         sizes = ["--chains", "2", "--warmup", "20", "--draws", "20", "--quiet"]
         assert main(["sample", *shared, "--seed", str(seed), "--out", path, *sizes]) == 0
     page, exported = str(tmp_path / "page.html"), str(tmp_path / "U.nc")
     for command in (
         ["resume", files[0], "--draws", "25", "--quiet"], ["resume", files[1], "--draws", "25", "--quiet"],
-        ["inspect", files[0], "--verify"], ["merge", *files[:2], "--out", files[2]], ["compare", files[2]],
+        ["inspect", files[0], "--verify"], ["compare", files[0]],
         ["report", files[0], "--out", page], ["export", files[0], "--variables", "U_1", "--out", exported],
         ["theory", *shared], ["evidence", *shared, "--particles", "32", "--repeats", "2"],
     ):  # fmt: skip
         assert main(command) == 0, command
     assert "U_1[(skip skip), (skip skip)]" in capsys.readouterr().out
     assert "(skip 1)" in (tmp_path / "page.html").read_text()
-    assert gf.open(files[2]).posterior.network.residual == (1.0, 0.5)
+    assert gf.open(files[0]).posterior.network.residual == (1.0, 0.5)
     assert main(["theory", *shared, "--residual"]) == 2
     assert "residual=True is not an option of a file of arrays" in capsys.readouterr().err
