@@ -153,13 +153,17 @@ def save(figure: Figure, folder: str | Path, name: str) -> list[Path]:
 
     Args:
         figure: matplotlib figure.
-        folder: one that exists.
+        folder: made if it does not exist.
         name: of both files, without a suffix.
 
     Returns:
         Paths of the PNG and of the SVG file.
+
+    Raises:
+        ValueError: ``folder`` is a file, or cannot be written to.
     """
-    paths = [Path(folder) / f"{name}.{kind}" for kind in ("png", "svg")]
+    made = files.output_folder("folder", folder)
+    paths = [made / f"{name}.{kind}" for kind in ("png", "svg")]
     with rc_context(STYLE):
         for path in paths:
             picture = io.BytesIO()

@@ -66,12 +66,11 @@ def restored(kind, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
         given = _reduction(settings["reduction"], data, y, classes)
         posterior = kind(network, given, temperature=settings["temperature"], reduce=reduce)
     else:
-        given_y = y if y.ndim == 2 else labels.decoded(y, classes)
-        posterior = kind(network, data, given_y, settings["temperature"], classes, reduce)
+        posterior = kind(network, data, labels.decoded(y, classes), settings["temperature"], classes, reduce)
     if "xi_test" not in arrays:
         return posterior, None
     inputs = PathInputs(arrays["xi_test"], names, network.residual)
-    return posterior, (inputs, labels.decoded(arrays["y_test"], classes))
+    return posterior, (inputs, labels.named(arrays["y_test"], classes))
 
 
 def _reduction(kept: Mapping[str, Any], data: PathInputs, y: np.ndarray, classes: tuple) -> Reduction:

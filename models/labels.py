@@ -145,10 +145,13 @@ def encoded(name: str, labels: np.ndarray, classes: tuple, outputs: int | None =
 
 
 def decoded(y: np.ndarray, classes: tuple) -> np.ndarray:
-    """The user's labels from those that the network sees: [P] of classes, else as they are."""
-    if classes in ((), SIGNS):
-        return y
-    return np.array(classes)[np.argmax(y, axis=1)] if y.ndim == 2 else np.where(y > 0, *reversed(classes))
+    """The user's labels from those that the network sees; [P, m] as they are, which ``encoded`` leaves alone too."""
+    return y if y.ndim == 2 or classes in ((), SIGNS) else np.where(y > 0, *reversed(classes))
+
+
+def named(y: np.ndarray, classes: tuple) -> np.ndarray:
+    """Labels [P] as ``decoded``, and the classes of one-hot labels [P, m]; real labels as they are."""
+    return np.array(classes)[np.argmax(y, axis=1)] if classes and y.ndim == 2 else decoded(y, classes)
 
 
 def one_hot(labels, classes=None) -> Float[np.ndarray, "P m"]:

@@ -53,7 +53,7 @@ def restored(kind, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     posterior = _of_a_given_model(make, settings, model) if model is not None else _of_the_file(make, settings)
     if "x_test" not in arrays:
         return posterior, None
-    return posterior, (arrays["x_test"], labels.decoded(arrays["y_test"], classes))
+    return posterior, (arrays["x_test"], labels.named(arrays["y_test"], classes))
 
 
 def remember(model: Model) -> None:

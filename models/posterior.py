@@ -426,5 +426,5 @@ class Posterior:
         network = dataclasses.replace(self.network, heads=heads, residual=data.residual)
         if found is not None:
             return Posterior(network, found, temperature=self.temperature, reduce=self.reduce)  # type: ignore[arg-type]
-        y = self.y if self.y.ndim == 2 else labels.decoded(self.y, self.classes or ())
+        y = labels.decoded(self.y, self.classes or ())
         return Posterior(network, data, y, self.temperature, self.classes, self.reduce)

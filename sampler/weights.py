@@ -1,6 +1,6 @@
 """Importance weights of independent proposals, and the evidence that they give.
 
-    p(y) = E_q[ p(s, y) / q(s) ]      (docs/model.md, section 12)
+    p(y) = E_q[ p(s, y) / q(s) ]      (docs/model.md, section 11)
 
 The largest weights say whether to believe it: above Pareto k = 0.7 their mean converges too slowly. Source: Vehtari,
 Simpson, Gelman, Yao and Gabry 2024 (Pareto k).

@@ -7,6 +7,7 @@ import pytest
 from scipy import integrate, stats
 
 import gibbsformer as gf
+from gibbsformer.core.checks import InputError
 from gibbsformer.heads.path_lengths import of_paths
 
 pytestmark = pytest.mark.filterwarnings("ignore::gibbsformer.ConvergenceWarning", "ignore::gibbsformer.EvidenceWarning")
@@ -73,7 +74,10 @@ def test_of_a_run_and_its_picture(problem, test_set, tmp_path):
     assert (found.table[["r_squared_alone_error", "r_squared_without_error"]] > 0).all(axis=None)
     assert "prediction" in repr(found)
     assert repr(found).count("\n") == 4
-    assert [path.suffix for path in found.plot(tmp_path)] == [".png", ".svg"]
+    assert [path.suffix for path in found.plot(tmp_path / "new" / "figures")] == [".png", ".svg"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"folder='.*file' cannot be used as a directory .*: choose another name"):
+        found.plot(tmp_path / "file")
     assert gf.path_lengths(run).table.columns.tolist() == ["paths", "U", "kernel", "prediction"]
 
 

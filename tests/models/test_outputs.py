@@ -151,6 +151,44 @@ def test_outputs_without_labels_stay_at_zero():
     np.testing.assert_array_equal(prediction.variance, np.diagonal(prediction.covariance, axis1=1, axis2=2))
 
 
+def test_prediction_is_conditioning_written_out():
+    """Mean and covariance of all outputs of a test input: k^T A^{-1} y, k(x, x) - k^T A^{-1} k."""
+    theory, test = gf.theory.solve(posterior_of(Y)), RNG.standard_normal((3, N_0, H))
+    U = theory.U[0].reshape(H, M, H, M)
+    A = covariance(theory.U[0])
+    k = 0.7 * np.einsum("pnh,hagb,qng->paqb", XI, U, test).reshape(P * M, 3, M)
+    own = 0.7 * np.einsum("qnh,hagb,qng->qab", test, U, test)
+    found = gf.predict(theory, gf.PathInputs(test))
+    np.testing.assert_allclose(found.mean, np.einsum("iqa,i->qa", k, np.linalg.solve(A, Y.ravel())), atol=1e-10)
+    solved = np.linalg.solve(A, k.reshape(P * M, -1)).reshape(k.shape)
+    np.testing.assert_allclose(found.covariance, own - np.einsum("iqa,iqb->qab", k, solved), atol=1e-10)
+    error = gf.generalization_error(found, np.ones((3, M)))
+    np.testing.assert_allclose(error.bias, np.mean(np.sum((found.mean - 1) ** 2, axis=1)))
+    np.testing.assert_allclose(error.variance, np.mean(np.trace(found.covariance, axis1=1, axis2=2)))
+
+
+def test_prediction_of_a_run_has_the_moments_of_its_draws():
+    posterior, test = posterior_of(Y), (gf.PathInputs(XI[:4] / 2), Y[:4])
+    run = gf.sample(posterior, "gibbs", key=jax.random.key(0), chains=2, warmup=2, draws=9, test=test, progress=False)
+    found = gf.predict(run, test[0])
+    f = np.asarray(run.variables["f"]).reshape(18, 4, M)
+    np.testing.assert_allclose(found.mean, f.mean(0), rtol=1e-9)
+    centred = f - f.mean(0)
+    np.testing.assert_allclose(found.covariance, np.einsum("dqa,dqb->qab", centred, centred) / 18, rtol=1e-8)
+    squared = np.mean(np.sum((f - Y[:4]) ** 2, axis=2))
+    np.testing.assert_allclose(gf.generalization_error(found, Y[:4]).total, squared, rtol=1e-9)
+
+
+def test_gp_limit_of_some_paths_keeps_their_rows():
+    """With a skip connection paths differ in variance: sigma_a^2 past the heads, and times sigma_1^2 through one."""
+    network = gf.Network(N_0, (H - 1,), (9, 9), (0.7, 1.3, 0.9), outputs=M, residual=True)
+    posterior = gf.Posterior(network, gf.PathInputs(XI, residual=(1.0,)), Y, 0.3)
+    variances = np.repeat([0.9, 0.9 * 1.3, 0.9 * 1.3], M)
+    np.testing.assert_allclose(gf.theory.gp(posterior).U[0], np.diag(variances), rtol=1e-12)
+    np.testing.assert_allclose(gf.theory.gp(posterior, paths=[1, 2]).U[0], np.diag(variances[M:]), rtol=1e-12)
+    np.testing.assert_allclose(gf.theory.gp(posterior, paths=[0]).U[0], np.diag(variances[:M]), rtol=1e-12)
+
+
 CLASSES = {
     "names": (NAMES, ("ant", "bee", "cat")),
     "whole numbers": (np.searchsorted(["ant", "bee", "cat"], NAMES), (0, 1, 2)),
@@ -172,6 +210,12 @@ def test_classes(name):
     prediction = gf.predict(theory, inputs)
     hits = np.argmax(prediction.mean, 1) == np.argmax(gf.one_hot(NAMES), 1)
     assert gf.accuracy(prediction, y) == hits.mean() > 0.4
+    settings, arrays = posterior.stored((inputs, y))
+    flat = {n: array for group in arrays.values() for n, (_, array) in group.items()}
+    again, (_, y_test) = gf.Posterior.restored(settings, flat, {})
+    assert again.classes == classes
+    np.testing.assert_array_equal(again.y, posterior.y)
+    np.testing.assert_array_equal(y_test, np.array(classes)[np.argmax(posterior.y, axis=1)])
     assert posterior.select([0]).classes == classes
     np.testing.assert_array_equal(posterior.select([0]).y, posterior.y)
 

@@ -165,11 +165,11 @@ def _order_parameter_expectations(network):
     return _flat([first for first, _ in pairs] + [second for _, second in pairs], np)
 
 
-def weight_statistics(problem):
+def weight_statistics(problem, with_U=True):
     """(statistics of (weights, y), their exact expectations under prior and likelihood).
 
     Squared norm of each block, standardised, and its square; U_a, U_l and their squares; residuals f - y, which
-    are N(0, T), their squares, f y and f^2.
+    are N(0, T), their squares, f y and f^2. U_a, U_l and their squares are left out unless ``with_U``.
     """
     network, posterior = problem.network, problem.posterior
     xi, T = posterior.data.flat, posterior.temperature
@@ -183,12 +183,12 @@ def weight_statistics(problem):
             ]
         )
         f = forward(path_weights(weights, network.residual), jnp.asarray(xi))
-        U = _order_parameter_statistics(order_parameters(weights, network.residual))
-        return _flat([norms, norms**2, U, (f - y) / np.sqrt(T), (f - y) ** 2 / T, f * y, f**2], jnp)
+        U = [_order_parameter_statistics(order_parameters(weights, network.residual))] * with_U
+        return _flat([norms, norms**2, *U, (f - y) / np.sqrt(T), (f - y) ** 2 / T, f * y, f**2], jnp)
 
     blocks, P = len(network.weight_shapes), posterior.y.size
     prior_variance = prior_variances(network, xi)
-    expected = [np.zeros(blocks), np.ones(blocks), _order_parameter_expectations(network)]
+    expected = [np.zeros(blocks), np.ones(blocks), *[_order_parameter_expectations(network)] * with_U]
     expected += [np.zeros(P), np.ones(P), prior_variance, prior_variance]
     return statistics, _flat(expected, np)
 
@@ -369,7 +369,7 @@ def collapsed_z(problem, chains, rounds, seed=0, kernel=_BY_NUTS):
         return z_scores(_successive_conditional(transition, draw_y, statistics, positions, key, rounds), expected)
 
 
-def lifting_z(problem, draws, seed=0):
+def lifting_z(problem, draws, seed=0, with_U=True):
     """z-scores of weights lifted from exact joint draws of (theta, y), which must follow prior and likelihood.
 
     Two arrays: ``weight_statistics`` and the mean of every weight; the second moments of all pairs of weights.
@@ -380,7 +380,7 @@ def lifting_z(problem, draws, seed=0):
     with jax.enable_x64(True):
         data, xi = posterior.collapsed_data(), jnp.asarray(posterior.data.flat)
         draw_y = _draw_y_given_theta(problem)
-        statistics, expected = weight_statistics(problem)
+        statistics, expected = weight_statistics(problem, with_U)
 
         def one(arguments):
             key, theta = arguments

@@ -88,9 +88,9 @@ def test_gibbs_keeps_the_joint_law_of_general_networks(geweke, assert_within, ca
 
 @general
 def test_lifted_weights_of_general_networks_follow_the_joint_law(geweke, assert_within, case):
-    if case == "outputs, singular":
-        pytest.skip("the squares of U_1 have too heavy tails at a readout width of 1 for a mean over independent draws")
-    z, z_pairs = geweke.lifting_z(geweke.problem(case), draws=20_000)
+    # at a readout width of 1 the moments of U_1 have too heavy tails for means of independent draws: those of 20,000
+    # draws of theta itself were off by up to 7 standard errors; test_lifting.py has lifted weights with their very U
+    z, z_pairs = geweke.lifting_z(geweke.problem(case), draws=20_000, with_U=case != "outputs, singular")
     assert_within(z, "statistic ")
     assert_within(z_pairs, "pair of weights ", PAIR_LIMIT)
 

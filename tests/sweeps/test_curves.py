@@ -99,6 +99,17 @@ def test_a_posterior_or_a_task_with_examples_of_its_own(task):
     assert not np.allclose(other.data.xi, part.data.xi)
 
 
+def test_classes_keep_their_code(task):
+    """Two outputs of one-hot signs: the last place of a curve is the posterior itself."""
+    y = np.where(np.stack([task.train.y > 0, task.train.y <= 0], axis=1), 1.0, -1.0)
+    data = gf.contract(task.train.x, task.attention, task.readout, tokens="columns")
+    network = gf.Network(data.input_width, data.heads, (5, 5), outputs=2)
+    posterior = gf.Posterior(network, data, y, 0.1)
+    assert posterior.classes == (0, 1)
+    found = gf.learning_curve(posterior, [10, len(y)], key=KEY, log_evidence=False)
+    np.testing.assert_allclose(found["U_1_theory"][-1], gf.theory.solve(posterior).U[0], rtol=1e-6, atol=1e-9)
+
+
 @pytest.mark.slow
 def test_the_exact_posterior_agrees_with_samples_of_all_examples(task):
     found = gf.learning_curve(task, [40], ["theory", "collapsed"], key=KEY, width=5, draws=2000, log_evidence=False)

@@ -117,6 +117,12 @@ def test_a_failed_point_is_listed_and_tried_again(make_plan, tmp_path, monkeypat
     assert not gf.sweep(mended, tmp_path, progress=False).failed
 
 
+def test_heads_that_are_kept_leave_skip_connections():
+    data = gf.PathInputs(np.random.default_rng(0).standard_normal((5, 3, 3, 2)), residual=(1.0, 0.0))
+    posterior = gf.Posterior(gf.Network(3, (2, 2), (4, 4, 4), residual=(1.0, 0.0)), data, np.arange(5.0), 0.1)
+    assert computing._path_names(posterior, {"heads": [[2], [1]]}) == ["(skip 1)", "(2 1)"]
+
+
 @pytest.mark.parametrize("evidence", [False, pytest.param({"particles": 32, "repeats": 1}, marks=pytest.mark.slow)])
 def test_weights_evidence_and_heads(make_plan, tmp_path, evidence):
     plan = make_plan(seeds=[0], widths=[3], theory=False, paths=[{"heads": [[2]]}], kernels=["gibbs"])
