@@ -88,7 +88,7 @@ class PathLengths:
         for place, (series, label) in zip(axes, parts, strict=True):
             drawing.bars(place, [str(length) for length in self.table.index], series)
             place.set(xlabel="heads passed", ylabel=label)
-            place.legend(frameon=False)
+            place.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=len(series))
         return drawing.save(figure, folder, name)
 
 
@@ -122,6 +122,7 @@ def path_lengths(
     Source: docs/model.md, sections 3, 8 and 12.
     """
     train, posterior = _checked(source)
+    test = None if test is None else posterior.checked_test(test)
     found = train.lengths
     kinds = np.unique(found)
     blocks = found == kinds[:, None]  # [lengths, paths]

@@ -94,15 +94,16 @@ class Posterior:
         object.__setattr__(self, "temperature", checks.positive("temperature", self.temperature))
 
     def _check_paths(self) -> None:
+        one_depth = len(self.data.heads) == self.network.depth
+        if one_depth and self.data.residual != self.network.residual:
+            raise checks.InputError(
+                f"data was contracted with residual={self.data.residual} and network has residual="
+                f"{self.network.residual}: make them the same"
+            )
         if self.data.heads != self.network.branches:
             raise checks.InputError(
                 f"data has heads {self.data.heads} (xi {self.data.xi.shape}) and network has heads="
                 f"{self.network.branches}: make them the same"
-            )
-        if self.data.residual != self.network.residual:
-            raise checks.InputError(
-                f"data was contracted with residual={self.data.residual} and network has residual="
-                f"{self.network.residual}: make them the same"
             )
 
     def _take(self, given: Reduction) -> None:

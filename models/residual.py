@@ -25,15 +25,16 @@ def strengths(residual, depth: int) -> tuple[float, ...]:
         return (float(residual),) * depth
     if isinstance(residual, str) or not np.iterable(residual):
         raise checks.InputError(
-            f"residual={checks.brief(residual)}: give True, False, or the strength of the skip connection of each of "
-            f"{depth} layers, {checks.brief((1.0,) * depth)}"
+            f"residual={checks.brief(residual)}: give True, False, or the strength of the skip connection of each "
+            f"layer, such as {checks.brief((1.0,) * depth)}"
         )
     given = tuple(residual)
     if not given:
         return (0.0,) * depth
     if len(given) != depth:
         raise checks.InputError(
-            f"residual={checks.brief(given)} has {len(given)} entries and there are {depth} layers: give one per layer"
+            f"residual={checks.brief(given)} has length {len(given)} and the number of layers is {depth}: give one per "
+            "layer"
         )
     return tuple(checks.at_least_zero(f"residual[{l}]", g) for l, g in enumerate(given))
 

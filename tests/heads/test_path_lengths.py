@@ -126,10 +126,12 @@ def test_evidence_of_the_skip_connections_alone(problem):
     assert (found.table[["evidence_alone_error", "evidence_lost_error"]] < 0.3).all(axis=None)
 
 
-def test_what_has_no_lengths(small, problem):
+def test_what_has_no_lengths(small, problem, solved, test_set):
     with pytest.raises(ValueError, match="no skip connections, so all of its paths have one length"):
         gf.path_lengths(gf.theory.gp(small.posterior))
     with pytest.raises(ValueError, match="source is a int: give a theory or a run"):
         gf.path_lengths(3)
     with pytest.raises(ValueError, match="theory of the paths"):
         gf.path_lengths(gf.theory.gp(problem.posterior, [0, 1]))
+    with pytest.raises(InputError, match=r"test is a PathInputs: give \(inputs, labels\)"):
+        gf.path_lengths(solved, test_set[0])

@@ -199,7 +199,7 @@ def test_columns_that_need_not_sum_to_one():
     ("residual", "said"),
     [
         ((1.0, -0.5), r"residual\[1\]=-0.5"),
-        ((1.0,), "1 entries"),
+        ((1.0,), "has length 1 and the number of layers is 2"),
         ((1.0, np.nan), r"residual\[1\]=nan"),
         ((np.inf, 1.0), r"residual\[0\]=inf"),
         (0.5, "residual=0.5"),

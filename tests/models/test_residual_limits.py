@@ -139,7 +139,16 @@ BAD = {
     "widths that differ": (lambda: gf.Network(3, (1,), (4, 5), residual=True), "N_1=4 and N_2=5: make them equal"),
     "negative g": (lambda: gf.Network(3, (1,), (4, 4), residual=(-1.0,)), r"residual\[0\]=-1"),
     "negative g of inputs": (lambda: _contract(PATTERN / 3, residual=(-0.5,)), r"residual\[0\]=-0.5"),
-    "another length": (lambda: gf.Network(3, (1, 1), (4, 4, 4), residual=(1.0,)), "1 entries and there are 2 layers"),
+    "another network": (
+        lambda: gf.Posterior(
+            gf.Network(3, (2,), (4, 4), residual=True), gf.PathInputs(np.ones((2, 3, 3))), [1, 2], 0.1
+        ),
+        r"contracted with residual=\(0.0,\) and network has residual=\(1.0,\): make them the same",
+    ),
+    "another length": (
+        lambda: gf.Network(3, (1, 1), (4, 4, 4), residual=(1.0,)),
+        "has length 1 and the number of layers is 2: give",
+    ),
     "no such path": (lambda: _contract(PATTERN / 3).select(["(skip)"]), r"'\(skip\)' is not known"),
     "columns that do not sum to 1": (lambda: _contract(PATTERN), "normalised=False"),
     "no head left": (lambda: _one_layer().select(["(skip)"]), "leave no head in layer 1: keep one"),
