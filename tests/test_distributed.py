@@ -21,16 +21,10 @@ KEY = jax.random.key(5)
 OPTIONS = {"chains": 4, "warmup": 12, "draws": 10, "chunk": 5, "progress": False}
 OPTIONS |= {"chains_at_once": 1}  # how many are side by side decides how sums are rounded
 
-pytestmark = pytest.mark.filterwarnings("ignore::gibbsformer.ConvergenceWarning")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Without optimisation: these programs run for less time than they compile. That of two processes is optimised."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::gibbsformer.ConvergenceWarning"),
+    pytest.mark.usefixtures("quickly_compiled"),
+]
 
 
 @pytest.fixture

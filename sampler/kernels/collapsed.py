@@ -7,8 +7,8 @@ The posterior is nearly Gaussian around its mode in the coordinates ``models.col
 ``move="auto"`` moves by split HMC with n kicks, or none, whichever promises most effective draws for the evaluations
 they cost. With acceptance a, a draw without kicks is worth about a^6 effective draws in the tails and costs one value
 of the density; a draw with kicks is worth a^3 and costs n gradients more, of three values each (measured at N = 10 to
-100, docs/samplers.md). Errors of the energy fall as n^-2, so the acceptance with two kicks tells that with n. Where
-NUTS promises more, it moves in Bartlett coordinates.
+100, docs/samplers.md). Errors of the energy fall as n^-2, so the acceptance with two kicks tells that with n; where it
+is too small to tell, that with n is measured too. Where NUTS promises more, it moves in Bartlett coordinates.
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ from .split import QUARTER, Place, SplitHMC, SplitState
 AUTO, INDEPENDENT, SPLIT, WITH_NUTS, WITH_CHEES = MOVES = ("auto", "independent", "split", "nuts", "chees")
 _GRADIENT = 3.0  # cost of a gradient in values of the density
 _WORTH_WITHOUT, _WORTH_WITH = 6.0, 3.0  # powers of the acceptance, without kicks and with them
-# effective draws of NUTS per value: one in 7 gradients, or in a whole tree of 255 where its metric is not known
-_WORTH_OF_NUTS, _WITHOUT_METRIC = 1 / (1 + 7 * _GRADIENT), 1 / (1 + 255 * _GRADIENT)
+# gradients of NUTS for an effective draw: 7 of 14 coordinates, growing as the fourth root of their number (Beskos et
+# al. 2013) to 21 of 1,085; a whole tree where its metric is not known
+_GRADIENTS_OF_NUTS, _COORDINATES, _WHOLE_TREE = 7, 14, 255
 _MOST_KICKS = 8
 _CHAINS, _TRANSITIONS, _KICKS = 32, 3, 2  # of the trial
+_TELLING = 0.2  # acceptance with two kicks from which on it tells that with more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,8 @@ class Collapsed(Kernel):
     Raises:
         ValueError: an option out of range.
 
-    Source: docs/model.md, section 4; Shahbaba et al. 2014 (split HMC); Hoffman and Gelman 2014 (NUTS).
+    Source: docs/model.md, sections 4 and 11; Shahbaba et al. 2014 (split HMC); Hoffman and Gelman 2014 (NUTS);
+        Beskos et al. 2013 (steps of HMC in high dimension).
     """
 
     move: str = AUTO
@@ -93,8 +96,11 @@ class Collapsed(Kernel):
             worth[n] = accepted**_WORTH_WITH / (1 + _GRADIENT * n)
         best = max(worth, key=worth.__getitem__)
         dense = isinstance(setting.data.guide, Guide)  # and not of hundreds of paths, where NUTS has no metric
-        of_nuts = _WORTH_OF_NUTS if setting.target.metric_known else _WITHOUT_METRIC
-        if self.move == AUTO and self.kicks is None and dense and worth[best] < of_nuts:
+        if self.move == AUTO and dense and two < _TELLING and best > _KICKS:
+            worth[best] = _measured(setting, key, best) ** _WORTH_WITH / (1 + _GRADIENT * best)
+        growth = max(1.0, len(setting.data.guide.centre) / _COORDINATES) ** 0.25
+        gradients = _GRADIENTS_OF_NUTS * growth if setting.target.metric_known else _WHOLE_TREE
+        if self.move == AUTO and self.kicks is None and dense and worth[best] < 1 / (1 + _GRADIENT * gradients):
             return dataclasses.replace(self, move=WITH_NUTS)
         return dataclasses.replace(self, move=SPLIT, kicks=best if self.kicks is None else self.kicks)
 
@@ -162,19 +168,24 @@ class _Whitened(NamedTuple):
 
 def _trial(setting: Setting, key: jax.Array) -> tuple[float, float]:
     """Acceptance of split HMC without kicks, and with two."""
-    without, two = _accepted(setting.target, setting.data, key)
+    two, without = _accepted(setting.target, (_KICKS, 0), setting.data, key)
     return float(without), float(two)
 
 
-@partial(jax.jit, static_argnums=0)
-def _accepted(target, data, key) -> tuple[Any, Any]:
-    """Acceptance of the last transitions of some chains that start at draws from the Gaussian, without kicks and with
-    two of them."""
+def _measured(setting: Setting, key: jax.Array, kicks: int) -> float:
+    """Acceptance of split HMC with that many kicks."""
+    return float(_accepted(setting.target, (kicks,), setting.data, key)[0])
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _accepted(target, kicks: tuple[int, ...], data, key) -> list[Any]:
+    """Acceptances of the last transitions of some chains that start at draws from the Gaussian, with each number of
+    kicks in turn."""
     setting, guide = Setting(target, data, 0, _CHAINS), data.guide
-    key_z, *key_moves = jax.random.split(key, 3)
+    key_z, *key_moves = jax.random.split(key, 1 + len(kicks))
     z = jax.random.normal(key_z, (_CHAINS, len(guide.centre)), guide.centre.dtype)
     position = jax.vmap(guide.position)(z)
-    start = SplitState(Place(position, jax.vmap(setting.log_density)(position)))
+    state = SplitState(Place(position, jax.vmap(setting.log_density)(position)))
 
     def acceptance(kernel, key, state):
         def transition(state, keys):
@@ -184,6 +195,8 @@ def _accepted(target, data, key) -> tuple[Any, Any]:
         state, rates = jax.lax.scan(transition, state, jax.random.split(key, (_TRANSITIONS, _CHAINS)))
         return state, jnp.mean(rates[1:])
 
-    state, two = acceptance(SplitHMC(kicks=_KICKS), key_moves[0], start)
-    _, without = acceptance(SplitHMC(kicks=0), key_moves[1], state)
-    return without, two
+    found = []
+    for n, key_move in zip(kicks, key_moves, strict=True):
+        state, rate = acceptance(SplitHMC(kicks=n), key_move, state)
+        found.append(rate)
+    return found

@@ -12,14 +12,7 @@ STANDARD_ERRORS = 4  # of a Monte Carlo mean: 6e-5 of normal draws are farther o
 MIN_ESS = 400
 OPTIONS = {"heads": (2,), "widths": (12, 9), "variances": (0.7, 1.3, 0.9), "N_0": 4, "P": 6, "temperature": 0.1}
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Compile without optimisation: these programs run for less time than they compile."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
 @pytest.fixture(scope="module")

@@ -19,14 +19,7 @@ rng = np.random.default_rng(2)
 X = rng.standard_normal((7, 3))
 Y = rng.standard_normal(7)
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Without optimisation: these programs run for less time than they compile."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ law alone, so at every step the unknowns have the prior's moments, which are kno
 independent: the standard error of a mean over time and chains comes from its spread between chains.
 """
 
-import contextlib
 import dataclasses
 import math
 from collections.abc import Callable
@@ -48,28 +47,9 @@ CASES = {
 }  # fmt: skip
 
 
-@contextlib.contextmanager
-def optimisation(on: bool):
-    """Whether XLA optimises what is compiled meanwhile: without, these programs compile up to five times faster."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", not on)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", before)
-
-
 @pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Compile the tests of this folder without optimisation: they run for less time than they compile."""
-    with optimisation(False):
-        yield
-
-
-@pytest.fixture(scope="session")
-def optimised():
-    """Context manager for the few programs that run for longer than they compile: weight-space NUTS."""
-    return lambda: optimisation(True)
+def _quickly_compiled(quickly_compiled):
+    """For all tests of this folder."""
 
 
 class Estimate(NamedTuple):
