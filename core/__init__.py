@@ -1,5 +1,5 @@
-"""What every folder may use: checks of input, precision and threads, atomic files, checksums, locks, the console."""
+"""What every folder may use: input checks, precision, threads, atomic files, checksums, locks, console, cards."""
 
-from . import checks, classes, console, files, lock, numerics, sealing
+from . import cards, checks, classes, console, files, lock, numerics, sealing
 
-__all__ = ["checks", "classes", "console", "files", "lock", "numerics", "sealing"]
+__all__ = ["cards", "checks", "classes", "console", "files", "lock", "numerics", "sealing"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import time
@@ -27,7 +28,7 @@ def silence(stream: TextIO) -> None:
 
 
 def bar(*, total: int | None, unit: str, desc: str, initial: int = 0, disable: bool = False) -> tqdm | Lines:
-    """Progress of something: as ``tqdm`` takes it.
+    """Progress of something: as ``tqdm`` takes it; in a notebook with ipywidgets, a widget.
 
     Args:
         total: number of units in the end, None if nobody knows.
@@ -36,11 +37,21 @@ def bar(*, total: int | None, unit: str, desc: str, initial: int = 0, disable: b
         initial: units done before.
         disable: show nothing.
     """
+    if not disable and _in_notebook():
+        from tqdm.auto import tqdm as widget  # not above: it looks for a notebook when it is imported
+
+        return widget(total=total, initial=initial, unit=unit, desc=desc)
     if disable or sys.stderr.isatty():
         return tqdm(
             total=total, initial=initial, unit=unit, desc=desc, disable=disable, file=sys.stderr, dynamic_ncols=True
         )
     return Lines(total, unit, desc, initial)
+
+
+def _in_notebook() -> bool:
+    """Whether this is the kernel of a notebook that can show widgets."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return "IPKernelApp" in getattr(shell, "config", ()) and importlib.util.find_spec("ipywidgets") is not None
 
 
 class Lines:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core import checks
+from ..core import cards, checks
 from ..models.records import entry_labels
 from ..models.solvable import check_solvable
 from ..sampler import Run
@@ -35,6 +35,12 @@ class FiniteWidth(NamedTuple):
     saddle_covariance: np.ndarray
     correction: float
     correction_error: float
+
+    def __repr__(self) -> str:
+        return cards.line("FiniteWidth", self._asdict())
+
+    def _repr_html_(self) -> str:
+        return cards.card("Finite width against the saddle point", self._asdict().items())
 
 
 def finite_width(run: Run, theory: Theory) -> FiniteWidth:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from ..core import checks
+from ..core import cards, checks
 from ..core.numerics import numerics
 from ..models import PathInputs, Weights, order_parameters
 from ..models.records import output_names
@@ -30,6 +30,15 @@ class Alignment(NamedTuple):
 
     eigenvalues: np.ndarray
     overlaps: np.ndarray
+
+    def __repr__(self) -> str:
+        return cards.line("Alignment", self._asdict())
+
+    def _repr_html_(self) -> str:
+        rows = {"eigenvalues": cards.interval(self.eigenvalues), "overlaps": cards.interval(self.overlaps)}
+        largest = int(np.argmax(self.overlaps))
+        share = f"{100 * self.overlaps[largest] ** 2:.0f} % of |y|² in component {largest + 1}"
+        return cards.card("Alignment of kernel and labels", (rows | {"largest overlap": share}).items())
 
 
 def mean_order_parameter(source: Theory | Run | Weights) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core import checks
+from ..core import cards, checks
 from ..models import PathInputs, labels
 from ..models.target import STATE
 from ..sampler import Run
@@ -41,6 +41,14 @@ class Prediction(NamedTuple):
     blocks: np.ndarray | None = None
     classes: tuple | None = None
     covariance: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        return cards.line("Prediction", self._asdict() | {"classes": self.classes and str(self.classes)})
+
+    def _repr_html_(self) -> str:
+        classes = ", ".join(map(str, self.classes)) if self.classes else None
+        rows = {"mean of f": cards.interval(self.mean), "variance of f": cards.interval(self.variance)}
+        return cards.card("Prediction", (rows | {"classes": classes, "blocks of draws": self.blocks}).items())
 
 
 class Score(NamedTuple):

@@ -16,9 +16,10 @@ import numpy as np
 import scipy.stats
 from scipy.special import logsumexp, softmax
 
-from ..core import checks
+from ..core import cards, checks
 from ..core.numerics import numerics
 from ..models import Posterior
+from ..models.shown import posterior_rows
 from ..models.solvable import check_solvable
 from ..sampler.weights import PARETO_LIMIT, Weights
 from .importance import importance_weights
@@ -66,6 +67,17 @@ class Evidence:
     particles: int
     method: str = "smc"
     pareto_k: float = float("nan")
+
+    def __repr__(self) -> str:
+        return f"Evidence(log p(y) = {self.log_evidence:.3f} +- {self.error:.2g}, {self.method}, {self.posterior})"
+
+    def _repr_html_(self) -> str:
+        rows = {"log p(y)": f"{self.log_evidence:.3f} ± {self.error:.2g} nats", "method": self.method}
+        rows |= {"replicates": f"{len(self.repeats)} of {self.particles} particles"}
+        known = {"Pareto k": self.pareto_k, "thermodynamic integration": self.thermodynamic}
+        rows |= {name: f"{value:.3f}" for name, value in known.items() if not np.isnan(value)}
+        problem = None if self.agrees else "replicates differ by more than their errors say: use more particles"
+        return cards.card("Evidence", (rows | posterior_rows(self.posterior)).items(), problem)
 
     @property
     def agrees(self) -> bool:

@@ -23,6 +23,10 @@ RANDOM = "random"
 _KEYS = ["seed", "score", "heads_removed"]
 
 
+def _three(value: float) -> str:
+    return f"{value:.3f}"
+
+
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """Test scores as heads are removed, of one seed or of several.
@@ -52,6 +56,12 @@ class Comparison:
         gain = areas.sub(areas[RANDOM], axis=0) if RANDOM in areas else areas * np.nan
         found = {"area": areas.mean(), "error": areas.sem(), "over_random": gain.mean(), "its_error": gain.sem()}
         return pd.DataFrame(found).sort_values("area", ascending=False)
+
+    def __repr__(self) -> str:
+        return f"{self.measure}\n{self.table.to_string(float_format=_three)}"
+
+    def _repr_html_(self) -> str:
+        return self.table.to_html(float_format=_three)
 
     def join(self, *others: Comparison) -> Comparison:
         """This comparison and those of further seeds.

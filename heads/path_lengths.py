@@ -65,6 +65,9 @@ class PathLengths:
     def __repr__(self) -> str:
         return self.table.to_string(float_format=lambda value: f"{value:.3f}")
 
+    def _repr_html_(self) -> str:
+        return self.table.to_html(float_format=lambda value: f"{value:.3f}")
+
     def plot(self, folder: str | Path, name: str = "path_lengths") -> list[Path]:
         """A figure of the shares of U, kernel and prediction, and beside it of the scores if there are any.
 

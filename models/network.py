@@ -23,8 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core import checks
+from ..core import cards, checks
 from .residual import strengths
+from .shown import network_rows
 
 Weights = dict[str, Array]  # "V_0" [N_1, N_0], "V_l" [H_l, N_{l+1}, N_l], "a" [N_{L+1}], or [m, N_{L+1}] for m outputs
 
@@ -42,6 +43,15 @@ class OrderParameters(NamedTuple):
 
     U_a: Any
     U: tuple[Any, ...]
+
+    def __repr__(self) -> str:
+        return cards.line("OrderParameters", self._shown())
+
+    def _repr_html_(self) -> str:
+        return cards.card("OrderParameters", self._shown().items())
+
+    def _shown(self) -> dict[str, Any]:
+        return {"U_a": self.U_a} | {f"U_{l}": U for l, U in enumerate(self.U, start=1)}
 
 
 @dataclass(frozen=True)
@@ -93,6 +103,9 @@ class Network:
         fields = [f"{name}={getattr(self, name)}" for name in ("input_width", "heads", "widths", "variances")]
         fields += [f"outputs={self.outputs}"] * (self.outputs > 1) + [f"residual={self.residual}"] * any(self.skips)
         return f"Network({', '.join(fields)})"
+
+    def _repr_html_(self) -> str:
+        return cards.card("Network", network_rows(self).items())
 
     @property
     def depth(self) -> int:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core import checks
+from ..core import cards, checks
 from ..core.numerics import full_precision
 from . import collapsed, keeping, labels, marginal, targets, weight_space
 from .gaussian import with_noise
@@ -24,6 +24,7 @@ from .path_kernel import combine, path_kernel
 from .paths import PathInputs
 from .reduction import Reduction, reduction
 from .residual import head_counts
+from .shown import posterior_rows
 from .target import KEEP, WEIGHTS, Target
 
 BATCHES = "batches"  # of pseudo-examples are drawn too
@@ -291,6 +292,9 @@ class Posterior:
             ValueError: a reduction that is not the one that was written.
         """
         return keeping.restored(cls, settings, arrays, axes)
+
+    def _repr_html_(self) -> str:
+        return cards.card("Posterior", posterior_rows(self).items())
 
     def __repr__(self) -> str:
         classes = (

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..core import checks
+from ..core import cards, checks
 from ..models import OrderParameters
+from ..models.shown import posterior_rows
 from ..models.target import MONITORED, WEIGHT, Records
 from .settings import RunSettings
 from .weights import RunEvidence, run_evidence
@@ -45,6 +46,14 @@ class Run:
     def __repr__(self) -> str:
         place = "in memory" if self.path is None else f"in {self.path}"
         return f"Run({self.settings.get('kernel')!r}, {self.chains} chains x {self.draws} draws {place})"
+
+    def _repr_html_(self) -> str:
+        made, report = self.made, self.settings.get("report") or {}
+        sampler = f"{made.kernel}, {self.chains} chains x {self.draws} draws after {made.warmup} of warm-up"
+        rows = {"sampler": sampler, "target": made.target} | dict(self.variables)
+        found = {"largest R-hat": report.get("rhat"), "minimum ESS": report.get("ess")}
+        found |= {"divergences": report.get("divergences"), "sample file": self.path}
+        return cards.card("Run", (rows | found | posterior_rows(self.posterior)).items())
 
     @cached_property
     def made(self) -> RunSettings:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..core import checks, console
+from ..core import cards, checks, console
 from . import clusters, executors, folder
 from . import plan as plans
 from .compute import Outcome
@@ -35,6 +35,14 @@ class Sweep(NamedTuple):
     computed: int
     failed: tuple[dict[str, Any], ...]
     damaged: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        counts = f"{self.points} points, {self.computed} computed now, {len(self.failed)} failed"
+        return f"Sweep({counts}, {str(self.folder)!r})"
+
+    def _repr_html_(self) -> str:
+        first, *rest = self.render().splitlines()
+        return cards.card("Sweep", [("points", first), *(("", line) for line in rest)])
 
     def open(self):
         """What the sweep found so far.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ..core import checks
+from ..core import cards, checks
 from ..models import Attention, Network, PathInputs, Posterior, Reduction, contract, labels, reduce
 from ..models.residual import head_counts, strengths
 
@@ -30,6 +30,12 @@ class Examples(NamedTuple):
     y: np.ndarray
     mask: np.ndarray | None = None
     reads: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        return cards.line("Examples", self._asdict())
+
+    def _repr_html_(self) -> str:
+        return cards.card("Examples", self._asdict().items())
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +80,11 @@ class Task:
         P, N_0, S = self.train.x.shape
         test = 0 if self.test is None else len(self.test.y)
         return f"Task({self.name!r}, {P} training and {test} test examples, N_0={N_0}, S={S}, T={self.temperature:g})"
+
+    def _repr_html_(self) -> str:
+        rows = {"training sequences": self.train.x, "test sequences": None if self.test is None else self.test.x}
+        options = {"readout": self.readout, "temperature": self.temperature} | self.settings
+        return cards.card(f"Task {self.name}", (rows | {n: str(v) for n, v in options.items()}).items())
 
     @cached_property
     def train_inputs(self) -> PathInputs:

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 
-from ..core import checks
+from ..core import cards, checks
 from ..core.numerics import numerics, on_host
 from ..models import Posterior
 from ..models.collapsed import (
@@ -40,6 +40,7 @@ from ..models.collapsed import (
 from ..models.network import OrderParameters
 from ..models.paths import PathInputs
 from ..models.reduction import Reduction
+from ..models.shown import posterior_rows
 from ..models.solvable import check_solvable
 from . import many_paths
 from .energy import derivative_data, energy, hessian
@@ -95,6 +96,17 @@ class Theory:
         U_a = f"{self.U_a:.4g}" if np.ndim(self.U_a) == 0 else f"trace {np.trace(self.U_a):.4g}"
         return f"Theory({self.posterior}, U_a={U_a}, {state})"
 
+    def _repr_html_(self) -> str:
+        limit = np.isnan(self.action)
+        rows = {"U_a": self.U_a} | {f"U_{l}": U for l, U in enumerate(self.U, start=1)}
+        if not limit:
+            rows |= {"action": self.action, "smallest Hessian eigenvalue": self.hessian_min}
+            rows |= {"largest gradient": f"{self.gradient_norm:.1e} after {self.iterations} Newton steps"}
+            rows |= {"other stationary points": len(self.others) or None}
+        about = {"paths kept": None if self.paths is None else ", ".join(self.paths)}
+        title = "GP limit" if limit else "Theory: saddle point"
+        return cards.card(title, (rows | about | posterior_rows(self.posterior)).items(), self.problem)
+
     @property
     def train(self) -> PathInputs:
         """The training inputs the theory was solved for: those of the paths kept."""
@@ -135,6 +147,17 @@ class Grid:
     widths: tuple
     temperatures: tuple[float, ...]
     theories: tuple[tuple[Theory, ...], ...]
+
+    def __repr__(self) -> str:
+        return f"Grid({len(self.widths)} widths x {len(self.temperatures)} temperatures, {self._state})"
+
+    def _repr_html_(self) -> str:
+        axes = {"widths": ", ".join(map(str, self.widths)), "temperatures": ", ".join(map(str, self.temperatures))}
+        return cards.card("Grid of theories", (axes | {"saddle points": self._state}).items())
+
+    @property
+    def _state(self) -> str:
+        return f"{int(self.converged.sum())} of {self.converged.size} converged"
 
     def __getitem__(self, index: tuple[int, int]) -> Theory:
         i, j = index
