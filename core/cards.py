@@ -16,8 +16,6 @@ from .text import visible
 
 _BOX = "border-left:3px solid #0072b2;padding:.1em .8em;margin:.3em 0;max-width:56em;overflow-x:auto"
 _NAME = "text-align:left;padding:.05em 1.2em .05em 0;font-weight:normal;opacity:.7;vertical-align:top"
-    "text-align:left;padding:.05em 1.2em .05em 0;font-weight:normal;opacity:.7;vertical-align:top;white-space:nowrap"
-)
 _VALUE = "text-align:left;padding:.05em 0"
 _LONGEST = 300  # characters of a value
 

@@ -77,10 +77,12 @@ if TYPE_CHECKING:  # the same names as in ``_NAMES``, for type checkers and edit
         Collapsed,
         ConvergenceWarning,
         Gibbs,
+        Prior,
         Run,
         SplitHMC,
         lift,
         open,
+        prior,
         resume,
         sample,
         until,
@@ -108,7 +110,7 @@ _NAMES = {  # folder -> its names that are public here
     "reports": ("report",),
     "sampler": (
         "AdjustedMCLMC", "ChEES", "Collapsed", "ConvergenceWarning", "GHMC", "Gibbs", "HMC", "KERNELS", "MALA", "MCLMC",
-        "NUTS", "Run", "SGHMC", "SGLD", "SplitHMC", "lift", "open", "resume", "sample", "until",
+        "NUTS", "Prior", "Run", "SGHMC", "SGLD", "SplitHMC", "lift", "open", "prior", "resume", "sample", "until",
     ),
     "sweeps": ("learning_curve", "open_sweep", "sweep"),
 }  # fmt: skip

@@ -24,6 +24,7 @@ from .kernels import (
 )
 from .lifting import lift
 from .monitor import Until, until
+from .prior import Prior, prior
 from .run import Run
 from .sampling import open, resume, sample
 
@@ -44,6 +45,7 @@ __all__ = [
     "EnsembleKernel",
     "Gibbs",
     "Kernel",
+    "Prior",
     "Run",
     "SplitHMC",
     "Target",
@@ -52,6 +54,7 @@ __all__ = [
     "lift",
     "moments",
     "open",
+    "prior",
     "resolve_kernel",
     "resume",
     "sample",

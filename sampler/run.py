@@ -7,16 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from ..core import cards, checks
 from ..models import OrderParameters
 from ..models.shown import posterior_rows
 from ..models.target import MONITORED, WEIGHT, Records
+from .arviz_groups import made_of
+from .groups import log_likelihood as log_likelihoods
+from .groups import new_labels
 from .settings import RunSettings
 from .weights import RunEvidence, run_evidence
+
+if TYPE_CHECKING:
+    from .prior import Prior
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +177,19 @@ class Run:
             raise checks.InputError("this run kept no weights: sample again with keep='weights'")
         return {name: self.variables[name] for name in kept}
 
+    @property
+    def index(self) -> dict[str, np.ndarray]:
+        """Numbers of the chains and draws, as coordinates."""
+        first = self.made.share.own.start
+        return {"chain": np.arange(first, first + self.chains), "draw": np.arange(self.draws)}
+
+    @property
+    def observed(self):
+        """xarray Dataset of the labels as the network sees them: y, and y_test of a run with test examples."""
+        import xarray as xr
+
+        return xr.Dataset(self.posterior.stored(self.test)[1]["observed_data"])
+
     def datasets(self, weights: bool = False) -> dict[str, Any]:
         """The draws in memory as xarray Datasets, with named axes.
 
@@ -189,10 +209,8 @@ class Run:
                 arrays.setdefault(group, {})[name] = (("chain", "draw", *dims), np.asarray(values))
         for name, values in self.stats.items():
             arrays["sample_stats"][name] = (("chain", "draw"), np.asarray(values))
-        first = self.made.share.own.start
-        index = {"chain": np.arange(first, first + self.chains), "draw": np.arange(self.draws)}
         return {
-            group: xr.Dataset(content, coords=index | {d: labels[d] for d in _dims(content) if d in labels})
+            group: xr.Dataset(content, coords=self.index | {d: labels[d] for d in _dims(content) if d in labels})
             for group, content in arrays.items()
         }
 
@@ -206,23 +224,52 @@ class Run:
 
         return arviz.summary(self.datasets()["posterior"][list(self.monitored)])
 
-    def to_arviz(self):
+    def to_arviz(
+        self,
+        log_likelihood: bool | str = False,
+        *,
+        posterior_predictive: bool = False,
+        prior: Prior | None = None,
+        key: jax.Array | None = None,
+    ):
         """The run for ArviZ, weights included where they were kept; a stored run is opened lazily from its file.
+
+        Args:
+            log_likelihood: add the group of that name, ``y`` [chain, draw, example] in nats. ``"leave_one_out"``:
+                log p(y_i | y_-i, U), f integrated out, the m outputs of an example together; ``arviz.loo`` estimates
+                the predictive density of a left-out label from it. ``"f"``: log p(y_i | f_i) at draws of f, whose
+                importance weights have heavy tails at low temperature. True: the former, or ``"f"`` for a model of
+                one's own.
+            posterior_predictive: add draws of labels to the group of that name: ``y`` of the training examples, as
+                ``arviz.plot_ppc`` compares them with those observed, and ``y_test`` of test examples; real numbers
+                f + N(0, T) also where labels are classes.
+            prior: from ``gf.prior``: add groups ``prior`` and ``prior_predictive``.
+            key: typed random key of what is drawn: new labels, and f where it was not recorded.
 
         Returns:
             InferenceData (ArviZ 0.x) or DataTree (ArviZ 1.x).
+
+        Raises:
+            ValueError: an unknown form of log-likelihood, one that needs order parameters where there are none, a
+                missing key, or a posterior of a ``gf.Reduction``, which has no examples.
+
+        Source: docs/model.md, section 3 (p(y_i | y_-i, U)); Buerkner, Gabry and Vehtari 2021 (its use in ``loo``).
         """
         import arviz
 
-        if self.path is not None:
-            next(iter(self.variables.values()))[:0]  # refuses a file that was put in its place
-            return arviz.from_netcdf(self.path)
-        groups = self.datasets(weights=True)
-        if arviz.__version__.startswith("0."):  # ArviZ 1 has the name too, for a DataTree
-            return arviz.InferenceData(**groups)
-        import xarray as xr
-
-        return xr.DataTree.from_dict(groups)
+        groups: dict[str, Any] = {}
+        if log_likelihood:
+            groups["log_likelihood"] = log_likelihoods(self, log_likelihood, key)
+        if posterior_predictive:
+            groups["posterior_predictive"] = new_labels(self, key)
+        if prior is not None:
+            groups |= prior.datasets()
+        if self.path is None:
+            own = self.datasets(weights=True) | {"observed_data": self.observed}
+            return made_of(groups, made_of(own))
+        next(iter(self.variables.values()))[:0]  # refuses a file that was put in its place
+        read = arviz.from_netcdf(self.path)
+        return made_of(groups, read) if groups else read
 
 
 def _dims(content):

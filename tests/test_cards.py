@@ -1,18 +1,21 @@
 """What results look like at a prompt and in a notebook: short, no arrays, every text escaped."""
 
+import dataclasses
+import shutil
 import sys
 import types
+import warnings
 from html.parser import HTMLParser
+from pathlib import Path
 
-import jax
 import numpy as np
-import pandas as pd
 import pytest
 
 import gibbsformer as gf
 from gibbsformer.core import cards, console
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
+DATA = Path(__file__).parent / "data" / "schema_1.h5"
 LONGEST = 8000  # characters of a table
 EVIL = "<script>alert(1)</script>&'\"\x1b[31m"
 
@@ -38,53 +41,50 @@ class Reader(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def shown(make_small):
+def shown(tmp_path_factory):
     """Everything with a table of its own, by name."""
-    small = make_small(S=3, widths=(8, 8, 8))
-    posterior, data = small.posterior, small.test
-    run = gf.sample(posterior, key=jax.random.key(0), chains=2, warmup=10, draws=20, progress=False, test=data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an old file, of few draws
+        run = gf.open(shutil.copy(DATA, tmp_path_factory.mktemp("run")))
+    posterior = run.posterior
     theory = gf.theory.solve(posterior)
-    things = {
+    return {
         "network": posterior.network,
         "posterior": posterior,
         "run": run,
         "theory": theory,
         "limit": gf.theory.gp(posterior),
-        "grid": gf.theory.grid(posterior, (8, 30), (0.3,)),
-        "prediction": gf.predict(theory, data[0]),
+        "grid": gf.theory.grid(posterior, (4, 30), (0.3,)),
+        "prediction": gf.predict(theory, run.test[0]),
         "order_parameters": run.order_parameters,
         "alignment": gf.alignment(theory),
         "sweep": gf.sweeps.Sweep("folder", 3, 2, ({"settings": {"compute": "theory", "N": 3}, "error": EVIL},)),
-        "examples": gf.tasks.Examples(small.x, posterior.y),
+        "examples": gf.tasks.Examples(np.ones((5, 3, 4)), posterior.y),
     }
-    things["comparison"] = gf.compare(run, theory)
-    return things
 
 
 NAMES = (
     "network", "posterior", "run", "theory", "limit", "grid", "prediction", "order_parameters", "alignment", "sweep",
-    "examples", "comparison",
+    "examples",
 )  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore::gibbsformer.ConvergenceWarning")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_cell_that_ends_in_it_is_short(shown, name):
     thing = shown[name]
     read = Reader(thing._repr_html_())
-    assert len(read.text) < (400 if isinstance(thing, pd.DataFrame) else 60)
+    assert len(read.text) < 60
     assert "array(" not in thing._repr_html_()
-    if not isinstance(thing, pd.DataFrame):
-        assert len(thing._repr_html_()) < LONGEST
-        assert "\n" not in repr(thing)
-        assert len(repr(thing)) < 300
+    assert len(thing._repr_html_()) < LONGEST
+    assert "\n" not in repr(thing)
+    assert len(repr(thing)) < 300
 
 
 def test_tables_say_what_counts(shown):
     text = {name: " ".join(Reader(shown[name]._repr_html_()).text) for name in NAMES}
-    assert "collapsed, 2 chains x 20 draws after 10 of warm-up" in text["run"]
-    assert "[2, 20, 6, 6]" in text["run"]
-    assert "P = 7" in text["posterior"]
+    assert "collapsed, 2 chains x 20 draws after" in text["run"]
+    assert "[2, 20, 2, 2]" in text["run"]
+    assert "P = 5" in text["posterior"]
     assert f"{shown['theory'].action:.4g}" in text["theory"]
     assert "action" not in text["limit"]
     assert "2 of 2 converged" in text["grid"]
@@ -107,8 +107,6 @@ def test_long_text_is_cut():
 
 
 def test_a_theory_that_failed_says_so(shown):
-    import dataclasses
-
     failed = dataclasses.replace(shown["theory"], converged=False, gradient_norm=0.1)
     assert "raise the temperature" in " ".join(Reader(failed._repr_html_()).text)
 
