@@ -14,7 +14,7 @@ Source: Sundararajan and Keerthi 2001; Rasmussen and Williams 2006, section 5.4.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,9 +34,9 @@ class Basis(NamedTuple):
         rho: y - Q Q^T y [P], or [P, m].
     """
 
-    Q: Float[Array, "P r"] | None
-    rest: Float[Array, " P"]
-    rho: Float[Array, "P ..."]
+    Q: Any
+    rest: Any
+    rho: Any
 
 
 def basis(posterior) -> Basis:

@@ -24,7 +24,7 @@ from .kernels import (
 )
 from .lifting import lift
 from .monitor import Until, until
-from .prior import Prior, prior
+from .prior_draws import Prior, prior
 from .run import Run
 from .sampling import open, resume, sample
 

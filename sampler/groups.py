@@ -30,9 +30,9 @@ def log_likelihood(run, form: bool | str, key) -> xr.Dataset:
         ValueError: another form, one that the posterior does not have, or a key that is missing.
     """
     solvable = isinstance(run.posterior, Posterior)
-    if form is True:
+    if isinstance(form, bool):
         form = LEAVE_ONE_OUT if solvable else GIVEN_F
-    checks.nearest("log_likelihood", form, FORMS)
+    form = checks.nearest("log_likelihood", form, FORMS)
     if form == LEAVE_ONE_OUT and not solvable:
         raise checks.InputError(
             f"log_likelihood={form!r} needs the order parameters of a gf.Posterior: use log_likelihood='f'"

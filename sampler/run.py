@@ -23,7 +23,7 @@ from .settings import RunSettings
 from .weights import RunEvidence, run_evidence
 
 if TYPE_CHECKING:
-    from .prior import Prior
+    from .prior_draws import Prior
 
 
 @dataclass(frozen=True, eq=False)

@@ -98,7 +98,7 @@ class Theory:
 
     def _repr_html_(self) -> str:
         limit = np.isnan(self.action)
-        rows = {"U_a": self.U_a} | {f"U_{l}": U for l, U in enumerate(self.U, start=1)}
+        rows: dict[str, Any] = {"U_a": self.U_a} | {f"U_{l}": U for l, U in enumerate(self.U, start=1)}
         if not limit:
             rows |= {"action": self.action, "smallest Hessian eigenvalue": self.hessian_min}
             rows |= {"largest gradient": f"{self.gradient_norm:.1e} after {self.iterations} Newton steps"}

@@ -33,7 +33,8 @@ class Prior:
         network: whose prior it is.
         order_parameters: U_a [draw], or [draw, m, m], and U = (U_1, .., U_L), U_l [draw, k_l m, k_l m].
         f: outputs on the training examples [draw, P], or [draw, P, m]; None of a network alone.
-        y: labels f + N(0, T) of the same shape, real numbers also where labels are classes; None of a network alone.
+        y: labels f + N(0, T) [draw, P], or [draw, P, m], real numbers also where labels are classes; None of a network
+            alone.
         path_names: names of the paths.
         classes: of the labels; () for real values.
     """
