@@ -1,4 +1,4 @@
-"""Trace and rank plots of U and f by ArviZ, as pictures inside the page."""
+"""Trace and rank plots of U and f, as pictures inside the page, whichever version of ArviZ is installed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 from typing import Any
 
 import numpy as np
+import scipy.stats
 import xarray as xr
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -18,36 +19,58 @@ from ..models.records import entry_labels
 from ..sampler import Run
 
 SHOWN_U, SHOWN_F = 4, 2
+_RANK_BINS = 20
+_STYLE = {
+    "font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 8, "axes.labelsize": 7,
+    "xtick.labelsize": 7, "ytick.labelsize": 7,
+}  # fmt: skip
 
 
-def plots(run: Run) -> dict[str, Any] | None:
+def plots(run: Run) -> dict[str, Any]:
     """Trace and rank plots of the entries of U, and of f on the test inputs, that mix worst.
 
     Returns:
-        {"entries": their names, "trace", "rank": PNG data URIs}; None with ArviZ 1, whose plots are made otherwise.
+        {"entries": their names, "trace", "rank": PNG data URIs}.
     """
-    import arviz
-
-    if not arviz.__version__.startswith("0."):
-        return None
     found = worst(run)
-    data = found.rename({name: literal(str(name)) for name in found})
-    n = len(data)
-    with rc_context({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
+    draws = {literal(str(name)): values.values for name, values in found.items()}
+    n = len(draws)
+    with rc_context(_STYLE):
         trace = Figure(figsize=(8.6, 1.35 * n), layout="constrained")
-        arviz.plot_trace(arviz.InferenceData(posterior=data), axes=trace.subplots(n, 2, squeeze=False), show=False)
+        grid = trace.subplots(n, 2, squeeze=False, width_ratios=(1, 2))
+        for row, (name, values) in zip(grid, draws.items(), strict=True):
+            _histogram(row[0], values)
+            row[1].plot(values.T, linewidth=0.5)
+            row[0].set_ylabel(name)
+        grid[-1, 1].set_xlabel("draw")
         rank = Figure(figsize=(8.6, 1.6 * -(-n // 2)), layout="constrained")
-        grid = rank.subplots(-(-n // 2), 2, squeeze=False).ravel()
-        arviz.plot_rank(data, ax=grid[:n], show=False)
-        for spare in grid[n:]:
+        places = rank.subplots(-(-n // 2), 2, squeeze=False).ravel()
+        for place, (name, values) in zip(places, draws.items(), strict=False):
+            _ranks(place, values)
+            place.set_title(name)
+        for spare in places[n:]:
             spare.set_axis_off()
-        for figure in (trace, rank):
-            for axes in figure.axes:
-                axes.title.set_fontsize(8)
-                axes.tick_params(labelsize=7)
-                axes.xaxis.label.set_fontsize(7)
-                axes.yaxis.label.set_fontsize(7)
         return {"entries": [str(name) for name in found], "trace": _uri(trace), "rank": _uri(rank)}
+
+
+def _histogram(axes, values: np.ndarray) -> None:
+    """The distribution of each chain [chain, draw], as a line."""
+    edges = np.histogram_bin_edges(values, bins=min(40, max(5, values.shape[1] // 10)))
+    for chain in values:
+        axes.stairs(np.histogram(chain, edges, density=True)[0], edges, linewidth=0.8)
+    axes.set_yticks([])
+
+
+def _ranks(axes, values: np.ndarray) -> None:
+    """How often each chain has each rank among the draws of all chains, less what chance expects."""
+    ranks = scipy.stats.rankdata(values, axis=None).reshape(values.shape)
+    bins = min(_RANK_BINS, max(2, values.shape[1] // 5))
+    edges = np.linspace(0.5, values.size + 0.5, bins + 1)
+    expected = values.shape[1] / bins
+    for number, chain in enumerate(ranks):
+        heights = (np.histogram(chain, edges)[0] / expected - 1) * 0.4
+        axes.stairs(number + heights, edges, baseline=number, fill=True, alpha=0.7)
+    axes.set(yticks=range(len(ranks)), ylabel="chain", xticks=[])
 
 
 def worst(run: Run) -> xr.Dataset:

@@ -12,6 +12,7 @@ import numpy as np
 from ..core import checks
 from ..diagnostics import alignment, head_scores
 from ..diagnostics.findings import own_findings, run_findings
+from ..heads import path_lengths
 from ..models import Posterior
 from ..models.records import entry_labels
 from ..sampler import Run
@@ -63,6 +64,7 @@ def section(run: Run, number: int = 1) -> dict[str, Any]:
         "maps": _maps(run, theory, number),
         "alignment": _alignment(_sources(run, finite, "GP limit", limit)) if run.posterior.has_examples else None,
         "heads": _head_bars(_sources(run, finite, "large-N theory", theory)),
+        "lengths": lengths(run, run.test) if finite else None,
         "chains": chains.plots(run) if finite else None,
         "provenance": provenance(run),
     }
@@ -120,7 +122,7 @@ def provenance(run: Run) -> list[tuple[str, str]]:
 
 
 def _problem(run: Run) -> list[tuple[str, str]]:
-    network, s = run.posterior.network, run.settings
+    network, s, classes = run.posterior.network, run.settings, run.posterior.classes
     about = {name: _text(value) for name, value in s.get("about", {}).items()}
     details = ", ".join(f"{name} {about[name]}" for name in ("variant", "seed") if name in about)
     task = about.get("task", "arrays of your own") + (f" ({details})" if details else "")
@@ -130,12 +132,32 @@ def _problem(run: Run) -> list[tuple[str, str]]:
             "examples",
             f"P = {run.posterior.examples}" + _reduced(run) + (f", {len(run.test[1])} for testing" if run.test else ""),
         ),
-        ("labels", "two classes, " + _text(classes) if (classes := run.posterior.classes) else "real values"),
+        ("labels", f"{len(classes)} classes, {_text(classes)}" if classes else "real values"),
         ("network", f"heads {_text(network.heads)}, widths {_text(network.widths)}, N₀ = {network.input_width}"),
+        *([("outputs", str(network.outputs))] if network.outputs > 1 else []),
+        *([("skip connections", f"strengths {_text(network.residual)}")] if any(network.skips) else []),
         ("prior variances", _text(network.variances)),
         ("temperature", f"{run.posterior.temperature:g}"),
         ("sampler", f"{s['kernel']}, {run.chains} chains × {run.draws} draws after {s['warmup']} of warm-up"),
+        *_evidence(run),
     ]
+
+
+def _evidence(run: Run) -> list[tuple[str, str]]:
+    """The log evidence of a run whose proposals give one."""
+    found = run.log_evidence
+    if found.value is None:
+        return []
+    return [("log evidence", f"{found.value:.3f} ± {found.error:.2g} nats (Pareto k {found.pareto_k:.2f})")]
+
+
+def lengths(source: Run | Theory, test=None) -> tuple[list[str], list[tuple[int, list[float]]]] | None:
+    """Columns and rows of ``gf.path_lengths``, of a network with skip connections."""
+    if not any(source.posterior.network.skips):
+        return None
+    table = path_lengths(source, test).table
+    columns = [str(name).replace("_", " ") for name in table]
+    return columns, [(int(length), row.tolist()) for length, row in zip(table.index, table.to_numpy(), strict=True)]
 
 
 def _score_rows(found: dict[str, Any]) -> list[dict[str, Any]]:

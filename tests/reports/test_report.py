@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 
 import arviz
+import jax
 import numpy as np
 import pytest
 
@@ -97,7 +98,7 @@ def test_page_is_whole_and_self_contained(page):
     assert all(r.startswith(("#", "data:image/png;base64,")) for r in references)
     assert {r[1:] for r in references if r[0] == "#"} <= {a.get("id") for _, a in page.tags}
     pictures = [r for r in references if r.startswith("data:")]
-    assert len(pictures) == (4 if arviz.__version__.startswith("0.") else 0)  # traces and ranks of both runs
+    assert len(pictures) == 4  # traces and ranks of both runs
     assert all(base64.b64decode(r.partition(",")[2]).startswith(b"\x89PNG") for r in pictures)
     identities = [a["id"] for _, a in page.tags if "id" in a]
     assert len(identities) == len(set(identities))
@@ -212,3 +213,48 @@ def test_in_a_browser(written, open_page):
         # nothing is wider than a narrow screen, and every picture was decoded
         assert tab.evaluate("document.documentElement.scrollWidth") <= 380
         assert tab.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+
+
+def test_page_shows_several_outputs_skips_and_the_evidence(tmp_path, make_small):
+    """Draws of the prior stand for those of the posterior: what is shown of them is the same."""
+    small = make_small(heads=(2,), widths=(4, 4), variances=(1.0, 1.0, 1.0), residual=True, outputs=2)
+    prior = gf.prior(small.network, draws=120, key=jax.random.key(0)).order_parameters
+    fold = lambda values: values.reshape(2, 60, *values.shape[1:])  # noqa: E731
+    weights = np.random.default_rng(0).standard_normal((2, 60)) / 10
+    settings = {"kernel": "collapsed", "options": {}, "target": "collapsed", "keep": "order_parameters", "warmup": 5}
+    settings |= {"draws": 60, "chains": 2, "until": None, "key_data": [0], "key_impl": "threefry2x32"}
+    draws = {"U_a": fold(prior.U_a), "U_1": fold(prior.U[0]), "theta": np.zeros((2, 60, 1))}
+    run = gf.Run(small.posterior, draws, {"log_weight": weights}, settings)
+    page = Page(gf.report(run, tmp_path / "run.html").read_text(encoding="utf-8"))
+    shares = {row[0]: row[1:] for row in page.rows if row and row[0] in ("0", "1")}
+    table = gf.path_lengths(run).table
+    for length in (0, 1):
+        assert float(shares[str(length)][1]) == pytest.approx(table.loc[length, "U"], abs=1e-3)
+    text = (tmp_path / "run.html").read_text(encoding="utf-8")
+    assert "strengths 1" in text
+    assert "<dt>outputs</dt><dd>2</dd>" in text
+    assert f"{run.log_evidence.value:.3f} ±" in text
+
+
+def test_ranks_and_traces_do_not_need_arviz_to_draw(run, monkeypatch):
+    monkeypatch.setattr(arviz, "plot_trace", None, raising=False)
+    monkeypatch.setattr(arviz, "plot_rank", None, raising=False)
+    from gibbsformer.reports import chains
+
+    found = chains.plots(run)
+    assert found["trace"].startswith("data:image/png")
+    assert len(found["entries"]) == len(chains.worst(run))
+
+
+def test_ranks_of_chains_that_agree_are_level():
+    """Heights of two equal chains are near their lines; of two separate ones, far."""
+    from matplotlib.figure import Figure
+
+    from gibbsformer.reports import chains
+
+    rng = np.random.default_rng(0)
+    for shift, far in ((0.0, False), (10.0, True)):
+        axes = Figure().subplots()
+        chains._ranks(axes, rng.standard_normal((2, 1000)) + shift * np.arange(2)[:, None])
+        heights = [patch.get_data().values - number for number, patch in enumerate(axes.patches)]
+        assert (np.abs(heights).max() > 0.35) == far
