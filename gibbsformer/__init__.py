@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # the same names as in ``_NAMES``, for type checkers and edit
         theory,
         training,
     )
+    from .core.programs import cache_programs
     from .diagnostics import (  # type: ignore[no-redef]  # functions with the name of their module
         accuracy,
         accuracy_error,
@@ -96,6 +97,7 @@ _FOLDERS = (
     "training",
 )  # fmt: skip
 _NAMES = {  # folder -> its names that are public here
+    "core": ("cache_programs",),
     "diagnostics": (
         "accuracy", "accuracy_error", "alignment", "compare", "finite_width", "generalization_error", "head_drops",
         "head_scores", "path_kernels", "predict", "prune", "pruning_curve", "pruning_order", "renormalized_kernel",

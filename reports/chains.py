@@ -20,7 +20,7 @@ from ..sampler import Run
 
 SHOWN_U, SHOWN_F = 4, 2
 _RANK_BINS = 20
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 8, "axes.labelsize": 7,
     "xtick.labelsize": 7, "ytick.labelsize": 7,
 }  # fmt: skip
@@ -41,7 +41,7 @@ def plots(run: Run) -> dict[str, Any]:
         for row, (name, values) in zip(grid, draws.items(), strict=True):
             _histogram(row[0], values)
             row[1].plot(values.T, linewidth=0.5)
-            row[0].set_ylabel(name)
+            row[0].set_title(name, loc="left")
         grid[-1, 1].set_xlabel("draw")
         rank = Figure(figsize=(8.6, 1.6 * -(-n // 2)), layout="constrained")
         places = rank.subplots(-(-n // 2), 2, squeeze=False).ravel()
@@ -70,6 +70,7 @@ def _ranks(axes, values: np.ndarray) -> None:
     for number, chain in enumerate(ranks):
         heights = (np.histogram(chain, edges)[0] / expected - 1) * 0.4
         axes.stairs(number + heights, edges, baseline=number, fill=True, alpha=0.7)
+        axes.axhline(number, color="black", linewidth=0.4)
     axes.set(yticks=range(len(ranks)), ylabel="chain", xticks=[])
 
 

@@ -15,13 +15,10 @@ import argparse
 import contextlib
 import importlib
 import os
-import platform
 import signal
 import sys
 import warnings
-import zlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 __all__ = ["VERBS", "main", "parser"]
@@ -75,22 +72,6 @@ def parser() -> argparse.ArgumentParser:
         verb.add_argument("--json", action="store_true", help="print JSON instead of text")
         module.add_arguments(verb)
     return result
-
-
-def program_cache() -> Path:
-    """Directory in which compiled programs are kept for later commands, made if it is missing.
-
-    One for each type of processor, since programs for one need not run on another and a cluster shares homes.
-    """
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    except OSError:
-        features = platform.processor()
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = home / "gibbsformer" / f"{platform.machine()}-{zlib.crc32(features.encode()):08x}"
-    path.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 @contextlib.contextmanager
@@ -174,6 +155,7 @@ def _prepare(verb: str) -> None:
     import jax
 
     from ..core.machine import cores
+    from ..core.programs import cache_programs
 
     # One XLA device per core lets chains run side by side on a CPU; draws do not depend on it. A sweep keeps to one,
     # as its workers do, so that its numbers are the same to the last bit.
@@ -182,7 +164,7 @@ def _prepare(verb: str) -> None:
     kept: Any = jax.config
     if verb != "bench" and not kept.jax_compilation_cache_dir:  # bench times compilation
         with contextlib.suppress(OSError):  # a home that cannot be written
-            jax.config.update("jax_compilation_cache_dir", str(program_cache()))
+            cache_programs()
     from ..evidence import EvidenceWarning
     from ..sampler import ConvergenceWarning
 
