@@ -68,6 +68,13 @@ def test_own_sequences(own):
     assert (folder / "own_sequences.png").read_bytes().startswith(PNG)
 
 
+@pytest.mark.slow
+def test_activations(tmp_path):
+    found = run("activations", tmp_path)
+    assert np.abs(found["z"]).max() < 4  # Monte Carlo error: frozen attention is the solvable network
+    assert (tmp_path / "activations.png").read_bytes().startswith(PNG)
+
+
 def test_read_with_arviz_alone(own):
     found, folder = own
     read = alone(FOLDER / "read_with_arviz.py", folder / "own_sequences.h5")

@@ -250,6 +250,29 @@ def test_chains_divide_over_processes(own, monkeypatch, tmp_path):
     assert_equal(whole, part, slice(2, 4))
 
 
+@pytest.mark.slow
+def test_an_mlp_has_the_moments_that_numpyro_finds(own, estimate, optimised):
+    """NumPyro's NUTS on the same density: outputs for test inputs, their squares, and the observable."""
+    import numpyro
+
+    posterior = own.model().posterior(X, Y, 0.25)
+    with optimised(), jax.enable_x64(True):
+        run = gf.sample(posterior, "nuts", **(OPTIONS | {"warmup": 400, "draws": 1500, "test": TEST}))
+        mcmc = numpyro.infer.MCMC(
+            numpyro.infer.NUTS(posterior.numpyro_model), num_warmup=400, num_samples=1500, num_chains=4,
+            chain_method="vectorized", progress_bar=False,
+        )  # fmt: skip
+        mcmc.run(jax.random.PRNGKey(5))
+        theirs = mcmc.get_samples(group_by_chain=True)
+        f = jax.vmap(jax.vmap(lambda w: own.mlp(w, TEST[0])))({name: theirs[name] for name in ("W", "a")})
+    norm = (np.asarray(theirs["a"]) ** 2).sum(-1)
+    ours = np.asarray(run.variables["f"])
+    for one, other in ((ours, f), (ours**2, f**2), (run.variables["norm"], norm)):
+        one, other = estimate(np.asarray(one)), estimate(np.asarray(other))
+        assert min(one.ess.min(), other.ess.min()) > 400
+        assert np.all(np.abs(one.mean - other.mean) < 4 * np.hypot(one.error, other.error))
+
+
 SCRIPT = """
 import sys, warnings, jax, numpy as np
 jax.config.update("jax_compilation_cache_dir", sys.argv[2])
