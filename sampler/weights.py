@@ -90,4 +90,8 @@ def _pareto_k(log_weights: np.ndarray) -> float:
         return -np.inf
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        return float(arviz.psislw(log_weights)[1])
+        if hasattr(arviz, "psislw"):
+            return float(arviz.psislw(log_weights)[1])
+        from arviz_stats.base import array_stats  # where ArviZ 1 has it
+
+        return float(array_stats.psislw(-log_weights)[1])  # it takes log-likelihoods
