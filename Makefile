@@ -13,7 +13,7 @@ LOCK   := $(if $(filter-out 0,$(LOCKED)),-c requirements.lock)
 STAMP  := $(VENV)/.installed-$(shell pwd | cksum | cut -d' ' -f1)$(if $(LOCK),-locked)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow attack check docs bench lock offline clean
+.PHONY: help demo test test-slow attack check docs notebooks bench lock offline clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -39,12 +39,22 @@ docs: $(STAMP)  ## build the documentation site in build/site; a broken link or 
 	$(PIP) $(LOCK) -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+TUTORIALS := quickstart hidden_markov own_sequences read_with_arviz
+notebooks: $(STAMP)  ## run the tutorials as notebooks, and write their pages with output
+	$(PIP) $(LOCK) -e '.[docs]'
+	mkdir -p build/notebooks
+	set -e; for name in $(TUTORIALS); do \
+	  $(BIN)/jupytext --quiet --set-kernel python3 --to ipynb --execute --run-path build/notebooks --output docs/tutorials/$$name.ipynb tutorials/$$name.py; \
+	  $(BIN)/jupyter nbconvert --log-level ERROR --to markdown docs/tutorials/$$name.ipynb; \
+	  sed -i 's/!\[png\]/![Output of the cell above]/' docs/tutorials/$$name.md; \
+	done
+
 bench: $(STAMP)  ## run the benchmarks at small sizes, with one record each in bench/
 	$(BIN)/gibbsformer bench --quick
 
 lock: $(STAMP)  ## update requirements.lock to the newest versions that pyproject.toml allows
 	$(PIP) uv
-	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --extra cuda --extra sweeps --extra dev --extra docs --no-annotate \
+	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --all-extras --no-annotate \
 	  --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
 
 # Platforms that a Linux machine with glibc 2.28 or later runs; wheels are matched by name.

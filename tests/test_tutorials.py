@@ -1,5 +1,8 @@
 """The tutorials run as they stand, at their small size, and find what their text says."""
 
+import ast
+import json
+import re
 import runpy
 import subprocess
 import sys
@@ -96,9 +99,50 @@ def test_alone_means_without_gibbsformer(tmp_path):
         assert f"import of {module}" in alone(script, tmp_path / "none.h5").stderr
 
 
-def test_every_tutorial_has_a_page_that_shows_it():
-    for script in FOLDER.glob("*.py"):
-        page = (PAGES / f"{script.stem}.md").read_text()
+def code_of(notebook: Path) -> str:
+    """The code of a notebook, as a program."""
+    cells = json.loads(notebook.read_text())["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+
+
+def outputs_of(notebook: Path) -> list[dict]:
+    return [o for cell in json.loads(notebook.read_text())["cells"] for o in cell.get("outputs", [])]
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.py")))
+def test_every_tutorial_has_a_page_that_shows_it(name):
+    script, page, notebook = FOLDER / f"{name}.py", (PAGES / f"{name}.md").read_text(), PAGES / f"{name}.ipynb"
+    if not notebook.exists():
         assert f'--8<-- "tutorials/{script.name}"' in page
-        assert f"../figures/tutorial_{script.stem}.png" in page
-        assert (PAGES.parent / "figures" / f"tutorial_{script.stem}.png").is_file()
+        assert f"../figures/tutorial_{name}.png" in page
+        assert (PAGES.parent / "figures" / f"tutorial_{name}.png").is_file()
+        return
+    assert ast.dump(ast.parse(code_of(notebook))) == ast.dump(ast.parse(script.read_text())), "run make notebooks"
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        assert block.strip() in script.read_text()
+    pictures = re.findall(r"!\[Output of the cell above\]\((.*?)\)", page)
+    assert pictures
+    assert all((PAGES / picture).read_bytes().startswith(PNG) for picture in pictures)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in PAGES.glob("*.ipynb")))
+def test_notebooks_have_run_and_say_little(name):
+    found = outputs_of(PAGES / f"{name}.ipynb")
+    assert found
+    assert not [o for o in found if o["output_type"] == "error"]
+    assert all(len(o["text"]) <= 3 for o in found if o.get("name") == "stderr")  # lines: progress, and a warning
+    assert not re.search(r"/(root|home|tmp|work)/", (PAGES / f"{name}.ipynb").read_text())
+
+
+@pytest.mark.slow
+def test_a_newcomer_runs_the_first_notebook(tmp_path):
+    """From top to bottom, by the tools that ``make notebooks`` uses."""
+    jupytext, client = pytest.importorskip("jupytext"), pytest.importorskip("nbclient")
+    notebook = jupytext.read(FOLDER / "quickstart.py")
+    done = client.NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    )
+    text = str(done.execute())
+    assert "exact posterior, N = 10  accuracy 0.9" in text
+    assert "elpd_loo" in text
+    assert (tmp_path / "quickstart.png").is_file()

@@ -1,8 +1,15 @@
-"""From your own sequences, labels and attention to a posterior, a run and a prediction.
+# %% [markdown]
+# # Your own sequences
+#
+# From sequences x [P, N_0, S], labels y = +-1 and attention of your own to a posterior, a run and a prediction. The
+# attention is defined in two ways, by weights and by functions of x, with the same result. In a checkout, `python
+# tutorials/own_sequences.py` runs the same code and writes own_sequences.h5 and own_sequences.png to the current
+# directory; `--quick` takes few draws.
+#
+# Next: [Reading draws with ArviZ](read_with_arviz.md). [Adding your own](../extending.md) has more about attention,
+# tasks and kernels.
 
-python tutorials/own_sequences.py [--quick]   writes own_sequences.h5 and own_sequences.png to the current directory
-"""
-
+# %%
 import sys
 
 import jax
@@ -14,9 +21,12 @@ import gibbsformer as gf
 quick = "--quick" in sys.argv
 rng = np.random.default_rng(0)
 
-# 1. The sequences x have shape [P, N_0, S], and token s is column s. Here a token consists of a marker (1 for one token
+# %% [markdown]
+# The sequences x have shape [P, N_0, S], and token s is column s. Here a token consists of a marker (1 for one token
 # of the sequence, 0 for the others), noisy features that encode a sign, and a one-hot code of its position. The label
 # of a sequence, +1 or -1, is the sign of the token before the marked one.
+
+# %%
 P, S, features = 200, 10, 100
 marked = rng.integers(1, S, P)
 sign = rng.choice([-1.0, 1.0], (P, S))
@@ -27,9 +37,12 @@ x[:, 1 + features :] = np.eye(S)
 y = sign[np.arange(P), marked - 1]
 N_0 = x.shape[1]
 
-# 2. Attention is a fixed function of the input. Each head of each layer has a pattern A[s, t], the weight of source
+# %% [markdown]
+# Attention is a fixed function of the input. Each head of each layer has a pattern A[s, t], the weight of source
 # token s for target token t. Its columns sum to 1 (the transpose of PyTorch's convention). Attention can be given by
 # weights: either W [H, N_0, N_0], with the key on the left and the query on the right, or Q and K [H, G, N_0].
+
+# %%
 position = slice(1 + features, None)
 W_1 = np.zeros((2, N_0, N_0))
 W_1[0, position, position] = 100 * np.eye(S, k=1)  # head 1: the previous token (key position = query position - 1)
@@ -57,12 +70,18 @@ by_functions = gf.Attention([previous_and_own, marked_and_own], path_names=names
 difference = gf.contract(x, by_weights).xi - gf.contract(x, by_functions).xi
 print(f"the two attentions differ by at most {np.abs(difference).max():.1e} in the inputs of the paths")
 
-# 3. The task uses half of the sequences for training. The output of the network is read from the last token.
+# %% [markdown]
+# The task uses half of the sequences for training. The output of the network is read from the last token.
+
+# %%
 half = P // 2
 task = gf.tasks.arrays(x[:half], y[:half], by_weights, x[half:], y[half:], readout="last", name="marker")
 
-# 4. Make the posterior of a network of width N_1 = N_2 = N_3 = 10, solve its theory, and sample it. The run writes
-# exact draws of the order parameters, and f on the test sequences, to a sample file.
+# %% [markdown]
+# Make the posterior of a network of width N_1 = N_2 = N_3 = 10, solve its theory, and sample it. The run writes exact
+# draws of the order parameters, and f on the test sequences, to a sample file.
+
+# %%
 posterior = task.posterior(10, temperature=0.1)
 theory, limit = gf.theory.solve(posterior), gf.theory.gp(posterior)
 run = gf.sample(
@@ -78,7 +97,10 @@ run = gf.sample(
 )
 print(gf.compare(run, theory)[["theory", "sampled", "mcse", "z"]].round(3))
 
-# 5. A prediction is the mean and variance of f(x) over the posterior. The predicted class is the sign of the mean.
+# %% [markdown]
+# A prediction is the mean and variance of f(x) over the posterior. The predicted class is the sign of the mean.
+
+# %%
 predictions = {"run": gf.predict(run, task.test_inputs)}
 predictions |= {"theory": gf.predict(theory, task.test_inputs), "GP limit": gf.predict(limit, task.test_inputs)}
 for name, prediction in predictions.items():
