@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib import rc_context
 
-from ..figures import drawing
+from ..plot import style
 from . import harness
 from .suite import SUITES
 
@@ -55,8 +55,8 @@ def draw(table: harness.Table):
     names = isinstance(rows[0][x], str)
     if names:
         rows = [row for row in rows if row[table.plot["y"][0]] is not None]
-    figure, (axes,) = drawing.new_figure(size=(6.4, 1.2 + 0.3 * len(rows)) if names else (4.6, 3.4))
-    with rc_context(drawing.STYLE):
+    figure, (axes,) = style.new_figure(size=(6.4, 1.2 + 0.3 * len(rows)) if names else (4.6, 3.4))
+    with rc_context(style.STYLE):
         shown = [column for column in table.plot["y"] if any(row[column] is not None for row in rows)]
         for i, column in enumerate(shown):
             values = [np.nan if row[column] is None else row[column] for row in rows]

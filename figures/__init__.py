@@ -1,4 +1,4 @@
-"""The figures of arXiv:2405.15926, and that of residual streams: picture (PNG and SVG), numbers (CSV), and the runs."""
+"""The figures of arXiv:2405.15926, whole or one panel, and that of residual streams: pictures, numbers, runs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core import checks, files
-from . import hidden_markov, one_shot, residual
+from . import figure_1, figure_2, figure_3, residual
 from .options import Options
 
-FIGURES = hidden_markov.FIGURES | one_shot.FIGURES | residual.FIGURES
+FIGURES = figure_1.PLAN.figures() | figure_2.PLAN.figures() | figure_3.PLAN.figures() | residual.FIGURES
 
 
 def figure(
@@ -27,12 +27,12 @@ def figure(
     progress: bool = True,
     quick: bool = False,
 ) -> list[Path]:
-    """Make one figure of the paper, or ``"residual"``: theory, exact posterior, weight samples, GP limit.
+    """Make a figure of the paper, one of its panels, or ``"residual"``: theory, exact posterior, GP limit.
 
     Args:
-        name: one of ``FIGURES``, such as ``"2c"``.
-        out: directory for picture, numbers and sample files, created if needed. Finished runs of the same settings in
-            it are reused, also those of other figures.
+        name: one of ``FIGURES``: ``"1"``, ``"2"``, ``"3"``, or one panel, such as ``"2c"``, by the paper's letters.
+        out: directory for pictures, numbers and sample files, created if needed. Finished runs of the same settings in
+            it are reused, also those of other figures, and begun ones are continued.
         seeds: one task, and its chains, per seed; with several the figure shows their mean and spread (figures 3: the
             first alone).
         widths: N of the horizontal axis; default the paper's.
@@ -41,11 +41,11 @@ def figure(
         draws: draws per chain of the exact posterior; default 500, for figures 3 100.
         data: characters of figures 3: ``"glyphs"``, ``"omniglot"`` or ``"omniglot=PATH"``.
         network: trained network whose attention figures 3 use, a .safetensors file; default one trained in ``out``.
-        progress: progress on stderr.
+        progress: progress on stderr, with the time left from the cost of the runs so far.
         quick: few draws and widths, to see the layout in seconds.
 
     Returns:
-        Paths of what was written: PNG, SVG, CSV.
+        Paths of what was written: PNG, SVG, PDF, and one CSV or more for each panel.
 
     Raises:
         ValueError: an unknown figure (the nearest is offered) or an argument out of range, before anything runs.

@@ -7,91 +7,117 @@ from typing import Any
 
 import jax
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
-from .. import tasks, theory
+from .. import plot, tasks, theory
 from ..core import files
 from ..diagnostics import accuracy, accuracy_error, compare, convergence, predict
+from ..plot import style
 from ..sampler import NUTS, Collapsed
-from . import drawing
 from .hidden_markov import GP_LINES, WIDTHS
-from .runs import finished_or_new
+from .runs import Job, complete
 
 _EXACT = {"chains": 4, "warmup": 100, "draws": 1000}
 
 
-def demo(out: str | Path, seed: int = 0, chains: int = 2, warmup: int = 300, draws: int = 800, quiet: bool = False):
+def demo(
+    out: str | Path,
+    seed: int = 0,
+    chains: int = 2,
+    warmup: int = 150,
+    draws: int = 300,
+    target: str = "marginal",
+    quiet: bool = False,
+):
     """Figure 2c of arXiv:2405.15926: accuracy and order parameters against width at T = 0.01.
 
-    The exact posterior is drawn by the collapsed kernel at all seven widths, and once more by NUTS over all weights at
-    N = 10, which shares no code with it.
+    The exact posterior is drawn by the collapsed kernel at all seven widths, and once more by NUTS over the weights at
+    N = 10, which shares nothing with it but the draws that its chains start at.
 
     Args:
         out: directory for the sample files and figures, created if it does not exist. Finished runs of the same
-            settings are reused.
+            settings are reused, begun ones continued.
         seed: sets task and chains.
         chains, warmup, draws: of NUTS.
-        quiet: no progress bars.
+        target: of NUTS: ``"marginal"``, V_0 integrated out, or ``"weights"``, all weights, which takes minutes.
+        quiet: no progress.
 
     Returns:
         (findings: plain values, files written).
+
+    Raises:
+        ValueError: as ``gf.sample``, or ``out`` is a file.
     """
     folder = files.output_folder("out", out)
     key = jax.random.key(seed)
     task = tasks.hidden_markov_chain(key=key)
     test, labels = task.test_inputs, task.test_set[1]  # type: ignore[index]  # this task always has a test set
     posteriors = {N: task.posterior(N) for N in WIDTHS}
+    about = {"about": {"task": "hmm", "seed": seed, **task.settings}}
+    jobs = [
+        Job(folder / f"exact_N{N}.h5", posterior, Collapsed(), jax.random.fold_in(key, i), _EXACT | about)
+        for i, (N, posterior) in enumerate(posteriors.items())
+    ]
+    options: dict[str, Any] = {
+        "target": target, "chains": chains, "warmup": warmup, "draws": draws, "init": "collapsed",
+        "test": (test, labels), **about,
+    }  # fmt: skip
+    jobs.append(Job(folder / "run.h5", posteriors[10], NUTS(), jax.random.fold_in(key, len(WIDTHS)), options))
+    runs = complete(jobs, not quiet)
+    exact, nuts = {N: runs[job.path] for N, job in zip(WIDTHS, jobs, strict=False)}, runs[jobs[-1].path]
+
     solutions = theory.grid(posteriors[10], WIDTHS, (task.temperature,))
     solved = {N: solutions[i, 0] for i, N in enumerate(WIDTHS)}
     gp = {name: theory.gp(posteriors[10], paths) for name, paths in GP_LINES["2c"].items()}
-    options = {"progress": not quiet, "about": {"task": "hmm", "seed": seed, **task.settings}}
+    found = _found(solved, exact, nuts, gp, (test, labels))
+    pictures = _pictures(folder, solved, exact, nuts, gp, (test, labels))
+    return found, [*(job.path for job in jobs), *pictures]
 
-    exact = {}
-    for i, (N, posterior) in enumerate(posteriors.items()):
-        path = folder / f"exact_N{N}.h5"
-        exact[N] = finished_or_new(path, posterior, Collapsed(), jax.random.fold_in(key, i), **_EXACT, **options)
-    nuts = finished_or_new(
-        folder / "run.h5", posteriors[10], NUTS(), jax.random.fold_in(key, len(WIDTHS)), target="weights",
-        chains=chains, warmup=warmup, draws=draws, test=(test, labels), precision="float32", **options,
-    )  # fmt: skip
 
-    score = lambda source: accuracy(predict(source, test), labels)  # noqa: E731
-    scored = {N: _scored(run, test, labels) for N, run in exact.items()}
-    found: dict[str, Any] = {
-        "accuracy": [
-            {"N": N, "theory": score(solved[N]), "exact": scored[N][0], "exact_error": scored[N][1]} for N in WIDTHS
-        ],
-        "gp_accuracy": {name: score(t) for name, t in gp.items()},
-        "nuts_accuracy": _scored(nuts, test, labels),
+def _found(solved, exact, nuts, gp, test) -> dict[str, Any]:
+    """Plain values: accuracies, order parameters at N = 10, convergence."""
+
+    def scored(source) -> tuple[float, float]:
+        prediction = predict(source, test[0])
+        return accuracy(prediction, test[1]), accuracy_error(prediction, test[1])
+
+    rows = []
+    for N, run in exact.items():
+        value, error = scored(run)
+        rows.append({"N": N, "theory": scored(solved[N])[0], "exact": value, "exact_error": error})
+    return {
+        "accuracy": rows,
+        "gp_accuracy": {name: scored(each)[0] for name, each in gp.items()},
+        "nuts_accuracy": scored(nuts),
         "order_parameters": _side_by_side(solved[10], exact[10], nuts),
         "convergence": {
             name: convergence(run)._asdict() for name, run in [("exact, N=10", exact[10]), ("NUTS, N=10", nuts)]
         },
     }
-    figure, (axes,) = drawing.new_figure()
-    drawing.accuracy_axes(
-        axes,
-        theory=drawing.Points(WIDTHS, [row["theory"] for row in found["accuracy"]], [0.0] * len(WIDTHS)),
-        gp=found["gp_accuracy"],
-        exact=drawing.Points(WIDTHS, *zip(*scored.values(), strict=True)),
-        weights=drawing.Points([10], *([value] for value in found["nuts_accuracy"])),
-        kernel="NUTS",
-    )
-    axes.set_title("hidden Markov chain task")
-    pictures = drawing.save(figure, folder, "accuracy")
-    mean = lambda run: run.order_parameters.U[0].mean((0, 1))  # noqa: E731
-    panels = {
-        "theory, $N=10$": solved[10].U[0],
-        "exact, $N=10$": mean(exact[10]),
-        "NUTS, $N=10$": mean(nuts),
-        "exact, $N=1000$": mean(exact[1000]),
-    }
-    pictures += drawing.save(drawing.order_parameter_figure([panels], test.path_names), folder, "order_parameters")
-    return found, [folder / "run.h5", *(folder / f"exact_N{N}.h5" for N in WIDTHS), *pictures]
 
 
-def _scored(run, test, labels) -> tuple[float, float]:
-    prediction = predict(run, test)
-    return accuracy(prediction, labels), accuracy_error(prediction, labels)
+def _pictures(folder: Path, solved, exact, nuts, gp, test) -> list[Path]:
+    with rc_context(style.STYLE):
+        figure = Figure(figsize=(4.6, 4.0), layout="constrained")
+        axes = figure.subplots()
+        plot.accuracy(solved.values(), exact.values(), gp, test=test, weights=nuts, kernel="NUTS", ax=axes)
+        axes.set_title("hidden Markov chain task")
+        pictures = style.save(figure, folder, "accuracy")
+        panels = {
+            "theory, $N=10$": solved[10],
+            "exact, $N=10$": exact[10],
+            "NUTS, $N=10$": nuts,
+            "exact, $N=1000$": exact[1000],
+        }
+        figure = Figure(figsize=(11.6, 3.6), layout="constrained")
+        largest = max(float(np.abs(run.order_parameters.U[0].mean((0, 1))).max()) for run in (exact[10], nuts))
+        grid = figure.subplots(1, len(panels), sharey=True)
+        for axes, (title, source) in zip(grid, panels.items(), strict=True):
+            plot.order_parameters(source, largest=largest, colorbar=False, ax=axes)
+            axes.set_title(title)
+        figure.colorbar(grid[0].images[0], ax=list(grid), label="order parameter $U$", shrink=0.8, format="{x:g}")
+        return pictures + style.save(figure, folder, "order_parameters")
 
 
 def _side_by_side(solved, exact, nuts) -> list[dict[str, Any]]:

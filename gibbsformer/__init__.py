@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the same names as in ``_NAMES``, for type checkers and edit
         figures,
         heads,
         models,
+        plot,
         reports,
         sampler,
         store,
@@ -93,8 +94,8 @@ if TYPE_CHECKING:  # the same names as in ``_NAMES``, for type checkers and edit
     __version__: str
 
 _FOLDERS = (
-    "core", "diagnostics", "figures", "heads", "models", "reports", "sampler", "store", "sweeps", "tasks", "theory",
-    "training",
+    "core", "diagnostics", "figures", "heads", "models", "plot", "reports", "sampler", "store", "sweeps", "tasks",
+    "theory", "training",
 )  # fmt: skip
 _NAMES = {  # folder -> its names that are public here
     "core": ("cache_programs",),

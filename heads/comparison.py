@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ import pandas as pd
 from ..core import checks, console
 from ..diagnostics import Prediction, pruning_order, score
 from ..diagnostics.heads import shape_of
-from ..figures import drawing
 from ..models import PathInputs, Weights
 from ..sampler import Run
 from ..theory import Theory
@@ -83,25 +81,6 @@ class Comparison:
             found.append(curves.assign(seed=curves["seed"] - curves["seed"].min() + seeds))
             seeds = int(found[-1]["seed"].max()) + 1
         return Comparison(pd.concat(found, ignore_index=True), self.measure)
-
-    def plot(self, folder: str | Path, name: str = "heads") -> list[Path]:
-        """A figure of all curves: means over seeds, and standard errors where there are several.
-
-        Args:
-            folder: where to write it.
-            name: of the files, without suffix.
-
-        Returns:
-            Paths of the PNG and the SVG.
-        """
-        figure, (axes,) = drawing.new_figure(size=(6.4, 4.2))
-        grouped = self.curves.groupby(["score", "heads_removed"])["value"]
-        mean, error = grouped.mean().unstack(), grouped.sem().fillna(0.0).unstack()
-        for name_of in self.table.index:
-            drawing.curve(axes, name_of, mean.loc[name_of].to_numpy(), error.loc[name_of].to_numpy())
-        axes.set(xlabel="heads removed, lowest score first", ylabel=f"test {self.measure}")
-        axes.legend(frameon=False)
-        return drawing.save(figure, folder, name)
 
 
 def compare(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,7 +24,6 @@ from ..diagnostics import prune, score
 from ..diagnostics.kernels import mean_order_parameter
 from ..diagnostics.predictor import Prediction, predict
 from ..evidence.estimate import evidence
-from ..figures import drawing
 from ..models import PathInputs, Posterior, labels
 from ..models.solvable import check_solvable
 from ..sampler import Run
@@ -67,32 +65,6 @@ class PathLengths:
 
     def _repr_html_(self) -> str:
         return self.table.to_html(float_format=lambda value: f"{value:.3f}")
-
-    def plot(self, folder: str | Path, name: str = "path_lengths") -> list[Path]:
-        """A figure of the shares of U, kernel and prediction, and beside it of the scores if there are any.
-
-        Args:
-            folder: where to write it.
-            name: of the files, without suffix.
-
-        Returns:
-            Paths of the PNG and the SVG.
-        """
-        words = {"U": "$U_1$", "kernel": "kernel", "prediction": "prediction"}
-        parts = [({word: self.table[column] for column, word in words.items()}, "share")]
-        alone = [name for name in map(str, self.table) if name.endswith("_alone") and name != "evidence_alone"]
-        for measure in (name.removesuffix("_alone") for name in alone):
-            scores = {
-                "these paths alone": self.table[f"{measure}_alone"],
-                "without them": self.table[f"{measure}_without"],
-            }
-            parts.append((scores, f"test {measure.replace('_', ' ')}"))
-        figure, axes = drawing.new_figure(columns=len(parts), size=(4.6, 3.6))
-        for place, (series, label) in zip(axes, parts, strict=True):
-            drawing.bars(place, [str(length) for length in self.table.index], series)
-            place.set(xlabel="heads passed", ylabel=label)
-            place.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=len(series))
-        return drawing.save(figure, folder, name)
 
 
 def path_lengths(

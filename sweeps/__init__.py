@@ -1,7 +1,7 @@
 """Sweeps: plans over widths, temperatures, kernels, tasks, seeds and paths, on one machine or a cluster."""
 
 from .clusters import SchedulerLost, job_cluster, local_cluster
-from .curves import curves, learning_curve
+from .curves import learning_curve
 from .dataset import open_sweep
 from .folder import failures, stored_plan
 from .plots import heat_map, lines
@@ -10,7 +10,6 @@ from .sweep import Sweep, sweep
 __all__ = [
     "SchedulerLost",
     "Sweep",
-    "curves",
     "failures",
     "heat_map",
     "job_cluster",

@@ -15,13 +15,9 @@ import jax
 import numpy as np
 import pandas as pd
 import xarray as xr
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from ..core import checks, console
-from ..core.text import literal
 from ..evidence import EvidenceWarning, evidence
-from ..figures import drawing
 from ..models import Network, Posterior, Reduction, labels, reduce
 from ..sampler import sample
 from ..sampler.weights import PARETO_LIMIT
@@ -203,51 +199,3 @@ def table(data: xr.Dataset) -> pd.DataFrame:
             for i, path in enumerate(data["path"].values[:_SHOWN]):
                 frame[f"U {path} {suffix}"] = data[f"U_1_{suffix}"].values[:, i, i]
     return frame
-
-
-def curves(data: xr.Dataset) -> Figure:
-    """A learning curve: test score, bias and variance, and the order parameter of every path.
-
-    Args:
-        data: from ``learning_curve``.
-
-    Returns:
-        matplotlib Figure; lines are the theory, dots the exact posterior, and paths have a colour each.
-
-    Raises:
-        ValueError: data without a score, such as of another function or without test examples.
-    """
-    names: dict[str, list[str]] = {
-        suffix: [n for n in ("accuracy", "r_squared") if f"{n}_{suffix}" in data] for suffix in WHAT.values()
-    }
-    if not any(names.values()) or "examples" not in data.dims:
-        raise checks.InputError("data has no test score against examples: give a learning curve with test examples")
-    figure, (score, error, U) = drawing.new_figure(3, (3.6, 3.4))
-    P = data["examples"].values
-    looks: dict[str, dict[str, Any]] = {
-        "theory": {"linestyle": "-"},
-        "exact": {"linestyle": "none", "marker": "o", "markersize": 4},
-    }
-    for suffix, found in names.items():
-        for name in found:
-            score.plot(P, data[f"{name}_{suffix}"], color=drawing.BLACK, label=_WORDS[suffix], **looks[suffix])
-            score.set_ylabel({"accuracy": "test accuracy", "r_squared": "test $R^2$"}[name])
-        for name, colour in (("bias", drawing.BLUE), ("variance", drawing.RED)):
-            if f"{name}_{suffix}" in data:
-                shown: dict[str, Any] = {"label": name} if suffix == next(s for s in names if names[s]) else {}
-                error.plot(P, data[f"{name}_{suffix}"], color=colour, **looks[suffix], **shown)
-        if f"U_1_{suffix}" in data:
-            for i, path in enumerate(data["path"].values):
-                shown = {"label": literal(str(path))} if suffix == next(s for s in names if names[s]) else {}
-                diagonal = data[f"U_1_{suffix}"].values[:, i, i]
-                U.plot(P, diagonal, color=f"C{i}", **looks[suffix], **shown)
-    error.set(yscale="log", ylabel="test error")
-    U.set(yscale="log", ylabel="order parameter $U^{\\pi\\pi}$")
-    with rc_context(drawing.STYLE):
-        for axes in (score, error, U):
-            axes.set(xscale="log", xlabel="training examples $P$")
-            axes.legend(frameon=False, fontsize=7)
-    return figure
-
-
-_WORDS = {"theory": "theory", "exact": "exact posterior"}

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from ..core import checks
 from ..core.text import literal
-from ..figures import drawing
+from ..plot import style
 
 _LOOKS: dict[str, dict[str, Any]] = {  # of a quantity, by the suffix of its variables
     "theory": {"linestyle": "-"},
@@ -45,7 +45,7 @@ def lines(data: xr.Dataset, quantity: str = "accuracy", *, against: str = "width
         at: label of every other axis that has several, such as ``task="hmm"``, ``paths="all"``, ``kernel="chees"``.
 
     Returns:
-        matplotlib Figure; ``gf.figures.drawing.save(figure, folder, name)`` writes it.
+        matplotlib Figure; ``gf.plot.save(figure, folder, name)`` writes it.
 
     Raises:
         ValueError: an unknown quantity, axis or label, or an axis of several labels of which none is chosen.
@@ -55,7 +55,7 @@ def lines(data: xr.Dataset, quantity: str = "accuracy", *, against: str = "width
     checks.nearest("quantity", quantity, _quantities(data))
     found = {name: data[f"{quantity}_{name}"] for name in _LOOKS if f"{quantity}_{name}" in data}
     found = found or {"exact": data[quantity]}
-    figure, (axes,) = drawing.new_figure()
+    figure, (axes,) = style.new_figure()
     values = data[colours].values
     shades = _shades(len(values))
     axes.set(xscale="log", xlabel=_axis_label(against), ylabel=_LABELS.get(quantity, quantity.replace("_", " ")))
@@ -71,10 +71,10 @@ def lines(data: xr.Dataset, quantity: str = "accuracy", *, against: str = "width
                 _numbers(data, against), mean.values, bars, color=shade, **_LOOKS[name],
             )  # fmt: skip
     for name in found:
-        axes.plot([], [], color=drawing.BLACK, label=_WORDS[name], **_drawn(name))
+        axes.plot([], [], color=style.BLACK, label=_WORDS[name], **_drawn(name))
     for value, shade in zip(values, shades, strict=True):
         axes.plot([], [], color=shade, linewidth=4, label=f"{_axis_label(colours)} = {literal(str(value))}")
-    with rc_context(drawing.STYLE):
+    with rc_context(style.STYLE):
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=3, frameon=False)
     return figure
 
@@ -97,7 +97,7 @@ def heat_map(data: xr.Dataset, variable: str = "accuracy_exact", **at) -> Figure
     array = _chosen(data[variable], ("width", "temperature"), at)
     array = array.mean("seed") if "seed" in array.dims else array
     values = array.transpose("temperature", "width").values
-    figure, (axes,) = drawing.new_figure()
+    figure, (axes,) = style.new_figure()
     image = axes.imshow(values, cmap="viridis", aspect="auto", origin="lower")
     axes.set_xticks(range(values.shape[1]), [literal(str(v)) for v in data["width"].values])
     axes.set_yticks(range(values.shape[0]), [str(v) for v in data["temperature"].values])

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.figure import Figure
 
 import gibbsformer as gf
 from gibbsformer.cli import main
@@ -67,7 +68,7 @@ def named_run(own_arrays, names, path):
 
 def drawn(figure, path):
     """The texts of a figure that hold a dollar sign, as they are drawn."""
-    gf.figures.drawing.save(figure, path.parent, path.name)
+    gf.plot.save(figure, path.parent, path.name)
     text = html.unescape(path.with_suffix(".svg").read_text())
     return {name for name in NAMES if name in text}
 
@@ -76,17 +77,15 @@ def drawn(figure, path):
 @pytest.mark.filterwarnings("ignore::gibbsformer.ConvergenceWarning")
 def test_names_are_drawn_as_they_are(own_arrays, tmp_path, monkeypatch):
     task, run = named_run(own_arrays, NAMES, None)
-    figure = gf.figures.drawing.order_parameter_figure([{"U": np.eye(4)}], task.train_inputs.path_names)
-    assert drawn(figure, tmp_path / "map") == set(NAMES)
+    axes = gf.plot.order_parameters(np.eye(4), names=task.train_inputs.path_names, ax=Figure().subplots())
+    assert drawn(axes.figure, tmp_path / "map") == set(NAMES)
     data = xr.Dataset(
         {"accuracy_exact": (("paths", "temperature", "width"), np.ones((4, 1, 2)))},
         {"paths": list(NAMES), "temperature": [0.5], "width": [3, 30]},
     )
     assert drawn(gf.sweeps.lines(data, colours="paths", temperature=0.5), tmp_path / "lines") == set(NAMES)
-    figure, (axes,) = gf.figures.drawing.new_figure()
-    point = gf.figures.drawing.Points([1], [1.0], [0.0])
-    gf.figures.drawing.accuracy_axes(axes, point, dict.fromkeys(NAMES, 0.5))
-    assert drawn(figure, tmp_path / "accuracy") == set(NAMES)
+    axes = gf.plot.accuracy(gp=dict.fromkeys(NAMES, 0.5), ax=Figure().subplots())
+    assert drawn(axes.figure, tmp_path / "accuracy") == set(NAMES)
     titles = []
     monkeypatch.setattr(chains, "_uri", lambda figure: titles.extend(axes.get_title() for axes in figure.axes))
     entries = chains.plots(run)["entries"]

@@ -19,7 +19,6 @@ import pytest
 
 import gibbsformer as gf
 from gibbsformer.core import checks
-from gibbsformer.figures import drawing
 from gibbsformer.models import stored
 from gibbsformer.sampler.kernels import adaptation
 
@@ -35,7 +34,6 @@ MATHEMATICAL = re.compile(
 IN_GUIDES = (
     (adaptation, ("AdaptedKernel", "metric")),
     (stored, ("split_heads", "split_in_projection")),
-    (drawing, ("save",)),
 )
 NO_CHECKS = {"InputError", "brief", "available_memory", "choose"}  # of ``checks``: they refuse nothing by themselves
 

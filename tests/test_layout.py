@@ -25,6 +25,7 @@ ORDER = (
     "diagnostics",
     "evidence",
     "training",
+    "plot",
     "figures",
     "heads",
     "sweeps",

@@ -21,9 +21,12 @@ def add_arguments(parser) -> None:
 
 def run(options) -> int:
     """Compute the curve, print it, write it."""
+    from matplotlib import rc_context
+
+    from .. import plot
     from ..core import files
-    from ..figures import drawing
-    from ..sweeps import curves, learning_curve
+    from ..plot import style
+    from ..sweeps import learning_curve
     from ..sweeps.curves import table
 
     task = task_of(options)
@@ -38,7 +41,10 @@ def run(options) -> int:
     if folder is not None:
         data.to_netcdf(folder / "curve.nc", engine="h5netcdf")
         if task.test is not None:
-            drawing.save(curves(data), folder, "curve")
+            figure, axes = style.new_figure(3, (3.6, 3.4))
+            with rc_context(style.STYLE):
+                plot.learning_curve(data, axes=axes)
+            plot.save(figure, folder, "curve")
     found = table(data)
     show(options, found.reset_index().to_dict("list"), lambda _: found.to_string(float_format=lambda v: f"{v:.4g}"))
     return 0

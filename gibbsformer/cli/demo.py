@@ -13,7 +13,11 @@ HELP = "figure 2c from beginning to end: table, sample files and figures in a di
 def add_arguments(parser) -> None:
     """Where to, and how long the NUTS chains are."""
     parser.add_argument("--out", default="demo", metavar="DIR", help="directory to write (default %(default)s)")
-    add_chains(parser, chains=2, warmup=300, draws=800)
+    add_chains(parser, chains=2, warmup=150, draws=300)
+    parser.add_argument(
+        "--target", default="marginal", choices=("marginal", "weights"),
+        help="of NUTS: V_0 integrated out, or all weights, which takes minutes (default %(default)s)",
+    )  # fmt: skip
     add_seed(parser)
 
 
@@ -22,7 +26,7 @@ def run(options) -> int:
     from ..figures.demo import demo
 
     quiet = options.quiet or options.json
-    found, files = demo(options.out, options.seed, options.chains, options.warmup, options.draws, quiet)
+    found, files = demo(options.out, options.seed, options.chains, options.warmup, options.draws, options.target, quiet)
     names = [str(file) for file in files]
     show(options, found | {"files": names}, lambda _: f"{_render(found)}\n\nwritten: {', '.join(names)}")
     return 0

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from argparse import RawDescriptionHelpFormatter
+
 from .options import add_quiet
 from .output import written
 
-HELP = "a figure of the paper, or of residual streams: picture, numbers, sample files"
+HELP = "a figure of the paper, whole or one panel, or of residual streams: pictures, numbers, sample files"
+_LETTERS = """panels, by the letters of the paper's captions:
+  1: a paths, b order parameter, c alignment, d sum of kernels
+  2: a task, b network, c accuracy and order parameters, d overlaps, e as c with sigma_perp = 5
+  3: a task, b accuracy, c order parameters, d overlaps, e head scores and drops, f pruning
+
+Before letters followed the paper, 2d was what is below in 2c; 3d and 3f are in 3e; 3e is 3f.
+
+Finished runs in --out are reused, and begun ones continued, by all figures.
+"""
 
 
 def add_arguments(parser) -> None:
     """Which figure, and its sizes."""
-    parser.add_argument("name", metavar="NAME", help="1c, 2c, 2d, 2e, 3b, 3c, 3d, 3e, 3f or residual")
+    parser.epilog = _LETTERS
+    parser.formatter_class = RawDescriptionHelpFormatter
+    parser.add_argument("name", metavar="NAME", help="1, 2 or 3; one panel, such as 2c; or residual")
     parser.add_argument("--out", default="figures", metavar="DIR", help="directory to write (default %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one task per seed; several give bands")
     parser.add_argument("--widths", type=int, nargs="+", metavar="N", help="widths (default: the paper's)")

@@ -67,17 +67,13 @@ def test_terms_of_the_predictor(solved, test_set):
     np.testing.assert_allclose(found.table["label"].sum(), whole.mean @ centred / (centred @ centred), rtol=1e-8)
 
 
-def test_of_a_run_and_its_picture(problem, test_set, tmp_path):
+def test_of_a_run(problem, test_set):
     run = gf.sample(problem.posterior, key=jax.random.key(0), warmup=20, draws=30, progress=False)
     found = gf.path_lengths(run, test_set)
     np.testing.assert_allclose(found.f.sum("length"), gf.predict(run, test_set[0]).mean, rtol=1e-6, atol=1e-8)
     assert (found.table[["r_squared_alone_error", "r_squared_without_error"]] > 0).all(axis=None)
     assert "prediction" in repr(found)
     assert repr(found).count("\n") == 4
-    assert [path.suffix for path in found.plot(tmp_path / "new" / "figures")] == [".png", ".svg"]
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"folder='.*file' cannot be used as a directory .*: choose another name"):
-        found.plot(tmp_path / "file")
     assert gf.path_lengths(run).table.columns.tolist() == ["paths", "U", "kernel", "prediction"]
 
 

@@ -134,14 +134,6 @@ def test_one_command(tmp_path, capsys):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["curve.nc", "curve.png", "curve.svg"]
 
 
-def test_pictures(data):
-    figure = gf.sweeps.curves(data)
-    assert [axes.get_ylabel() for axes in figure.axes][:2] == ["test $R^2$", "test error"]
-    assert len(figure.axes[2].lines) == 2
-    with pytest.raises(InputError, match="data has no test score"):
-        gf.sweeps.curves(data.drop_vars("r_squared_theory"))
-
-
 def test_an_axis_of_a_sweep(tmp_path, own_arrays):
     axes = {"tasks": [own_arrays], "widths": [5], "temperatures": [0.5], "examples": [6]}
     found = gf.sweep({"axes": axes, "compute": {"theory": True}}, tmp_path, progress=False)
