@@ -54,6 +54,7 @@ if TYPE_CHECKING:  # the same names as in ``_NAMES``, for type checkers and edit
     from .models import (
         Attention,
         InputWarning,
+        LearnedAttention,
         Model,
         Network,
         OrderParameters,
@@ -107,8 +108,8 @@ _NAMES = {  # folder -> its names that are public here
     "evidence": ("Evidence", "EvidenceWarning", "evidence", "select"),
     "heads": ("path_lengths",),
     "models": (
-        "Attention", "InputWarning", "Model", "Network", "OrderParameters", "PathInputs", "Posterior", "Reduction",
-        "contract", "one_hot", "reduce",
+        "Attention", "InputWarning", "LearnedAttention", "Model", "Network", "OrderParameters", "PathInputs",
+        "Posterior", "Reduction", "contract", "one_hot", "reduce",
     ),
     "reports": ("report",),
     "sampler": (

@@ -5,6 +5,8 @@ from .attention import Attention
 from .beyond import attention_from_activations, with_mlp
 from .contraction import contract
 from .labels import one_hot
+from .learned import LearnedAttention
+from .learned_posterior import LearnedPosterior
 from .network import Network, OrderParameters, Weights, draw_prior, order_parameters, path_weights
 from .own import Model
 from .own_posterior import ModelPosterior
@@ -17,6 +19,8 @@ from .streams import reduce
 __all__ = [
     "Attention",
     "InputWarning",
+    "LearnedAttention",
+    "LearnedPosterior",
     "Model",
     "ModelPosterior",
     "Network",

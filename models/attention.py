@@ -361,16 +361,24 @@ def query_key_attention(
     mask: Bool[Array | np.ndarray, "P S"] | None = None,
 ) -> Float[Array, "P H S S"]:
     """softmax_s((K^h x(s)) . (Q^h x(t)) / sqrt(G)), or its one-hot argmax, over the sources that may be attended to."""
+    return _normalise(query_key_scores(x, query, key), hardmax, causal, mask)
+
+
+def query_key_scores(
+    x: Float[Array | np.ndarray, "P N_0 S"],
+    query: Float[Array | np.ndarray, "H G N_0"],
+    key: Float[Array | np.ndarray, "H G N_0"],
+) -> Float[Array, "P H S S"]:
+    """(K^h x(s)) . (Q^h x(t)) / sqrt(G)."""
     _same_width(x, query)
     keys = jnp.einsum("hga,pas->phgs", key, x)
     queries = jnp.einsum("hga,pat->phgt", query, x)
-    scores = jnp.einsum("phgs,phgt->phst", keys, queries) / math.sqrt(query.shape[1])
-    return _normalise(scores, hardmax, causal, mask)
+    return jnp.einsum("phgs,phgt->phst", keys, queries) / math.sqrt(query.shape[1])
 
 
 def _normalise(scores, hardmax, causal, mask):
     if causal or mask is not None:
-        scores = jnp.where(_allowed(scores.shape[-1], causal, mask), scores, -jnp.inf)
+        scores = jnp.where(allowed(scores.shape[-1], causal, mask), scores, -jnp.inf)
     if hardmax:
         found = jax.nn.one_hot(jnp.argmax(scores, axis=-2), scores.shape[-2], axis=-2, dtype=scores.dtype)
     else:
@@ -378,7 +386,7 @@ def _normalise(scores, hardmax, causal, mask):
     return masked(found, mask)
 
 
-def _allowed(S: int, causal: bool, mask):
+def allowed(S: int, causal: bool, mask):
     """Which sources a target may attend to; for a target that is padding anything, so that its column has a sum."""
     past = np.triu(np.ones((S, S), bool)) if causal else np.ones((S, S), bool)
     return past if mask is None else (past & mask[:, None, :, None]) | ~mask[:, None, None, :]

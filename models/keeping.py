@@ -53,10 +53,15 @@ def described(network: Network) -> dict[str, Any]:
     return fields
 
 
+def network_of(described: Mapping[str, Any]) -> Network:
+    """The network of ``described`` fields."""
+    fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in described.items()}
+    return Network(**fields)
+
+
 def restored(kind, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray], axes: Mapping[str, np.ndarray]):
     """(posterior, test examples or None), see ``Posterior.restored``."""
-    fields: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in settings["network"].items()}
-    network = Network(**fields)
+    network = network_of(settings["network"])
     names = tuple(settings["paths"] if network.outputs > 1 else axes["path_1"])
     y, found, reduce = arrays["y"], settings.get("classes"), settings.get("reduce", False)
     if found is None:  # of a file that fitted the numbers, whatever they were

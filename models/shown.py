@@ -21,8 +21,8 @@ def network_rows(network) -> dict[str, str | None]:
 
 
 def posterior_rows(posterior) -> dict[str, str | None]:
-    """Data, temperature and network of a posterior; the one line of one without a ``gf.Network``."""
-    if not hasattr(posterior, "network"):
+    """Data, temperature and network of a posterior; the one line of one without path inputs."""
+    if not hasattr(posterior, "data"):
         return {"posterior": repr(posterior)}
     few, P, names = len(posterior.reduction.y), posterior.examples, posterior.data.path_names
     paths = ", ".join(names[:_SHOWN_PATHS]) + (", .." if len(names) > _SHOWN_PATHS else "")

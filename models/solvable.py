@@ -22,7 +22,7 @@ def check_solvable(what: str, posterior: Any) -> None:
     if isinstance(posterior, Posterior):
         return
     remedy = (
-        "sample it by a gradient, with kernel 'nuts'"
+        getattr(posterior, "instead", "sample it by a gradient, with kernel 'nuts'")
         if isinstance(posterior, Sampleable)
         else "give gf.Posterior(network, data, y, temperature)"
     )

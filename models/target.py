@@ -92,6 +92,9 @@ class Target(NamedTuple):
         keep: what is recorded by default: one of ``KEEP``.
         differentiable: ``log_density`` has a gradient in the position.
         from_weights: weights by name -> position; None if the position cannot be computed from the weights.
+        from_recorded: (data, recorded variables by name) -> position, which may have leading axes as they have; for
+            lifting from the variables of role ``"state"``, and for chains that start at those of ``starts``; or None.
+        starts: names of the recorded variables that ``init`` gives in place of weights.
         minibatch_gradient: (data, position, indices [B]) -> unbiased estimate of the gradient, or None.
         redraw_blocks: (data, key, position) -> position, arrays [..] by name, after every block of weights was redrawn
             from its Gaussian conditional; or None.
@@ -113,6 +116,8 @@ class Target(NamedTuple):
     keep: str = WEIGHTS
     differentiable: bool = True
     from_weights: Callable[[dict], Any] | None = None
+    from_recorded: Callable[[Any, dict], Any] | None = None
+    starts: tuple[str, ...] = ()
     minibatch_gradient: Callable[[Any, Any, jax.Array], Any] | None = None
     redraw_blocks: Callable[[Any, jax.Array, Any], Any] | None = None
     guided: bool = False

@@ -81,7 +81,7 @@ def order_parameters(shape: Layout) -> Target:
 
     def observe(data, test, position, key):
         U = collapsed.order_parameters(shape, data.density.variances, position)
-        record = _record_of_order_parameters(U) | {"theta": position}
+        record = record_of_order_parameters(U) | {"theta": position}
         if test is None:
             return record
         B = data.density.term.mean_path_weights(U.U[0], data.xi)
@@ -99,6 +99,7 @@ def order_parameters(shape: Layout) -> Target:
             observe=observe,
             describe=describe,
             keep=ORDER_PARAMETERS,
+            from_recorded=lambda data, recorded: recorded["theta"],
             guided=True,
             metric_known=not shape.singular,
             float64_only=True,
@@ -142,10 +143,10 @@ def lifted(network: Network) -> Target:
 def _record_of_weights(network, w, test) -> dict:
     """Order parameters, path weights, all weights, and f on test inputs of one set of weights."""
     U, B = summarise(w, network.residual)
-    record = _record_of_order_parameters(U) | {"path_weights": B} | w
+    record = record_of_order_parameters(U) | {"path_weights": B} | w
     return record if test is None else record | {"f": forward(B, test)}
 
 
-def _record_of_order_parameters(U) -> dict:
+def record_of_order_parameters(U) -> dict:
     """U_a and U_1 .. U_L by name."""
     return {"U_a": U.U_a} | {f"U_{l}": u for l, u in enumerate(U.U, start=1)}

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from ..core.text import literal
 from ..diagnostics import moments
 from ..diagnostics.findings import entries
+from ..models import Posterior
 from ..models.records import entry_labels
 from ..sampler import Run
 
@@ -78,7 +79,7 @@ def worst(run: Run) -> xr.Dataset:
     """U_a, the entries of U and the test outputs f with the smallest bulk ESS, each [chain, draw]."""
     import arviz
 
-    if "U_a" not in run.variables:
+    if not isinstance(run.posterior, Posterior):
         return _worst_monitored(run)
     U_a, U = run.order_parameters
     labels = entry_labels(run.posterior.network, run.posterior.data.path_names, run.posterior.classes or ())

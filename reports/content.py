@@ -88,6 +88,7 @@ def _own_section(run: Run, number: int) -> dict[str, Any]:
         "scores": [] if score is None else [_sampled_row(score)],
         "monitored": [row for row in found["monitored"] if row["entry"] in kept],
         "rows_left_out": len(found["monitored"]) - len(rows),
+        "lengths": None,
         "chains": chains.plots(run) if all(np.isfinite(row["mean"]) for row in found["monitored"]) else None,
         "provenance": provenance(run),
     }

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ..core import checks
+from ..models import Posterior
 from ..models.target import STATE, WEIGHT
 from . import many, ranks
 from .run import Run
@@ -252,8 +253,8 @@ def _saturated(run: Run) -> float:
 
 def _better_kernel(run: Run) -> str:
     """Another kernel to try, for draws that cost too much; nothing where this one is the best there is."""
-    has_order_parameters = getattr(run.posterior, "network", None) is not None
-    return ", or use kernel 'collapsed'" if has_order_parameters and run.made.kernel != "collapsed" else ""
+    solvable = isinstance(run.posterior, Posterior)
+    return ", or use kernel 'collapsed'" if solvable and run.made.kernel != "collapsed" else ""
 
 
 def frozen_chains(run: Run) -> tuple[int, ...]:

@@ -71,9 +71,12 @@ def outputs_of(run, key) -> list[np.ndarray]:
     if not isinstance(posterior, Posterior):
         if not run.names("weight"):
             raise checks.InputError("this run kept no weights, which f is computed from: sample with keep='weights'")
-        weights = {name: np.asarray(run.variables[name]) for name in run.names("weight")}
+        own = hasattr(posterior, "predicts_from")
+        names = posterior.predicts_from(run.variables) if own else run.names("weight")
+        weights = {name: np.asarray(run.variables[name]) for name in names}
         flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in weights.items()}
         found = [posterior.predictions(flat, inputs) for inputs in (posterior.x, *tests)]
+        found = [f[0] if own else f for f in found]  # given path weights there is no variance left
     else:
         posterior.check_examples("f of each training example")
         found = _outputs_of_paths(run, key, [posterior.data, *tests])

@@ -133,7 +133,7 @@ def _initial_positions(init, job: Job):
     if init is None:
         return None
     target, settings = job.problem.plan.target, job.settings
-    if target.from_weights is None:
+    if target.from_weights is None and not target.starts:
         raise checks.InputError(
             f"init={checks.brief(init)} is for targets made of weights: leave it out, or choose target='marginal'"
         )
@@ -141,13 +141,14 @@ def _initial_positions(init, job: Job):
         if not isinstance(init, str):
             raise checks.InputError(f"init is a {type(init).__name__}: give 'collapsed', or weights by name")
         checks.nearest("init", init, (_EQUILIBRIUM,))
+        if target.from_weights is None:
+            raise checks.InputError(
+                f"init={init!r} needs the frozen attention of a gf.Posterior: give {', '.join(target.starts)} by name"
+            )
         init = _equilibrium_weights(job)
     observed, _ = driver.record_shapes(job.problem)
-    shapes = {
-        name: (settings.share.chains, *observed[name].shape)
-        for name, variable in job.records.variables.items()
-        if variable.role == WEIGHT and name in observed
-    }
+    names = target.starts or [name for name, variable in job.records.variables.items() if variable.role == WEIGHT]
+    shapes = {name: (settings.share.chains, *observed[name].shape) for name in names if name in observed}
     found = {name: np.shape(w) for name, w in init.items()}
     if found != shapes:
         raise checks.InputError(f"init has weights of shapes {found}: give {shapes}")
@@ -155,7 +156,10 @@ def _initial_positions(init, job: Job):
         if not np.isfinite(init[name]).all():
             raise checks.InputError(f"init has NaN or infinity in {name!r}: give finite weights")
     own = slice(settings.share.own.start, settings.share.own.stop)
-    return target.from_weights({name: jax.numpy.asarray(init[name], settings.precision)[own] for name in shapes})
+    given = {name: jax.numpy.asarray(init[name], settings.precision)[own] for name in shapes}
+    if target.from_weights is None:
+        return target.from_recorded(job.problem.data, given)  # type: ignore[misc]  # a target with ``starts`` has it
+    return target.from_weights(given)
 
 
 def _equilibrium_weights(job: Job) -> dict[str, np.ndarray]:

@@ -46,9 +46,9 @@ def lift(
     Source: docs/model.md, section 4, "lifting".
     """
     checks.random_key("key", key)
-    check_solvable("lifting", run.posterior)
-    state = run.names(STATE)
-    if not state or run.made.target != "collapsed":
+    if "collapsed" not in getattr(type(run.posterior), "targets", ()):
+        check_solvable("lifting", run.posterior)
+    if run.made.target != "collapsed" or not run.names(STATE):
         raise checks.InputError(
             f"run has kernel {run.made.kernel!r}: only a collapsed run can be lifted, sample with kernel 'collapsed'"
         )
@@ -61,15 +61,16 @@ def lift(
     picked = np.linspace(0, run.draws - 1, draws).round().astype(int)
     posterior = run.posterior
     settings = dataclasses.replace(run.made, keep=WEIGHTS, draws=draws, lifted_from_draws=run.draws)
-    theta = np.asarray(run.variables[state[0]])[:, picked]
+    recorded = {name: np.asarray(run.variables[name])[:, picked] for name in run.names(STATE)}
     stats = {name: np.asarray(values)[:, picked] for name, values in run.stats.items()}
     with numerics():
         target = posterior.target("collapsed", WEIGHTS)
         data = target.data(posterior, "float64")
         test = None if run.test is None else posterior.test_array(run.test[0], "float64")
-        keys = jax.random.split(key, theta.shape[:2])
+        positions = target.from_recorded(data, recorded)
+        keys = jax.random.split(key, (run.chains, draws))
         observe = _observer(target)
-        shapes = jax.eval_shape(target.observe, data, test, theta[0, 0], keys[0, 0])
+        shapes = jax.eval_shape(target.observe, data, test, jax.tree.map(lambda a: a[0, 0], positions), keys[0, 0])
         records = target.describe(posterior, 0 if run.test is None else len(run.test[1]))
         columns = sink.columns(records, shapes, {n: s[0, 0] for n, s in stats.items()})
         batch = driver.capacity_of(posterior.network.weight_count * 8 * run.chains)
@@ -78,7 +79,7 @@ def lift(
         with made as out, console.bar(total=draws, disable=not progress, unit="draw", desc="lift") as bar:
             for start in range(0, draws, batch):
                 part = slice(start, start + batch)
-                lifted = observe(data, test, theta[:, part], keys[:, part])
+                lifted = observe(data, test, jax.tree.map(lambda a, p=part: a[:, p], positions), keys[:, part])
                 values = {n: np.asarray(v) for n, v in lifted.items()} | {n: s[:, part] for n, s in stats.items()}
                 out.append(values, [], min(part.stop, draws), {})
                 bar.update(min(batch, draws - start))
@@ -93,11 +94,11 @@ def _observer(target):
     """
 
     @jax.jit
-    def observe(data, test, theta, keys):
+    def observe(data, test, positions, keys):
         one = lambda position_key: target.observe(data, test, *position_key)  # noqa: E731
         if jax.default_backend() != "cpu":
-            return jax.vmap(jax.vmap(one))((theta, keys))
-        flat = jax.lax.map(one, (theta.reshape(-1, theta.shape[-1]), keys.reshape(-1)))
+            return jax.vmap(jax.vmap(one))((positions, keys))
+        flat = jax.lax.map(one, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), (positions, keys)))
         return {name: values.reshape(*keys.shape, *values.shape[1:]) for name, values in flat.items()}
 
     return observe

@@ -59,7 +59,8 @@ def sample(
     once.
 
     Args:
-        posterior: network, data, temperature; that of a ``gf.Model``; or a ``Sampleable`` of your own.
+        posterior: network, data, temperature; that of a ``gf.Model`` or a ``gf.LearnedAttention``; or a ``Sampleable``
+            of your own.
         kernel: a name in ``gf.KERNELS`` or a kernel object such as ``gf.NUTS(max_doublings=8)``; default
             ``"collapsed"``, which chooses its move by a trial, or ``"nuts"`` for a posterior without order parameters.
         key: typed random key; chain c uses fold_in(key, c) whatever the number of chains or devices.
@@ -80,8 +81,8 @@ def sample(
         overwrite: replace an existing file.
         progress: a progress bar on stderr; ``"json"`` prints one JSON object per chunk instead.
         init: ``"collapsed"`` starts a target made of weights in equilibrium, at exact draws lifted from short collapsed
-            chains; weights by name [chains, ..] start it there; default the prior (weights), or around the theory's
-            saddle point (collapsed).
+            chains; weights by name [chains, ..] start it there, of learned attention queries and keys by name; default
+            the prior (weights, learned attention), or around the theory's saddle point (collapsed).
         chains_at_once: chains that one device advances together, the others in turn, which needs less memory; default
             as many as its memory holds (recorded in ``run.settings``).
         chunk: records per chunk; default about one second's worth. Draws do not depend on it.
@@ -106,7 +107,7 @@ def sample(
             "gf.Model(..).posterior(..)"
         )
     if kernel is None:
-        kernel = "collapsed" if "collapsed" in posterior.targets else "nuts"
+        kernel = "collapsed" if any(posterior.target(name).guided for name in posterior.targets) else "nuts"
     kernel = resolve_kernel(kernel)
     settings = RunSettings.checked(
         posterior, kernel, key=key, target=target, keep=keep, chains=chains, warmup=warmup, draws=draws, thin=thin,

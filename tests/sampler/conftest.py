@@ -20,7 +20,7 @@ import pytest
 import scipy.linalg
 
 import gibbsformer as gf
-from gibbsformer.models import collapsed, lifting
+from gibbsformer.models import collapsed, learned_space, lifting
 from gibbsformer.models.network import forward, order_parameters, path_weights
 from gibbsformer.models.target import Guide
 from gibbsformer.models.targets import CollapsedTargetData
@@ -323,6 +323,76 @@ def weight_space_z(problem, kernel, chains, rounds, seed=0, target="weights"):
 _BY_NUTS = gf.Collapsed(move="nuts", max_doublings=5).mover()
 
 
+def learned_z(posterior, kernel, chains, rounds, name, seed=0):
+    """z-scores of the joint-distribution test of a kernel on learned attention, untuned.
+
+    Statistics: every standardised query and key and its square; the Bartlett entries, standardised, and their squares,
+    or squared norms of weights; y^T A^{-1} y, which is chi^2(P m) given (Q, K, U), or (f - y)^2 / T, and its square.
+    """
+    network, T, rng = posterior.network, posterior.temperature, np.random.default_rng(seed)
+    shape, size = collapsed.layout(network), posterior.y.size
+    with jax.enable_x64(True):
+        target, form, data = posterior.target(name), posterior.form, posterior.device_data("float64")
+        widths = jnp.asarray(network.widths, float)
+        unit = learned_space.scales(shape, widths)
+        start = {n: rng.standard_normal((chains, *mean.shape)) for n, mean in data.means.items()}
+        if name == "collapsed":
+            start["theta"] = prior_theta(network, rng, chains) / np.asarray(unit)
+        else:
+            start |= prior_weights(network, rng, chains)
+            start = {n: w for n, w in start.items() if name == "weights" or n != "V_0"}
+
+        def factor(position):
+            xi = form.xi(data.inputs, learned_space.heads_at(data, position))
+            if name == "collapsed":
+                U = collapsed.order_parameters(shape, data.variances, unit * position["theta"])
+            else:
+                U = order_parameters(position, network.residual)
+            return jnp.linalg.cholesky(kernel_of(network, xi, U.U[0]) + T * jnp.eye(size))
+
+        def draw_y(key, position):
+            if name != "weights":
+                return (factor(position) @ jax.random.normal(key, (size,))).reshape(data.y.shape)
+            f = forward(
+                path_weights(position, network.residual), form.xi(data.inputs, learned_space.heads_at(data, position))
+            )
+            return f + np.sqrt(T) * jax.random.normal(key, f.shape)
+
+        def transition(key, position, y):
+            return kernel.position(one_transition(kernel, target, data._replace(y=y), key, position))
+
+        def statistics(position, y):
+            z = _flat([position[n] for n in data.means], jnp)
+            if name == "weights":
+                xi = form.xi(data.inputs, learned_space.heads_at(data, position))
+                q = jnp.sum((forward(path_weights(position, network.residual), xi) - y) ** 2) / T
+            else:
+                q = jnp.sum(jax.scipy.linalg.solve_triangular(factor(position), y.reshape(-1), lower=True) ** 2)
+            q = (q - size) / np.sqrt(2 * size)
+            return _flat([z, z**2, _standard(network, position, unit), q, q**2], jnp)
+
+        found = _successive_conditional(transition, draw_y, statistics, start, jax.random.key(seed), rounds)
+        n = sum(mean.size for mean in data.means.values())
+        rest = found.shape[1] - 2 * n - 2
+        return z_scores(found, np.concatenate([np.zeros(n), np.ones(n), np.zeros(rest), [0.0, 1.0]]))
+
+
+def _standard(network, position, unit):
+    """What has mean 0 under the prior: Bartlett entries and their squares, or squared norms of weights."""
+    if "theta" not in position:
+        variance_of = dict(zip(network.weight_shapes, network.variances, strict=True))
+        norms = [jnp.mean(position[n] ** 2) / variance_of[n] - 1 for n in network.weight_shapes if n in position]
+        return jnp.stack(norms)
+    shape, parts = collapsed.layout(network), []
+    factors = collapsed.bartlett_factors(shape, unit * position["theta"])
+    for layer, (M, _, X), N in zip(shape.layers, factors, network.widths[::-1], strict=True):
+        normals = [np.sqrt(N) * M[np.tril_indices(layer.rows, -1, layer.rank)]]
+        normals += [] if X is None else [np.sqrt(N) * X.ravel()]
+        squares = (N * jnp.diagonal(M) ** 2) / degrees_of_freedom(layer, N) - 1
+        parts += [squares, *normals, *(each**2 - 1 for each in normals)]
+    return jnp.concatenate(parts)
+
+
 def collapsed_z(problem, chains, rounds, seed=0, kernel=_BY_NUTS):
     """z-scores of the joint-distribution test of the collapsed kernel, untuned, with the prior's own metric."""
     network, posterior = problem.network, problem.posterior
@@ -387,7 +457,10 @@ def geweke(make_small):
     def problem(name):
         return make_small(**CASES[name], N_0=3, P=4, temperature=0.3)
 
-    return SimpleNamespace(problem=problem, collapsed_z=collapsed_z, lifting_z=lifting_z, weight_space_z=weight_space_z)
+    return SimpleNamespace(
+        problem=problem, collapsed_z=collapsed_z, learned_z=learned_z, lifting_z=lifting_z,
+        weight_space_z=weight_space_z,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
