@@ -46,7 +46,7 @@ notebooks: $(STAMP)  ## run the tutorials as notebooks, and write their pages wi
 	set -e; for name in $(TUTORIALS); do \
 	  $(BIN)/jupytext --quiet --set-kernel python3 --to ipynb --execute --run-path build/notebooks --output docs/tutorials/$$name.ipynb tutorials/$$name.py; \
 	  $(BIN)/jupyter nbconvert --log-level ERROR --to markdown docs/tutorials/$$name.ipynb; \
-	  sed -i 's/!\[png\]/![Output of the cell above]/' docs/tutorials/$$name.md; \
+	  sed -i -e 's/!\[png\]/![Output of the cell above]/' -e 's/^<div>$$/<div style="overflow-x:auto">/' docs/tutorials/$$name.md; \
 	done
 
 bench: $(STAMP)  ## run the benchmarks at small sizes, with one record each in bench/

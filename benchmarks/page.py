@@ -26,6 +26,7 @@ command, `gibbsformer bench SUITE --out benchmarks/results`. Without a name all 
 and `--quick` takes small sizes and says which ratios have grown since the last record of the same kind of machine.
 Compare ratios within one table: times on shared machines are noisy."""
 _MARKERS = "os^dvP*X"
+_LONG = 14  # rows of a table beyond which it is behind a click
 
 
 def text(folder: Path = harness.RESULTS) -> str:
@@ -117,7 +118,12 @@ def _section(suite: str, record: dict) -> list[str]:
     """One record: machine, tables, pictures."""
     parts = [_machine(record)]
     for i, table in enumerate(harness.Table(**table) for table in record["tables"]):
-        parts += [f"**{table.title}**", table.render()]
+        shown = table.render()
+        if len(table.rows) > _LONG:
+            summary = f"<summary>{table.title}: {len(table.rows)} rows</summary>"
+            parts += ['<details markdown="1">', summary, shown, "</details>"]
+        else:
+            parts += [f"**{table.title}**", shown]
         parts += [table.note] if table.note else []
         if _has_picture(table):
             parts.append(f"![{table.title}]({PICTURES}/{_picture(suite, record, i)})")

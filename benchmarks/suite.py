@@ -21,7 +21,7 @@ from .harness import RESULTS, Options
 # in the order in which a run of all of them goes: what settles most comes first
 SUITES = (
     "gradient", "limits", "scaling", "chains", "moves", "peers", "exact", "kernels", "theory", "oneshot", "store",
-    "evidence", "bias", "training", "sweep", "large", "examples", "reference", "own",
+    "evidence", "bias", "training", "sweep", "large", "examples", "reference", "own", "costs",
 )  # fmt: skip
 # what a GPU is to be measured by, what is worth most first, with shares of the time; what one leaves is the next ones'
 ON_GPU = {

@@ -15,8 +15,8 @@ import numpy as np
 from .text import visible
 
 _BOX = "border-left:3px solid #0072b2;padding:.1em .8em;margin:.3em 0;max-width:56em;overflow-x:auto"
-_NAME = "text-align:left;padding:.05em 1.2em .05em 0;font-weight:normal;opacity:.7;vertical-align:top"
-_VALUE = "text-align:left;padding:.05em 0"
+_NAME = "text-align:left;padding:.05em 1.2em .05em 0;font-weight:normal;opacity:.7;vertical-align:top;border:none"
+_VALUE = "text-align:left;padding:.05em 0;border:none"
 _LONGEST = 300  # characters of a value
 
 
