@@ -1,9 +1,9 @@
 """What a run costs
 
-Seconds and memory, from nothing to 4 chains of 500 exact draws after 100 of warm-up with the default kernel, random inputs, N_0=100, T=0.1.
-Compilation is part of the first two columns, in a process of its own each; "draws" is the time of the draws alone. The
-width hardly matters, since all weights are integrated out; the paths and the examples do. Take the columns as orders
-of magnitude for a run of your own size.
+Seconds and memory, from nothing to 4 chains of 500 exact draws after 100 of warm-up with the default kernel: random
+inputs, N_0=100, T=0.1. Theory and run include compilation, in a process of its own for each row; "draws" is the time of
+the same run again, without compilation. The width hardly matters, since all weights are integrated out; the paths and
+the examples do. Take the columns as orders of magnitude for a run of your own size.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def measure(options: Options) -> Measured:
         "MiB": ".0f",
     }  # fmt: skip
     load = f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
-    note = f"Memory is the peak of the process, libraries and compiler included. Load of the machine at the start: {load}."
+    note = (
+        f"Memory is the peak of the process, libraries and compiler included. Load of the machine at the start: {load}."
+    )
     note += " Where the load is above the number of cores, an idle machine is faster by about their ratio."
     return Measured([Table("Seconds and memory of a run", rows, columns, note=note)], {}, {})
 
