@@ -76,7 +76,9 @@ def outputs_of(run, key) -> list[np.ndarray]:
         weights = {name: np.asarray(run.variables[name]) for name in names}
         flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in weights.items()}
         found = [posterior.predictions(flat, inputs) for inputs in (posterior.x, *tests)]
-        found = [f[0] if own else f for f in found]  # given path weights there is no variance left
+        if own and any(np.any(variance) for _, variance in found):
+            raise checks.InputError("this run kept no draws of f, only its law: use gf.lift(run, key=key) first")
+        found = [f[0] if own else f for f in found]
     else:
         posterior.check_examples("f of each training example")
         found = _outputs_of_paths(run, key, [posterior.data, *tests])

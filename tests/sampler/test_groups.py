@@ -3,6 +3,7 @@ of them."""
 
 import dataclasses
 import shutil
+import types
 from pathlib import Path
 
 import arviz
@@ -172,3 +173,30 @@ def test_bad_requests(small, drawn):
         gf.prior(reduced, key=KEY)
     with pytest.raises(ValueError, match="solvable"):
         gf.prior("network", key=KEY)
+
+
+def test_a_law_of_f_is_not_taken_for_draws(drawn):
+    """Of learned attention: mean and variance of f given U, until path weights are lifted."""
+
+    class Learned:
+        x = np.ones((3, 2))
+        variance = 1.0
+
+        def predicts_from(self, recorded):
+            return ("U_1",)
+
+        def predictions(self, recorded, x):
+            return np.ones((2, len(x))), self.variance * np.ones((2, len(x)))
+
+    run = types.SimpleNamespace(
+        posterior=Learned(),
+        chains=1,
+        draws=2,
+        test=None,
+        variables={"U_1": np.ones((1, 2, 1, 1))},
+        names=lambda _: ("Q",),
+    )
+    with pytest.raises(ValueError, match="lift"):
+        groups.outputs_of(run, KEY)
+    Learned.variance = 0.0
+    assert groups.outputs_of(run, KEY)[0].shape == (1, 2, 3)
