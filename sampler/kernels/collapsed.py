@@ -6,9 +6,10 @@ Weights are lifted from each draw where they are kept.
 The posterior is nearly Gaussian around its mode in the coordinates ``models.collapsed.straightened``, and there
 ``move="auto"`` moves by split HMC with n kicks, or none, whichever promises most effective draws for the evaluations
 they cost. With acceptance a, a draw without kicks is worth about a^6 effective draws in the tails and costs one value
-of the density; a draw with kicks is worth a^3 and costs n gradients more, of three values each (measured at N = 10 to
-100, docs/samplers.md). Errors of the energy fall as n^-2, so the acceptance with two kicks tells that with n; where it
-is too small to tell, that with n is measured too. Where NUTS promises more, it moves in Bartlett coordinates.
+of the density; a draw with kicks is worth a^3, at widths below the number of paths a^6, and costs n gradients more, of
+three values each (measured at N = 10 to 100, docs/samplers.md). Errors of the energy fall as n^-2, so the acceptance
+with two kicks tells that with n; where it is too small to tell, and at widths below the number of paths, that with n is
+measured too. Where NUTS promises more, it moves in Bartlett coordinates.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ from .split import QUARTER, Place, SplitHMC, SplitState
 
 AUTO, INDEPENDENT, SPLIT, WITH_NUTS, WITH_CHEES = MOVES = ("auto", "independent", "split", "nuts", "chees")
 _GRADIENT = 3.0  # cost of a gradient in values of the density
-_WORTH_WITHOUT, _WORTH_WITH = 6.0, 3.0  # powers of the acceptance, without kicks and with them
+# powers of the acceptance without kicks and with them, and with them at widths below the number of paths, where the
+# posterior's tails are heavier than the Gaussian's and hold chains that the mean acceptance does not show
+_WORTH_WITHOUT, _WORTH_WITH, _WORTH_IN_HEAVY_TAILS = 6.0, 3.0, 6.0
 # gradients of NUTS for an effective draw: 7 of 14 coordinates, growing as the fourth root of their number (Beskos et
-# al. 2013) to 21 of 1,085; a whole tree where its metric is not known
-_GRADIENTS_OF_NUTS, _COORDINATES, _WHOLE_TREE = 7, 14, 255
+# al. 2013) to 21 of 1,085; where its metric is not known, 1.5 times their number up to a whole tree
+_GRADIENTS_OF_NUTS, _COORDINATES, _WITHOUT_METRIC, _WHOLE_TREE = 7, 14, 1.5, 255
 _MOST_KICKS = 8
 _CHAINS, _TRANSITIONS, _KICKS = 32, 3, 2  # of the trial
 _TELLING = 0.2  # acceptance with two kicks from which on it tells that with more
@@ -90,16 +93,20 @@ class Collapsed(Kernel):
         none, two = _trial(setting, key)
         # of a Gaussian error of the energy with mean s^2/2 and variance s^2, 2 Phi(-s/2) is accepted
         spread = -2 * NormalDist().inv_cdf(min(max(two, 1e-6), 1 - 1e-6) / 2)
+        known, dimension = setting.target.metric_known, len(setting.data.guide.centre)
+        power = _WORTH_WITH if known else _WORTH_IN_HEAVY_TAILS
         worth = {0: none**_WORTH_WITHOUT}
         for n in range(1, _MOST_KICKS + 1):
             accepted = 2 * NormalDist().cdf(-spread * (_KICKS / n) ** 2 / 2)
-            worth[n] = accepted**_WORTH_WITH / (1 + _GRADIENT * n)
+            worth[n] = accepted**power / (1 + _GRADIENT * n)
         best = max(worth, key=worth.__getitem__)
         dense = isinstance(setting.data.guide, Guide)  # and not of hundreds of paths, where NUTS has no metric
-        if self.move == AUTO and dense and two < _TELLING and best > _KICKS:
-            worth[best] = _measured(setting, key, best) ** _WORTH_WITH / (1 + _GRADIENT * best)
-        growth = max(1.0, len(setting.data.guide.centre) / _COORDINATES) ** 0.25
-        gradients = _GRADIENTS_OF_NUTS * growth if setting.target.metric_known else _WHOLE_TREE
+        if self.move == AUTO and dense and best > _KICKS and (two < _TELLING or not known):
+            worth[best] = _measured(setting, key, best) ** power / (1 + _GRADIENT * best)
+        if known:
+            gradients = _GRADIENTS_OF_NUTS * max(1.0, dimension / _COORDINATES) ** 0.25
+        else:
+            gradients = min(_WITHOUT_METRIC * dimension, _WHOLE_TREE)
         if self.move == AUTO and self.kicks is None and dense and worth[best] < 1 / (1 + _GRADIENT * gradients):
             return dataclasses.replace(self, move=WITH_NUTS)
         return dataclasses.replace(self, move=SPLIT, kicks=best if self.kicks is None else self.kicks)
