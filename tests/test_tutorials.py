@@ -73,6 +73,13 @@ def test_own_sequences(own):
 
 
 @pytest.mark.slow
+def test_learned_attention(tmp_path):
+    found = run("learned_attention", tmp_path)
+    assert found["found"][10]["frozen"][0] > 0.75  # the hand-made heads generalise
+    assert (tmp_path / "learned_attention.png").read_bytes().startswith(PNG)
+
+
+@pytest.mark.slow
 def test_activations(tmp_path):
     found = run("activations", tmp_path)
     assert np.abs(found["z"]).max() < 4  # Monte Carlo error: frozen attention is the solvable network
