@@ -148,7 +148,10 @@ def test_runs_are_reused_continued_or_made_again(job, small, capsys):
     assert "1 run: 1 finished" in capsys.readouterr().err
     other = gf.Posterior(small.network, small.posterior.data, -small.posterior.y, small.posterior.temperature)
     changed = (job._replace(posterior=other), job._replace(options=job.options | {"about": {"seed": 2}}))
-    changed += (job._replace(kernel=gf.Collapsed(move="nuts")), job._replace(options=job.options | {"draws": 19}))
+    changed += (
+        job._replace(kernel=gf.Collapsed(move="independent")),
+        job._replace(options=job.options | {"draws": 19}),
+    )
     assert runs._found(job) is not None
     assert [runs._found(each) for each in changed] == [None] * 4
     (new,) = complete(changed[:1], progress=False).values()

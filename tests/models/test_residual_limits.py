@@ -18,6 +18,7 @@ class StoppedError(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_weak_skip_connections_are_todays_network(make_small):
     """g -> 0: the paths through heads have the same law, and the others no input."""
     weak, none = (make_small(**SIZES, residual=g).posterior for g in ((1e-7, 1e-7), False))
@@ -31,6 +32,7 @@ def test_weak_skip_connections_are_todays_network(make_small):
     assert np.hypot(one.error, other.error) < 0.3
 
 
+@pytest.mark.slow
 def test_without_attention_it_is_linear_regression_on_the_readout_token():
     """Patterns of zeros: f = beta . x(t*), beta ~ N(0, sigma_0^2 U_a prod_l g_l^2 / N_0), N U_a ~ sigma_a^2 chi^2_N."""
     rng, (P, N_0, S, N), T = np.random.default_rng(1), (9, 3, 4, 5), 0.2

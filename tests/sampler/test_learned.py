@@ -31,6 +31,7 @@ def general(kind="softmax"):
     return attention.posterior(network, x, rng.standard_normal((P, 2)), 0.3, readout="mean")
 
 
+@pytest.mark.slow
 def test_a_stored_run_resumes_bit_for_bit(tmp_path):
     """Queries and keys that started where they were told to; then lifted, scored and reported from the file."""
     start = {name: np.repeat(each[None], 4, 0) for name, each in zip(("Q_1", "K_1"), HEADS[0], strict=True)}

@@ -123,6 +123,7 @@ def test_files_from_before_go_on_with_nuts(make_small):
     assert RunSettings.from_stored(settings).resolved_kernel() == gf.Collapsed(move="nuts")
 
 
+@pytest.mark.slow
 def test_straight_coordinates_are_those_of_the_same_law(make_small):
     """Jacobian by JAX, inverse by composition, and the guide is at the mode with the inverse Hessian there."""
     posterior = make_small(heads=(2,), widths=(8, 7), variances=(0.7, 1.3, 0.9), temperature=0.05).posterior

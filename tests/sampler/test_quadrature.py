@@ -127,7 +127,14 @@ def density_of_the_place_before(monkeypatch, original=gf.SplitHMC.step):
     monkeypatch.setattr(gf.SplitHMC, "step", step)
 
 
-@pytest.mark.parametrize("fault", [rotation_that_shrinks, kick_at_the_end_of_the_arc, density_of_the_place_before])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        rotation_that_shrinks,
+        pytest.param(kick_at_the_end_of_the_arc, marks=pytest.mark.slow),
+        pytest.param(density_of_the_place_before, marks=pytest.mark.slow),
+    ],
+)
 def test_planted_faults_of_split_hmc_are_caught(problem, expected, estimate, monkeypatch, fault):
     fault(monkeypatch)
     jax.clear_caches()

@@ -64,6 +64,7 @@ def test_few_examples_take_the_blocks(small):
     assert energy.derivative_data(small.posterior.data.flat)[1] is None
 
 
+@pytest.mark.slow
 def test_curvature_of_the_collapsed_density(small, x64):
     """The inverse of the first metric of collapsed chains, against forward over reverse through the factorisations."""
     shape, data = collapsed.layout(small.posterior.network, singular=False), small.posterior.collapsed_data()
