@@ -134,7 +134,7 @@ def overhead(folder: Path, repeats: int, fewer: int) -> list[dict]:
     """
     task = gf.tasks.hidden_markov_chain(key=jax.random.key(0))
     cases = {
-        "collapsed, N=100, order parameters": (100, "collapsed", {"draws": 20_000 // fewer}),
+        "collapsed, N=100, order parameters": (100, "collapsed", {"draws": 1000 // fewer}),
         "hmc, N=100, all weights": (100, gf.HMC(integration_steps=16), {"draws": 250 // fewer, "init": "collapsed"}),
     }
     rows = []
