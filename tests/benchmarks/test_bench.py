@@ -1,5 +1,6 @@
 """The harness of the benchmarks: records, comparison with the last one, the page made from them, and one real suite."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -10,8 +11,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
-from gibbsformer.benchmarks import SUITES, Measured, Options, Table, bench, harness, limits, page, scaling, suite
+from gibbsformer.benchmarks import (
+    SUITES,
+    Measured,
+    Options,
+    Table,
+    bench,
+    examples,
+    harness,
+    limits,
+    page,
+    scaling,
+    suite,
+)
 from gibbsformer.benchmarks import peers as peer_suite
 from gibbsformer.cli import parser as _parser
 from gibbsformer.models.network import forward, path_weights
@@ -208,6 +222,19 @@ def test_exact_draws_of_all_weights_are_timed_beside_their_normal_numbers(monkey
         misfit = [float(jnp.std(forward(path_weights(w), posterior.data.flat) - posterior.y)) for w in drawn]
     assert max(misfit[1:]) < 0.5 < misfit[0]
     assert np.all(np.asarray(sweep["V_1"]) != np.asarray(lift["V_1"]))
+
+
+def test_peers_of_many_examples_compute_the_same_number():
+    """The log-likelihood of the GP limit, as a density of all labels."""
+    rng = np.random.default_rng(0)
+    xi, y = rng.standard_normal((30, 3, 2, 2)), rng.standard_normal(30)
+    features = xi.reshape(30, -1)
+    covariance = features @ features.T + examples.TEMPERATURE * np.eye(30)
+    expected = scipy.stats.multivariate_normal(np.zeros(30), covariance).logpdf(y)
+    np.testing.assert_allclose(examples.ours(xi, y)[1], expected, rtol=1e-10)
+    if importlib.util.find_spec("gpytorch"):
+        for cholesky in (True, False):
+            np.testing.assert_allclose(examples.gpytorch(xi, y, cholesky)[1], expected, rtol=1e-3)
 
 
 def test_suites_run_apart_tell_what_they_found(tmp_path, monkeypatch):

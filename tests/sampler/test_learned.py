@@ -31,6 +31,17 @@ def general(kind="softmax"):
     return attention.posterior(network, x, rng.standard_normal((P, 2)), 0.3, readout="mean")
 
 
+def test_variance_of_f_is_that_of_its_mean_and_its_mean_variance():
+    run = gf.sample(posterior(), HMC, **SHORT)
+    flat = {name: np.asarray(values).reshape(-1, *values.shape[2:]) for name, values in run.variables.items()}
+    mean, variance = run.posterior.predictions(flat, run.posterior.checked_inputs(X_TEST))
+    found = gf.predict(run, X_TEST)
+    np.testing.assert_allclose(mean, flat["f_mean"], rtol=1e-8)
+    np.testing.assert_allclose(found.mean, mean.mean(0), rtol=1e-10)
+    np.testing.assert_allclose(found.variance, mean.var(0) + variance.mean(0), rtol=1e-10)
+    assert (variance > 0).all()
+
+
 @pytest.mark.slow
 def test_a_stored_run_resumes_bit_for_bit(tmp_path):
     """Queries and keys that started where they were told to; then lifted, scored and reported from the file."""

@@ -51,6 +51,7 @@ def decided(posterior, **options):
         (0.0, 0.05, 0.01, True, 1085, "nuts", None, None),  # two kicks promised more than eight keep
         (0.37, 0.32, 0.72, False, 13, "nuts", None, None),  # widths 3, 2, 4 of four paths: chains get stuck
         (0.37, 0.32, 0.95, False, 13, "split", 4, 8),
+        (0.0, 0.05, 0.5, False, 1000, "nuts", None, None),  # a tree of NUTS has at most 255 gradients
     ],
 )
 def test_moves_follow_the_acceptance(monkeypatch, without, two, measured, metric, coordinates, move, least, most):

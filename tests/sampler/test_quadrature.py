@@ -118,11 +118,11 @@ def kick_at_the_end_of_the_arc(monkeypatch, original=split._rotated):
 
 
 def density_of_the_place_before(monkeypatch, original=gf.SplitHMC.step):
-    """What is known of the old place is kept for the new one."""
+    """The density of the old place is kept for the new one."""
 
     def step(self, setting, key, index, state):
         new, stats = original(self, setting, key, index, state)
-        return split.SplitState(new.chain._replace(logdensity=state.chain.logdensity)), stats
+        return split.SplitState(new.chain._replace(logdensity=setting.log_density(state.chain.position))), stats
 
     monkeypatch.setattr(gf.SplitHMC, "step", step)
 
@@ -143,4 +143,4 @@ def test_planted_faults_of_split_hmc_are_caught(problem, expected, estimate, mon
     driver._program.cache_clear()
     U_a, U_1 = run.order_parameters.U_a, run.order_parameters.U[0][:, :, 0, 0]
     found = estimate(np.stack([U_a, U_1, U_a**2, U_1**2, U_a * U_1], axis=-1))
-    assert np.max(np.abs(found.mean - expected.moments) / found.error) > 5
+    assert np.max(np.abs(found.mean - expected.moments) / found.error) > 6
