@@ -28,7 +28,7 @@ class InputWarning(UserWarning):
 def nearest(argument: str, value: str, options: Iterable[str]) -> str:
     """Return ``value`` if it is one of ``options``; otherwise raise ValueError offering the nearest."""
     options = tuple(options)
-    if value in options:
+    if isinstance(value, str) and value in options:  # an array compares entry by entry
         return value
     raise InputError(f"{argument}={brief(value)} is not known: {choose(value, options)}")
 

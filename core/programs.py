@@ -7,6 +7,8 @@ import platform
 import zlib
 from pathlib import Path
 
+from . import files
+
 
 def cache_programs(folder: str | os.PathLike | None = None) -> Path:
     """Keep compiled programs in a folder, and use those that are there, from now on in this process.
@@ -22,12 +24,16 @@ def cache_programs(folder: str | os.PathLike | None = None) -> Path:
         The folder.
 
     Raises:
-        OSError: it cannot be created.
+        ValueError: ``folder`` is a file, or cannot be created.
+        OSError: the default cannot be created.
     """
     import jax  # not above: the command line imports this module before it needs JAX
 
-    path = _default() if folder is None else Path(folder).expanduser()
-    path.mkdir(parents=True, exist_ok=True)
+    if folder is None:
+        path = _default()
+        path.mkdir(parents=True, exist_ok=True)
+    else:
+        path = files.output_folder("folder", Path(folder).expanduser())
     jax.config.update("jax_compilation_cache_dir", str(path))
     return path
 

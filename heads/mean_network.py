@@ -15,6 +15,7 @@ from ..core.numerics import numerics
 from ..diagnostics import prune
 from ..diagnostics.kernels import weights_by_name
 from ..models import PathInputs, Weights, path_weights
+from ..models.solvable import check_solvable
 from ..models.target import STATE
 from ..sampler import Run
 from ..sampler.convergence import check_draws
@@ -28,9 +29,14 @@ class MeanNetwork:
 
     Args:
         source: which of them.
+
+    Raises:
+        ValueError: a run of another posterior than that of a ``gf.Network``.
     """
 
     def __init__(self, source: Theory | Run | Weights):
+        if isinstance(source, Theory | Run):
+            check_solvable("a score of heads", source.posterior)
         self._source = source
         self._B = _path_weights(source)
 

@@ -144,6 +144,16 @@ def encoded(name: str, labels: np.ndarray, classes: tuple, outputs: int | None =
     return np.where(each[:, 1], 1.0, -1.0) if one_number else each.astype(np.float64)
 
 
+def check_outputs(name: str, y: np.ndarray, outputs: int) -> None:
+    """Refuse labels [P] or [P, m], as the network sees them, of another number of outputs than the network's."""
+    found = y.shape[1] if y.ndim == 2 else 1
+    if found != outputs:
+        raise checks.InputError(
+            f"{name} has labels of shape {y.shape}, of {found} output{'s' * (found > 1)}, and network has "
+            f"outputs={outputs}: make them the same"
+        )
+
+
 def decoded(y: np.ndarray, classes: tuple) -> np.ndarray:
     """The user's labels from those that the network sees; [P, m] as they are, which ``encoded`` leaves alone too."""
     return y if y.ndim == 2 or classes in ((), SIGNS) else np.where(y > 0, *reversed(classes))

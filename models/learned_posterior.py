@@ -78,7 +78,7 @@ class LearnedPosterior:
             raise checks.InputError(f"x has {len(x.x)} examples and y {len(given)} labels: give one label each")
         classes = labels.classes_of("y", given, self.classes, self.network.outputs)
         y = labels.encoded("y", given, classes, self.network.outputs)
-        self._check_outputs("y", y)
+        labels.check_outputs("y", y, self.network.outputs)
         if self.classes is None and self.network.outputs == 1:
             labels.warn(given, classes)
         for name, value in (("x", x), ("y", y), ("classes", classes)):
@@ -104,14 +104,6 @@ class LearnedPosterior:
                     f"attention has {name} of shape {mean.shape} and network has input_width="
                     f"{self.network.input_width}: make the last axis the same"
                 )
-
-    def _check_outputs(self, name: str, y: np.ndarray) -> None:
-        outputs = y.shape[1] if y.ndim == 2 else 1
-        if outputs != self.network.outputs:
-            raise checks.InputError(
-                f"{name} has labels of shape {y.shape}, of {outputs} output{'s' * (outputs > 1)}, and network has "
-                f"outputs={self.network.outputs}: make them the same"
-            )
 
     @property
     def examples(self) -> int:
@@ -215,7 +207,9 @@ class LearnedPosterior:
         if not (isinstance(test, tuple | list) and len(test) == 2):
             raise checks.InputError(f"test is a {type(test).__name__}: give (x_test, y_test)")
         x, y = self.checked_inputs(test[0]), labels.array("test labels", test[1], "Q")
-        self._check_outputs("test", labels.encoded("test labels", y, self.classes or (), self.network.outputs))
+        labels.check_outputs(
+            "test", labels.encoded("test labels", y, self.classes or (), self.network.outputs), self.network.outputs
+        )
         if len(x.x) != len(y):
             raise checks.InputError(f"test has {len(y)} labels and {len(x.x)} inputs: give one label each")
         return x, y

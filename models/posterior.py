@@ -118,7 +118,7 @@ class Posterior:
                 f"classes={checks.brief(self.classes)}, but data is a gf.Reduction with classes={given.classes}: leave "
                 "classes out"
             )
-        self._check_outputs("data", given.y)
+        labels.check_outputs("data", given.y, self.network.outputs)
         for name, value in (("_given", given), ("data", given.data), ("y", given.y), ("classes", given.classes)):
             object.__setattr__(self, name, value)
 
@@ -138,7 +138,7 @@ class Posterior:
                 f"y has {len(y)} labels and data has {len(self.data)} examples: give one label each"
             )
         encoded = labels.encoded("y", y, classes, outputs)
-        self._check_outputs("y", encoded)
+        labels.check_outputs("y", encoded, self.network.outputs)
         largest = np.abs(encoded).max()
         if largest > _LARGEST:
             raise checks.InputError(
@@ -150,14 +150,6 @@ class Posterior:
             labels.warn_of_missing(encoded, classes)
         object.__setattr__(self, "y", encoded)
         object.__setattr__(self, "classes", classes)
-
-    def _check_outputs(self, name: str, y: np.ndarray) -> None:
-        outputs = y.shape[1] if y.ndim == 2 else 1
-        if outputs != self.network.outputs:
-            raise checks.InputError(
-                f"{name} has labels of shape {y.shape}, of {outputs} output{'s' * (outputs > 1)}, and network has "
-                f"outputs={self.network.outputs}: make them the same"
-            )
 
     @property
     def reduction(self) -> Reduction:
@@ -241,7 +233,7 @@ class Posterior:
             raise checks.InputError(f"test is a {type(test).__name__}: give (inputs, labels), inputs from gf.contract")
         inputs, y_test = test[0], labels.array("test labels", test[0].labels(test[1]), "Q")
         seen = labels.encoded("test labels", y_test, self.classes or (), self.network.outputs)
-        self._check_outputs("test", seen)
+        labels.check_outputs("test", seen, self.network.outputs)
         if inputs.xi.shape[1:] != self.data.xi.shape[1:]:
             raise checks.InputError(
                 f"test inputs have shape {inputs.xi.shape} and the training inputs {self.data.xi.shape}: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from ..core import checks
 from ..core.text import literal
 from ..diagnostics import Score, predict, score
+from ..models.solvable import check_solvable
 from ..sampler import Run
 from ..theory import Grid, Theory
 from .style import BLACK, BLUE, RED, below, drawn_on
@@ -54,7 +56,7 @@ def accuracy(
         The axes.
 
     Raises:
-        ValueError: nothing to draw, or theories and runs without ``test``.
+        ValueError: nothing to draw, theories and runs without ``test``, or a run of a model without widths.
     """
     parts = {"theory": theory, "samples": samples, "weights": weights}
     found = {name: _points(name, source, test) for name, source in parts.items() if source is not None}
@@ -68,7 +70,7 @@ def accuracy(
         widths = {N for table in found.values() for N in table.index}
         if len(widths) == 1:  # a scale needs more than a point
             axes.set_xlim(min(widths) / 2, min(widths) * 2)
-        for (name, limit), line in zip(lines.items(), _GP_LINES, strict=False):
+        for (name, limit), line in zip(lines.items(), itertools.cycle(_GP_LINES), strict=False):
             label = f"GP limit, {literal(str(name))}" if name else "GP limit"
             axes.axhline(limit.value, color=RED, linestyle=line, label=label, zorder=1)
         if "theory" in found:
@@ -109,10 +111,16 @@ def _points(name: str, source, test) -> pd.DataFrame:
             )
         source = [row[0] for row in source.theories]
     sources = [source] if isinstance(source, Theory | Run) else list(source)
-    found = {each.posterior.network.widths[0]: _score(name, each, test) for each in sources}
+    found = {_width(each): _score(name, each, test) for each in sources}
     table = pd.DataFrame([each[1:] for each in found.values()], list(found), columns=["value", "error"]).sort_index()
     table.attrs["measure"] = next(iter(found.values())).name if found else "accuracy"
     return table
+
+
+def _width(source: Theory | Run) -> int:
+    if not hasattr(source.posterior, "network"):  # that of a model of one's own
+        check_solvable("accuracy against width", source.posterior)
+    return source.posterior.network.widths[0]
 
 
 def _score(name: str, source, test) -> Score:

@@ -64,7 +64,7 @@ def _table(curves) -> tuple[pd.DataFrame, str]:
             )
         return found, getattr(curves, "measure", "accuracy")
     series = curves if isinstance(curves, Mapping) else {"": curves}
-    if not all(isinstance(each, pd.Series) for each in series.values()):
+    if not series or not all(isinstance(each, pd.Series) for each in series.values()):
         raise checks.InputError(f"curves is a {type(curves).__name__}: give gf.heads.compare(..) or a Series")
     parts = [
         pd.DataFrame({"score": name, "heads_removed": each.index, "value": each.to_numpy()})
@@ -93,6 +93,8 @@ def learning_curve(data: xr.Dataset, *, axes: Sequence[Axes] | None = None) -> n
     Raises:
         ValueError: data without a score, such as of another function or without test examples; another number of axes.
     """
+    if not isinstance(data, xr.Dataset):
+        raise checks.InputError(f"data is a {type(data).__name__}: give what gf.learning_curve returns")
     found = {kind: [n for n in ("accuracy", "r_squared") if f"{n}_{kind}" in data] for kind in _KINDS}
     if not any(found.values()) or "examples" not in data.dims:
         raise checks.InputError("data has no test score against examples: give a learning curve with test examples")

@@ -61,6 +61,8 @@ def head_scores(scores, drops: pd.Series | None = None, *, ax: Axes | None = Non
     """
     single = not isinstance(scores, Mapping) or "V_1" in scores
     given: dict[str, Any] = {"head score": scores} if single else dict(scores)
+    if not given:
+        raise checks.InputError("scores is empty: give a Series of gf.head_scores, or name -> Series")
     series = {name: each if isinstance(each, pd.Series) else scores_of(each) for name, each in given.items()}
     heads = next(iter(series.values())).index
     if any(set(each.index) != set(heads) for each in [*series.values(), *([] if drops is None else [drops])]):
@@ -108,9 +110,11 @@ def path_lengths(found, *, axes: Sequence[Axes] | None = None) -> np.ndarray:
         Array of the axes [1 or more].
 
     Raises:
-        ValueError: another number of axes.
+        ValueError: something else, or another number of axes.
     """
-    table = found if isinstance(found, pd.DataFrame) else found.table
+    table = found if isinstance(found, pd.DataFrame) else getattr(found, "table", None)
+    if not isinstance(table, pd.DataFrame) or "prediction" not in table:
+        raise checks.InputError(f"found is a {type(found).__name__}: give what gf.path_lengths returns")
     words = {"U": "$U$", "kernel": "kernel", "prediction": "prediction"}
     parts = [({word: table[column] for column, word in words.items()}, "share")]
     measures = [n.removesuffix("_alone") for n in map(str, table) if n.endswith("_alone") and n != "evidence_alone"]

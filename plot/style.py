@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -121,8 +122,12 @@ def save(figure: Figure, folder: str | Path, name: str, kinds: Sequence[str] = K
         Paths of the files.
 
     Raises:
-        ValueError: ``folder`` is a file, or cannot be written to.
+        ValueError: ``folder`` is a file, or cannot be written to; a name with a slash; an unknown kind.
     """
+    if not name or os.sep in name:
+        raise checks.InputError(f"name={name!r} must be the name of a file alone: give its directory as folder")
+    for kind in kinds:
+        checks.nearest("kind", kind, ("png", "svg", "pdf"))
     made = files.output_folder("folder", folder)
     paths = [made / f"{name}.{kind}" for kind in kinds]
     with rc_context(STYLE), _without_remarks("fontTools"):

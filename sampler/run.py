@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,11 +19,9 @@ from ..models.target import MONITORED, WEIGHT, Records
 from .arviz_groups import made_of
 from .groups import log_likelihood as log_likelihoods
 from .groups import new_labels
+from .prior_draws import Prior
 from .settings import RunSettings
 from .weights import RunEvidence, run_evidence
-
-if TYPE_CHECKING:
-    from .prior_draws import Prior
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,7 +249,8 @@ class Run:
 
         Raises:
             ValueError: an unknown form of log-likelihood, one that needs order parameters where there are none, a
-                missing key, or a posterior of a ``gf.Reduction``, which has no examples.
+                missing key, a prior that is not from ``gf.prior``, or a posterior of a ``gf.Reduction``, which has no
+                examples.
 
         Source: docs/model.md, section 3 (p(y_i | y_-i, U)); Buerkner, Gabry and Vehtari 2021 (its use in ``loo``).
         """
@@ -263,6 +262,8 @@ class Run:
         if posterior_predictive:
             groups["posterior_predictive"] = new_labels(self, key)
         if prior is not None:
+            if not isinstance(prior, Prior):
+                raise checks.InputError(f"prior is a {type(prior).__name__}: give gf.prior(posterior, key=key)")
             groups |= prior.datasets()
         if self.path is None:
             own = self.datasets(weights=True) | {"observed_data": self.observed}

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+import gibbsformer as gf
+
 CODE = """
 import jax, gibbsformer as gf
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -24,3 +26,9 @@ def test_programs_are_kept(tmp_path, given, switch):
     where = found.stdout.strip()
     assert where.startswith(str(folder if given else tmp_path / "gibbsformer"))
     assert bool(os.listdir(where)) == (switch == "true")
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "kept").write_text("mine")
+    with pytest.raises(ValueError, match=r"folder=.* cannot be used as a directory"):
+        gf.cache_programs(tmp_path / "kept")

@@ -173,7 +173,22 @@ def test_new_axes_have_our_style_and_change_no_settings(tmp_path):
         gf.plot.save(axes.figure, tmp_path / "file", "map")
 
 
+def test_every_gp_limit_has_a_line(ax):
+    gf.plot.accuracy(gp={f"set {i}": 0.5 + i / 100 for i in range(6)}, ax=ax)
+    assert [line.get_ydata()[0] for line in ax.lines] == [0.5 + i / 100 for i in range(6)]
+
+
 def test_bad_requests(theory, ax):
+    for request, message in (
+        (lambda: gf.plot.head_scores({}), "scores is empty"),
+        (lambda: gf.plot.pruning({}), "curves is a dict: give gf.heads.compare"),
+        (lambda: gf.plot.learning_curve(3), "data is a int: give what gf.learning_curve returns"),
+        (lambda: gf.plot.path_lengths(3), "found is a int: give what gf.path_lengths returns"),
+        (lambda: gf.plot.save(ax.figure, "folder", "a/b"), "name='a/b' must be the name of a file alone"),
+        (lambda: gf.plot.save(ax.figure, "folder", "a", ["bmp"]), "kind='bmp' is not known"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            request()
     with pytest.raises(ValueError, match="test=None, and theory has theories"):
         gf.plot.accuracy(theory, ax=ax)
     with pytest.raises(ValueError, match="theory, samples and gp are None"):

@@ -162,6 +162,12 @@ def test_arviz_takes_all_groups(tmp_path):
     assert groups_of(stored.to_arviz()) == groups_of(arviz.from_netcdf(stored.path))
 
 
+def test_a_prior_of_another_kind_is_refused(small):
+    run = gf.sample(small.posterior, key=jax.random.key(0), warmup=5, draws=5, progress=False)
+    with pytest.raises(ValueError, match=r"prior is a int: give gf.prior"):
+        run.to_arviz(prior=3)
+
+
 def test_bad_requests(small, drawn):
     run = drawn()
     with pytest.raises(ValueError, match="log_likelihood='loo'"):

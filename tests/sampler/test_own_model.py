@@ -160,7 +160,9 @@ def test_predictions_are_moments_of_f(tmp_path):
         gf.predict(lean, X)
     for refused in (lambda: gf.head_scores(run), lambda: gf.alignment(run), lambda: gf.renormalized_kernel(run),
                     lambda: gf.compare(run, None), lambda: gf.lift(run, key=KEY), lambda: gf.finite_width(run, None),
-                    lambda: gf.head_drops(run, gf.PathInputs(np.ones((2, 3, 2))), [1.0, 2])):  # fmt: skip
+                    lambda: gf.head_drops(run, gf.PathInputs(np.ones((2, 3, 2))), [1.0, 2]),
+                    lambda: gf.heads.by_gradient(run, X, Y), lambda: gf.heads.by_leaving_out(run, X, Y),
+                    lambda: gf.plot.accuracy(samples=run, test=TEST)):  # fmt: skip
         with pytest.raises(ValueError, match=r"needs the solvable network of a gf.Posterior, and posterior is a Model"):
             refused()
     with pytest.raises(ValueError, match="no order parameters, which only the solvable network"):
