@@ -58,7 +58,7 @@ gf.plot.save(gf.plot.pruning(found).figure, ".", "minilm_spam")
 best = {layer: [f"{layer + 4}.{head}" for head in scores[layer].nlargest(3).index] for layer in (1, 2)}
 kept = [f"({a} {b})" for a in ["skip", *best[1]] for b in ["skip", *best[2]]]
 small = posterior.select(kept)
-run = gf.sample(small, key=jax.random.key(0), warmup=50, draws=250)
+run = gf.sample(small, key=jax.random.key(0), warmup=50, draws=1000)
 for name, source in {"GP limit": gf.theory.gp(small), "theory": gf.theory.solve(small), "exact posterior": run}.items():
     print(f"16 paths, test accuracy, {name}: {gf.accuracy(gf.predict(source, test.select(kept)), y[P:]):.3f}")
 
