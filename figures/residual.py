@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from .. import tasks, theory
@@ -48,8 +49,9 @@ def _drawn(table: pd.DataFrame) -> Figure:
         _draw(left, right, table[table["network"] == name], name)
     left.set(xscale="log", xlabel="width $N$", ylabel="test accuracy")
     right.set(xscale="log", xlabel="width $N$", ylabel="log evidence per training label")
-    left.legend(loc="upper center", bbox_to_anchor=(0.45, -0.18), ncol=2, frameon=False)
-    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncol=2, frameon=False)
+    with rc_context(style.STYLE):
+        style.below(left)
+        style.below(right)
     return figure
 
 

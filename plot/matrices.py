@@ -16,7 +16,7 @@ from ..models.records import entry_labels
 from ..models.solvable import check_solvable
 from ..sampler import Run
 from ..theory import Theory
-from .style import drawn_on
+from .style import drawn_on, written
 
 _FEW = 6  # rows up to which cells carry their value
 
@@ -56,17 +56,14 @@ def order_parameters(
     largest = float(np.abs(U).max()) if largest is None else checks.positive("largest", largest)
     few = len(U) <= _FEW
     with drawn_on(ax, (4.2, 3.8)) as axes:
-        norm = SymLogNorm(1.0, vmin=-largest, vmax=largest)
-        image = axes.imshow(U, cmap="RdBu_r", norm=norm)
+        image = axes.imshow(U, cmap="RdBu_r", norm=SymLogNorm(1.0, vmin=-largest, vmax=largest))
         slanted: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
         axes.set_xticks(range(len(names)), names, **(slanted if few else {"rotation": 90}))
         axes.set_yticks(range(len(names)), names)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         if few if values is None else values:
-            for (i, j), value in np.ndenumerate(U):
-                colour = "white" if abs(float(np.asarray(norm(value))) - 0.5) > 0.3 else "black"
-                axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize="x-small", color=colour)
+            written(axes, image, ".2f")
         if colorbar:
             symbol = "U" if layer == 1 else f"U_{layer}"
             axes.figure.colorbar(image, ax=axes, label=f"order parameter ${symbol}$", shrink=0.8, format="{x:g}")

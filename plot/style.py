@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.transforms import ScaledTranslation
 
 from ..core import checks, files
@@ -95,6 +96,17 @@ def below(axes: Axes, columns: int = 2) -> None:
         loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=axes.transAxes + down, ncol=columns,
         columnspacing=1.2, borderaxespad=0,
     )  # fmt: skip
+
+
+def written(axes: Axes, image: AxesImage, form: str) -> None:
+    """The value of each cell of a heat map, in black or white, whichever is legible; none where it is not a number."""
+    values = np.ma.filled(image.get_array(), np.nan)
+    red, green, blue, _ = np.moveaxis(image.to_rgba(values), -1, 0)
+    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5  # luma
+    for (i, j), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            colour = "white" if dark[i, j] else "black"
+            axes.text(j, i, format(value, form), ha="center", va="center", fontsize="x-small", color=colour)
 
 
 @contextlib.contextmanager

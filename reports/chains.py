@@ -17,14 +17,11 @@ from ..diagnostics import moments
 from ..diagnostics.findings import entries
 from ..models import Posterior
 from ..models.records import entry_labels
+from ..plot import style
 from ..sampler import Run
 
 SHOWN_U, SHOWN_F = 4, 2
 _RANK_BINS = 20
-_STYLE: dict[Any, Any] = {
-    "font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 8, "axes.labelsize": 7,
-    "xtick.labelsize": 7, "ytick.labelsize": 7,
-}  # fmt: skip
 
 
 def plots(run: Run) -> dict[str, Any]:
@@ -36,7 +33,7 @@ def plots(run: Run) -> dict[str, Any]:
     found = worst(run)
     draws = {literal(str(name)): values.values for name, values in found.items()}
     n = len(draws)
-    with rc_context(_STYLE):
+    with rc_context(style.SMALL):
         trace = Figure(figsize=(8.6, 1.35 * n), layout="constrained")
         grid = trace.subplots(n, 2, squeeze=False, width_ratios=(1, 2))
         for row, (name, values) in zip(grid, draws.items(), strict=True):

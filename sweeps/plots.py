@@ -75,7 +75,7 @@ def lines(data: xr.Dataset, quantity: str = "accuracy", *, against: str = "width
     for value, shade in zip(values, shades, strict=True):
         axes.plot([], [], color=shade, linewidth=4, label=f"{_axis_label(colours)} = {literal(str(value))}")
     with rc_context(style.STYLE):
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=3, frameon=False)
+        style.below(axes, columns=3)
     return figure
 
 
@@ -103,13 +103,8 @@ def heat_map(data: xr.Dataset, variable: str = "accuracy_exact", **at) -> Figure
     axes.set_yticks(range(values.shape[0]), [str(v) for v in data["temperature"].values])
     axes.set(xlabel=_axis_label("width"), ylabel=_axis_label("temperature"))
     axes.spines[:].set_visible(False)
-    low, high = image.get_clim()
     if values.size <= 100:
-        for (i, j), value in np.ndenumerate(values):
-            colour = "black" if value - low > 0.6 * (high - low) else "white"
-            axes.text(
-                j, i, "" if np.isnan(value) else f"{value:.3g}", ha="center", va="center", fontsize=7, color=colour
-            )
+        style.written(axes, image, ".3g")
     figure.colorbar(image, ax=axes, label=variable.replace("_", " "))
     return figure
 
