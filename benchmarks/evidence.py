@@ -3,6 +3,9 @@
 Task of figure 2c (`hidden_markov_chain` of key 0: P=100, four paths): log evidence by tempered sequential Monte Carlo
 at N = 10, 100, 1000 and a grid of temperatures, then every set of heads at the temperature of largest evidence for
 N = 10, then temperatures for the fixed draw that the tests keep. Seconds are of one evidence, compilation excluded.
+
+To take from it: without a test set, the evidence chooses the best set of heads, and temperatures whose accuracy is
+within 0.06 of the best.
 """
 
 from __future__ import annotations

@@ -6,6 +6,9 @@ there. Gradient-based kernels work in marginal weight space in float32 with the 
 without integrating V_0 out. ESS is the least bulk-ESS over entries of U_1; gradients are those after the warm-up, of
 all chains. Chains that did not finish their warm-up within the budget say "not measured". The ESS of `sgld` and
 `sghmc`, which have hardly left their start at a stable step size, is that of a trend.
+
+To take from it: `collapsed` is ahead, by more the wider the network. Among kernels that move weights, integrating V_0
+out gains a factor of ten to a hundred.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Random inputs, N_0=64, float64. Memory is what XLA says the compiled gradient takes, arguments included, beside the peak
 that the device counted. The limit is arithmetic: P^3 operations, a third each for the factor, its inverse and the
 derivative in the kernel, at the rate of float64 products of the same run.
+
+To take from it: at thousands of examples one gradient takes seconds on two cores; a GPU is over 40 times as fast.
 """
 
 from __future__ import annotations

@@ -7,6 +7,9 @@ gradient: all weights are read twice and their gradient is written once, arithme
 gradient: P^3 for the Cholesky factor and the inverse of K + T I, and two passes over the packed path kernels with 2
 operations per entry each. A Gibbs sweep and a lift draw as many normal numbers as there are weights, so the time of
 drawing those is their limit (one chain, float64).
+
+To take from it: small problems are overhead, and large ones reach a quarter to nearly all of what the machine can do.
+Exact draws of all weights cost about two to four times as much as the normal numbers in them.
 """
 
 from __future__ import annotations

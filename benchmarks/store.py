@@ -6,6 +6,9 @@ when it returns, checksums, journal. `plain` only flushes to the operating syste
 as a commit does, `plain, checksums` adds HDF5's Fletcher-32. Repeats alternate, with the disk idle before each. The
 folder is the system's for temporary files (TMPDIR). Whole runs are timed in memory, with a file, and with a file that
 another process opens with h5py during the run and keeps open; each repeat does all three.
+
+To take from it: durable commits are slower than plain appends, but runs of more than a few seconds hardly notice, and a
+reader beside them costs a few per cent.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 7 widths x 5 temperatures x 3 seeds, theory and collapsed draws, task of figure 2c. Both sweeps start without compiled
 programs, each in a process of its own, one after the other; their numbers must be equal to the last bit. Costs per
 point are medians of what result files record; sizes are those of the files.
+
+To take from it: two workers on two cores are worth it for sweeps of more than some tens of points.
 """
 
 from __future__ import annotations

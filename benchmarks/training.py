@@ -3,6 +3,9 @@
 Cost of a step, and accuracy after the steps of `SMALL` on new episodes of training characters and of held-out ones.
 Omniglot is measured where GIBBSFORMER_OMNIGLOT says where it is. Processor seconds are those of all threads, so that
 other work on the machine counts for little.
+
+To take from it: a network of the default size is trained in minutes, and knows characters that it has not seen nearly
+as well as its own.
 """
 
 from __future__ import annotations
