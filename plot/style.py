@@ -100,7 +100,8 @@ def below(axes: Axes, columns: int = 2) -> None:
 
 def written(axes: Axes, image: AxesImage, form: str) -> None:
     """The value of each cell of a heat map, in black or white, whichever is legible; none where it is not a number."""
-    values = np.ma.filled(image.get_array(), np.nan)
+    cells: Any = image.get_array()
+    values = np.ma.filled(cells, np.nan)
     red, green, blue, _ = np.moveaxis(image.to_rgba(values), -1, 0)
     dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5  # luma
     for (i, j), value in np.ndenumerate(values):

@@ -13,7 +13,7 @@ HELP = "figure 2c from beginning to end: table, sample files and figures in a di
 def add_arguments(parser) -> None:
     """Where to, and how long the NUTS chains are."""
     parser.add_argument("--out", default="demo", metavar="DIR", help="directory to write (default %(default)s)")
-    add_chains(parser, chains=2, warmup=150, draws=300)
+    add_chains(parser, chains=2, warmup=100, draws=400)
     parser.add_argument(
         "--target", default="marginal", choices=("marginal", "weights"),
         help="of NUTS: V_0 integrated out, or all weights, which takes minutes (default %(default)s)",
