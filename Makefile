@@ -39,7 +39,7 @@ docs: $(STAMP)  ## build the documentation site in build/site; a broken link or 
 	$(PIP) $(LOCK) -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-TUTORIALS := quickstart hidden_markov own_sequences read_with_arviz activations
+TUTORIALS := quickstart hidden_markov own_sequences read_with_arviz
 notebooks: $(STAMP)  ## run the tutorials as notebooks, and write their pages with output
 	$(PIP) $(LOCK) -e '.[docs]'
 	mkdir -p build/notebooks
