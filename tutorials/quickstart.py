@@ -73,16 +73,9 @@ for name, prediction in predictions.items():
 # cannot do.
 
 # %%
-names = task.train_inputs.path_names
-pair = {"theory": theory.U[0], "posterior mean": run.order_parameters.U[0].mean((0, 1))}
-figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained", sharey=True)
-largest = max(abs(U).max() for U in pair.values())
-for place, (title, U) in zip(axes, pair.items(), strict=True):
-    image = place.imshow(U, cmap="RdBu_r", vmin=-largest, vmax=largest)
-    place.set_title(title)
-    place.set_xticks(range(4), names, rotation=30, ha="right", rotation_mode="anchor")
-axes[0].set_yticks(range(4), names)
-figure.colorbar(image, ax=axes, label="$U_1$")
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharey=True)
+gf.plot.order_parameters(theory, largest=12, colorbar=False, ax=axes[0]).set_title("theory")
+gf.plot.order_parameters(run, largest=12, ax=axes[1]).set_title("posterior mean")
 figure.savefig("quickstart.png", dpi=150)
 
 # %% [markdown]
