@@ -1,4 +1,4 @@
-"""The figures of arXiv:2405.15926, whole or one panel, and that of residual streams: pictures, numbers, runs."""
+"""The figures of arXiv:2405.15926, whole or one panel, and two beyond it: pictures, numbers, runs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core import checks, files
-from . import figure_1, figure_2, figure_3, residual
+from . import figure_1, figure_2, figure_3, heads, residual
 from .options import Options
 
-FIGURES = figure_1.PLAN.figures() | figure_2.PLAN.figures() | figure_3.PLAN.figures() | residual.FIGURES
+FIGURES = figure_1.PLAN.figures() | figure_2.PLAN.figures() | figure_3.PLAN.figures()
+FIGURES |= residual.FIGURES | heads.FIGURES
 
 
 def figure(
@@ -27,20 +28,21 @@ def figure(
     progress: bool = True,
     quick: bool = False,
 ) -> list[Path]:
-    """Make a figure of the paper, one of its panels, or ``"residual"``: theory, exact posterior, GP limit.
+    """Make a figure of the paper, one of its panels, ``"residual"`` or ``"heads"``.
 
     Args:
-        name: one of ``FIGURES``: ``"1"``, ``"2"``, ``"3"``, or one panel, such as ``"2c"``, by the paper's letters.
+        name: one of ``FIGURES``: ``"1"``, ``"2"``, ``"3"``, or one panel, such as ``"2c"``, by the paper's letters;
+            ``"residual"``, networks with skip connections; ``"heads"``, all scores of the heads of figure 3's network.
         out: directory for pictures, numbers and sample files, created if needed. Finished runs of the same settings in
             it are reused, also those of other figures, and begun ones are continued.
         seeds: one task, and its chains, per seed; with several the figure shows their mean and spread (figures 3: the
             first alone).
         widths: N of the horizontal axis; default the paper's.
-        temperatures: T among which figures 3 look for the best; default the paper's.
-        examples: P, even; default 100, for figures 3 600.
+        temperatures: T among which figures 3 look for the best; default the paper's. Figure heads takes one.
+        examples: P, even; default 100, for figures 3 600, for figure heads 300.
         draws: draws per chain of the exact posterior; default 500, for figures 3 100.
-        data: characters of figures 3: ``"glyphs"``, ``"omniglot"`` or ``"omniglot=PATH"``.
-        network: trained network whose attention figures 3 use, a .safetensors file; default one trained in ``out``.
+        data: characters of figures 3 and heads: ``"glyphs"``, ``"omniglot"`` or ``"omniglot=PATH"``.
+        network: trained network whose attention they use, a .safetensors file; default one trained in ``out``.
         progress: progress on stderr, with the time left from the cost of the runs so far.
         quick: few draws and widths, to see the layout in seconds.
 

@@ -42,7 +42,7 @@ class OneShot:
         self.name = options.data.partition("=")[0]
         self.suffix = f"_{self.name}"
         self.runs: dict[Path, Run] = {}
-        self.trained = self._network()
+        self.trained = trained_network(folder, options, self.characters)
         examples = options.examples or (_QUICK_EXAMPLES if options.quick else EXAMPLES)
         self.seed = options.seeds[0]
         self.task = tasks.one_shot(
@@ -132,14 +132,16 @@ class OneShot:
                 console.say(f"gibbsformer: {done}; about {left:.0f} s for the others")
         return rows
 
-    def _network(self) -> training.Trained:
-        if self.options.network is not None:
-            return training.load(self.options.network, "network")
-        path = self.folder / f"network_{self.name}{self.options.suffix}.safetensors"
-        return training.train(
-            self.characters, key=jax.random.key(0), steps=_QUICK_STEPS if self.options.quick else None, out=path,
-            resume=path.exists(), progress=self.options.progress,
-        )  # fmt: skip
+
+def trained_network(folder: Path, options: Options, characters: tasks.Characters) -> training.Trained:
+    """The network whose attention is shown: given, or trained on these characters and kept in the folder."""
+    if options.network is not None:
+        return training.load(options.network, "network")
+    path = folder / f"network_{options.data.partition('=')[0]}{options.suffix}.safetensors"
+    return training.train(
+        characters, key=jax.random.key(0), steps=_QUICK_STEPS if options.quick else None, out=path,
+        resume=path.exists(), progress=options.progress,
+    )  # fmt: skip
 
 
 def best_temperatures(grid: pd.DataFrame) -> pd.DataFrame:

@@ -5,14 +5,17 @@ the scores of the literature, and the comparison of all of them. Nothing here im
 is given.
 """
 
+from .classifier import Classifier
 from .comparison import Comparison, compare
 from .path_lengths import PathLengths, path_lengths
 from .pretrained import mask, model_gradients, switched_off, write
-from .scores import by_evidence, by_gradient, by_leaving_out, path_scores
+from .scores import all_scores, by_evidence, by_gradient, by_leaving_out, path_scores
 
 __all__ = [
+    "Classifier",
     "Comparison",
     "PathLengths",
+    "all_scores",
     "by_evidence",
     "by_gradient",
     "by_leaving_out",

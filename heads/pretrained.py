@@ -17,12 +17,8 @@ import numpy as np
 import pandas as pd
 
 from ..core import checks, console, files
-from ..models.readers import TransformersReader, evaluating, library, loaded
+from ..models.readers import TransformersReader, evaluating, library, loaded, output_projection
 
-_ENDINGS = (  # names of output projections within a layer
-    "attention.output.dense", "attention.out_lin", "attention.o_proj", "attention.dense", "attention.out_proj",
-    "attn.c_proj", "attn.o_proj", "attn.out_proj", "attn.dense", "attn.proj", "SelfAttention.o",
-)  # fmt: skip
 _CLOSE = 1e-5  # of the largest output: what two ways of switching a head off may differ by, in float32
 RECORD = "removed_heads.json"
 
@@ -186,9 +182,9 @@ def _mask(limits, heads) -> np.ndarray:
 
 def _projection(block):
     """The output projection of a layer's attention."""
-    for name, module in block.named_modules():
-        if name.endswith(_ENDINGS) and getattr(module, "weight", None) is not None:
-            return module
+    found = output_projection(block)
+    if found is not None:
+        return found
     raise checks.InputError(
         f"model has layers of the kind {type(block).__name__}, whose output projection is unknown: use a model of the "
         "BERT, GPT-2, Llama, ViT or T5 family"

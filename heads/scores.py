@@ -1,4 +1,4 @@
-r"""Scores of heads beyond those of the order parameter: evidence, gradients, and leaving one out.
+r"""Scores of heads: those of the order parameter, by evidence, by gradients, and by leaving one out.
 
 A head is switched on by a variable m = 1 that multiplies its value weights. The network is linear in each,
 
@@ -13,14 +13,74 @@ import jax
 import numpy as np
 import pandas as pd
 
-from ..core import checks
-from ..diagnostics.heads import all_heads, shape_of, through
+from ..core import checks, console
+from ..diagnostics.heads import all_heads, head_scores, shape_of, through
 from ..diagnostics.kernels import mean_order_parameter
 from ..evidence.estimate import Evidence, evidence
 from ..models import PathInputs, Posterior, Weights, labels
-from ..sampler import Run
-from ..theory import Theory
+from ..sampler import Run, sample
+from ..theory import Theory, solve
 from .mean_network import MeanNetwork
+
+_WARMUP, _DRAWS = 100, 250
+OF_POSTERIOR = THEORY, EXACT, EVIDENCE = "order parameter, theory", "order parameter, exact posterior", "evidence"
+
+
+def all_scores(
+    posterior: Posterior,
+    network: Theory | Run | Weights | None = None,
+    *,
+    key: jax.Array,
+    run: Run | None = None,
+    particles: int = 64,
+    repeats: int = 2,
+    progress: bool = True,
+) -> dict[str, pd.Series]:
+    """Scores of all heads by every method, for ``compare``.
+
+    Three are of the posterior: the order parameter of the theory and of the exact posterior, and the evidence. The
+    others are of the network from which heads will be removed, on the training examples: its order parameter if it is
+    weights, gradients with and without the norm of each layer, and leaving one out.
+
+    Args:
+        posterior: of the network with all heads.
+        network: from which heads will be removed: a theory, a run, or all weights by name; default the theory.
+        key: typed random key of the run and of the evidence.
+        run: draws of this posterior; default 4 chains of 250 draws of ``collapsed``.
+        particles, repeats: as for ``gf.evidence``.
+        progress: show a bar on stderr.
+
+    Returns:
+        Name of each score -> Series indexed by (layer, head) from 1.
+
+    Raises:
+        ValueError: a run of another posterior, a posterior of a ``gf.Reduction``, or as ``gf.sample``, ``by_evidence``
+            and ``by_gradient``.
+
+    Source: docs/model.md, section 8; Michel, Levy and Neubig 2019.
+    """
+    checks.random_key("key", key)
+    if run is not None and run.posterior.network != posterior.network:
+        raise checks.InputError(f"run is of {run.posterior.network}: give a run of this posterior, {posterior.network}")
+    if posterior.examples != len(posterior.data):
+        raise checks.InputError(
+            f"posterior was made from a reduction of {posterior.examples} examples, which gradients need one by one: "
+            "give a posterior of the examples"
+        )
+    theory = network if isinstance(network, Theory) else solve(posterior)
+    of_run, of_evidence = jax.random.split(key)
+    if run is None:
+        run = sample(posterior, key=of_run, warmup=_WARMUP, draws=_DRAWS, progress=progress)
+    lost = by_evidence(posterior, key=of_evidence, particles=particles, repeats=repeats, progress=progress)
+    found = {THEORY: head_scores(theory), EXACT: head_scores(run), EVIDENCE: lost["score"]}
+    network = theory if network is None else network
+    if isinstance(network, dict):
+        found["order parameter, weights"] = head_scores(network)
+    data, y = posterior.data, labels.decoded(posterior.y, posterior.classes or ())
+    found["gradient"] = by_gradient(network, data, y, by_layer=False)
+    found["gradient, divided by layer"] = by_gradient(network, data, y)
+    found["leave one out"] = by_leaving_out(network, data, y)
+    return found
 
 
 def path_scores(source: Theory | Run) -> pd.Series:
@@ -46,7 +106,13 @@ def path_scores(source: Theory | Run) -> pd.Series:
 
 
 def by_evidence(
-    posterior: Posterior, *, key: jax.Array, particles: int = 256, repeats: int = 4, method: str = "auto"
+    posterior: Posterior,
+    *,
+    key: jax.Array,
+    particles: int = 256,
+    repeats: int = 4,
+    method: str = "auto",
+    progress: bool = False,
 ) -> pd.DataFrame:
     """What the log evidence loses when the network is made without a head: log p(y | all) - log p(y | all but one).
 
@@ -57,6 +123,7 @@ def by_evidence(
         posterior: of the network with all heads.
         key: typed random key, the same for each network.
         particles, repeats, method: as for ``gf.evidence``, which runs once for each head and once for all.
+        progress: show a bar on stderr.
 
     Returns:
         DataFrame indexed by (layer, head) from 1: score (nats lost) and error, its standard error; NaN for the only
@@ -69,17 +136,21 @@ def by_evidence(
     """
 
     def found(of: Posterior) -> Evidence:
-        return evidence(of, key=key, particles=particles, repeats=repeats, method=method)
+        value = evidence(of, key=key, particles=particles, repeats=repeats, method=method)
+        bar.update(1)
+        return value
 
-    whole, shape = found(posterior), shape_of(posterior.data)
-    rows = {}
-    for layer, head in all_heads(shape.heads):
-        if shape.alone(layer):
-            rows[layer, head] = (np.nan, np.nan)
-            continue
-        left = np.flatnonzero(~through(shape, [(layer, head)])).tolist()
-        without = found(posterior.select(left))
-        rows[layer, head] = (whole.log_evidence - without.log_evidence, float(np.hypot(whole.error, without.error)))
+    shape, rows = shape_of(posterior.data), {}
+    heads = all_heads(shape.heads)
+    total = 1 + sum(not shape.alone(layer) for layer, _ in heads)
+    with console.bar(total=total, unit="network", desc="evidence", disable=not progress) as bar:
+        whole = found(posterior)
+        for layer, head in heads:
+            if shape.alone(layer):
+                rows[layer, head] = (np.nan, np.nan)
+                continue
+            without = found(posterior.select(np.flatnonzero(~through(shape, [(layer, head)])).tolist()))
+            rows[layer, head] = (whole.log_evidence - without.log_evidence, float(np.hypot(whole.error, without.error)))
     return pd.DataFrame(list(rows.values()), _index(rows), columns=["score", "error"])
 
 

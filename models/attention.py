@@ -166,8 +166,8 @@ class Attention:
     @classmethod
     def from_transformers(
         cls, model, inputs, layers: Sequence[int] | None = None, heads: Sequence | None = None, *,
-        pattern: str = "captured", tokenizer=None, max_length: int | None = None, batch: int = 16,
-        progress: bool = True,
+        pattern: str = "captured", layer_norm: str = "none", tokenizer=None, max_length: int | None = None,
+        batch: int = 16, progress: bool = True,
     ) -> Pretrained:  # fmt: skip
         """Inputs as a pretrained model of the transformers library reads them: tokens and attention patterns.
 
@@ -179,6 +179,8 @@ class Attention:
             heads: of each of these layers, [(1, 2), ..], from 1; default all.
             pattern: ``"captured"``, of the model as it is, where each layer reads its own input; or ``"recomputed"``:
                 every chosen layer reads the bare input x, as in the paper.
+            layer_norm: of each chosen layer's attention: ``"none"`` leaves it out, ``"frozen"`` keeps its scale of each
+                token, 1 / standard deviation over channels in the pretrained model (docs/pretrained.md).
             tokenizer: of texts; default the one in the directory of the model.
             max_length: tokens, at which texts are cut; default as many as the model takes.
             batch: examples of a forward pass.
@@ -190,26 +192,28 @@ class Attention:
 
         Raises:
             ValueError: PyTorch or transformers missing, fused attention, a model without attention, layers or heads
-                that do not exist, token ids that are not the model's, sequences that are too long.
+                that do not exist, token ids that are not the model's, sequences that are too long, norms that cannot be
+                frozen.
         """
         from .pretrained import from_transformers  # PyTorch is imported there
 
         return from_transformers(
-            model, inputs, layers, heads, pattern=pattern, tokenizer=tokenizer, max_length=max_length, batch=batch,
-            progress=progress,
+            model, inputs, layers, heads, pattern=pattern, layer_norm=layer_norm, tokenizer=tokenizer,
+            max_length=max_length, batch=batch, progress=progress,
         )  # fmt: skip
 
     @classmethod
     def from_transformer_lens(
         cls, model, inputs, layers: Sequence[int] | None = None, heads: Sequence | None = None, *,
-        pattern: str = "captured", max_length: int | None = None, batch: int = 16, progress: bool = True,
+        pattern: str = "captured", layer_norm: str = "none", max_length: int | None = None, batch: int = 16,
+        progress: bool = True,
     ) -> Pretrained:  # fmt: skip
         """As ``from_transformers``, of a model of TransformerLens.
 
         Args:
             model: a ``HookedTransformer`` or a ``TransformerBridge``.
             inputs: texts, or arrays by name: input_ids [P, S] and attention_mask [P, S].
-            layers, heads, pattern, max_length, batch, progress: as for ``from_transformers``.
+            layers, heads, pattern, layer_norm, max_length, batch, progress: as for ``from_transformers``.
 
         Returns:
             Pretrained.
@@ -220,8 +224,9 @@ class Attention:
         from .pretrained import from_transformer_lens
 
         return from_transformer_lens(
-            model, inputs, layers, heads, pattern=pattern, max_length=max_length, batch=batch, progress=progress
-        )
+            model, inputs, layers, heads, pattern=pattern, layer_norm=layer_norm, max_length=max_length, batch=batch,
+            progress=progress,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         kinds = "".join(f", {name}" for name in ("hardmax", "causal") if getattr(self, name))

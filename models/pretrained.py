@@ -9,7 +9,8 @@ place, with a prior. Where patterns come from is a choice:
 - ``"recomputed"``: every chosen layer reads x itself, which is the network of the paper, whose attention is a function
   of the bare input only.
 
-In both, a pattern is a fixed function of the input, which is all that the theory and the exact posterior need.
+In both, a pattern is a fixed function of the input, which is all that the theory and the exact posterior need. So are
+the scales of the layer norms, which can be frozen into the patterns (``frozen``).
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ import numpy as np
 from ..core import checks, console
 from . import residual as skips
 from .attention import Attention
-from .contraction import contract
+from .contraction import contract_batch, names_of
+from .frozen import FROZEN, LAYER_NORMS, NONE
 from .paths import PathInputs
 from .readers import CAPTURED, RECOMPUTED, LensReader, Limits, TransformersReader, loaded
+from .tokens import reading, sequences, token_weights
 
 _ROUND = 32  # tokens: batches of text are padded to multiples of it, so that few shapes are computed
 _HALF = 0.02  # error of a sum of bfloat16 numbers
@@ -46,6 +49,15 @@ class Read(NamedTuple):
     mask: np.ndarray
 
 
+class _Part(NamedTuple):
+    """A batch: x [B, N_0, S], patterns [B, H_l, S, S], mask [B, S], and weights [B, S] of tokens or None."""
+
+    x: np.ndarray
+    patterns: list[np.ndarray]
+    mask: np.ndarray
+    weights: np.ndarray | None
+
+
 @dataclass(frozen=True, eq=False)
 class Pretrained:
     """Inputs as a pretrained model reads them, from ``Attention.from_transformers``; it runs when they are asked for.
@@ -54,23 +66,27 @@ class Pretrained:
         layers: of the pretrained model, from 1, that stand for the layers l = 1..L.
         heads: of each of them, from 1, that stand for the heads h = 1..H_l.
         pattern: ``"captured"`` or ``"recomputed"``.
+        layer_norm: ``"none"`` or ``"frozen"``.
         batch: examples of a forward pass.
         progress: show a bar on stderr.
+        reader: of the model, ``reader.model``.
+        inputs: of all examples, tokenised.
     """
 
     layers: tuple[int, ...]
     heads: tuple[tuple[int, ...], ...]
     pattern: str
+    layer_norm: str
     batch: int
     progress: bool
-    _reader: Any
-    _inputs: Any
+    reader: Any
+    inputs: Any
 
     def __repr__(self) -> str:
         return f"Pretrained({len(self)} examples, layers={self.layers}, heads={tuple(map(len, self.heads))})"
 
     def __len__(self) -> int:
-        return len(self._inputs)
+        return len(self.inputs)
 
     def original(self, heads: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         """Heads (l, h) of this selection, as scores list them, by their numbers in the pretrained model.
@@ -138,34 +154,48 @@ class Pretrained:
             Read: x, attention, mask; about P S (N_0 + S sum_l H_l) numbers of 8 bytes.
 
         Raises:
-            ValueError: more than the free memory.
+            ValueError: more than the free memory, or frozen norms after the sum with the skip connection, which weigh
+                the tokens that are read.
         """
-        S, N = self._inputs.longest, sum(map(len, self.heads))
+        S, N = self.inputs.longest, sum(map(len, self.heads))
         checks.memory("the patterns", 16 * len(self) * S * S * N, "contract or batches, which hold one batch at a time")
         parts = list(self._parts(width=S))
-        x, patterns, mask = (list(part) for part in zip(*parts, strict=True))
-        joined = [np.concatenate(layer) for layer in zip(*patterns, strict=True)]
-        return Read(np.concatenate(x), Attention.given(joined, self._names()), np.concatenate(mask))
+        if parts[0].weights is not None:
+            raise checks.InputError(
+                "layer_norm='frozen' weighs the tokens that this model reads, which patterns cannot hold: use contract "
+                "or batches"
+            )
+        joined = [np.concatenate(layer) for layer in zip(*(part.patterns for part in parts), strict=True)]
+        x, mask = (np.concatenate([getattr(part, name) for part in parts]) for name in ("x", "mask"))
+        return Read(x, self._attention(joined), mask)
 
     def _contracted(self, readout, residual) -> Iterator[PathInputs]:
         checks.nearest("readout", readout, ("last", "first", "mean"))
         strengths = skips.strengths(residual, len(self.layers))
-        names = self._names(strengths)
-        return (
-            contract(x, Attention.given(patterns, names), readout, tokens="columns", mask=mask, residual=strengths)
-            for x, patterns, mask in self._parts()
-        )
+        return (self._contraction(part, readout, strengths) for part in self._parts())
 
-    def _parts(self, width: int | None = None) -> Iterator[tuple[np.ndarray, list[np.ndarray], np.ndarray]]:
-        """x [B, N_0, S], patterns [B, H_l, S, S] and mask [B, S] of each batch."""
+    def _contraction(self, part: _Part, readout: str, strengths: tuple[float, ...]) -> PathInputs:
+        given = sequences("x", part.x, "columns", part.mask)
+        read, attention = reading("readout", readout, given), self._attention(part.patterns, strengths)
+        if part.weights is not None:
+            read = read._replace(weights=token_weights(read, part.x.shape[2]) * part.weights)
+        xi = contract_batch(given, attention, read, strengths)
+        return PathInputs(xi, names_of(attention, xi.shape[2:], strengths), strengths)
+
+    def _attention(self, patterns: Sequence[np.ndarray], strengths: tuple[float, ...] = ()) -> Attention:
+        return Attention.given(patterns, self._names(strengths), normalised=self.layer_norm == NONE)
+
+    def _parts(self, width: int | None = None) -> Iterator[_Part]:
+        """Batch by batch."""
         total, layers = len(self), [l - 1 for l in self.layers]
         with console.bar(total=total, unit="example", desc="read", disable=not self.progress) as bar:
             for start in range(0, total, self.batch):
-                inputs = self._inputs.part(start, start + self.batch, width)
-                x, found = self._reader.read(inputs, layers, self.pattern)
+                inputs = self.inputs.part(range(start, min(start + self.batch, total)), width)
+                x, found, scales = self.reader.read(inputs, layers, self.pattern, self.layer_norm == FROZEN)
                 chosen = [_columns(a[:, np.array(h) - 1]) for a, h in zip(found, self.heads, strict=True)]
+                chosen, weights = (chosen, None) if scales is None else scales.folded(chosen)
                 mask = np.asarray(inputs.get("attention_mask", np.ones(x.shape[:2])), bool)
-                yield x.swapaxes(1, 2).astype(float), chosen, mask
+                yield _Part(x.swapaxes(1, 2).astype(float), chosen, mask, weights)
                 bar.update(len(x))
 
     def _names(self, residual: tuple[float, ...] = ()) -> tuple[str, ...]:
@@ -182,27 +212,33 @@ def _columns(a: np.ndarray) -> np.ndarray:
 
 
 def from_transformers(
-    model, inputs, layers=None, heads=None, *, pattern=CAPTURED, tokenizer=None, max_length=None, batch=16,
-    progress=True,
+    model, inputs, layers=None, heads=None, *, pattern=CAPTURED, layer_norm=NONE, tokenizer=None, max_length=None,
+    batch=16, progress=True,
 ) -> Pretrained:  # fmt: skip
     """``Attention.from_transformers``."""
     model, own = loaded(model)
     tokenizer = own if tokenizer is None else tokenizer
     return _pretrained(
-        TransformersReader(model), inputs, layers, heads, pattern, tokenizer, max_length, batch, progress
+        TransformersReader(model), inputs, layers, heads, pattern, layer_norm, tokenizer, max_length, batch, progress
     )
 
 
 def from_transformer_lens(
-    model, inputs, layers=None, heads=None, *, pattern=CAPTURED, max_length=None, batch=16, progress=True
-) -> Pretrained:
+    model, inputs, layers=None, heads=None, *, pattern=CAPTURED, layer_norm=NONE, max_length=None, batch=16,
+    progress=True,
+) -> Pretrained:  # fmt: skip
     """``Attention.from_transformer_lens``."""
     tokenizer = getattr(model, "tokenizer", None)
-    return _pretrained(LensReader(model), inputs, layers, heads, pattern, tokenizer, max_length, batch, progress)
+    return _pretrained(
+        LensReader(model), inputs, layers, heads, pattern, layer_norm, tokenizer, max_length, batch, progress
+    )
 
 
-def _pretrained(reader, inputs, layers, heads, pattern, tokenizer, max_length, batch, progress) -> Pretrained:
+def _pretrained(
+    reader, inputs, layers, heads, pattern, layer_norm, tokenizer, max_length, batch, progress
+) -> Pretrained:
     checks.nearest("pattern", pattern, (CAPTURED, RECOMPUTED))
+    checks.nearest("layer_norm", layer_norm, LAYER_NORMS)
     limits = reader.limits
     layers = tuple(range(1, limits.layers + 1)) if layers is None else checks.counts("layers", layers)
     beyond = [l for l in layers if l > limits.layers]
@@ -213,7 +249,9 @@ def _pretrained(reader, inputs, layers, heads, pattern, tokenizer, max_length, b
         )
     chosen = _heads(heads, len(layers), limits.heads)
     encoded = _encoded(inputs, tokenizer, max_length, limits)
-    return Pretrained(layers, chosen, pattern, checks.count("batch", batch), bool(progress), reader, encoded)
+    return Pretrained(
+        layers, chosen, pattern, layer_norm, checks.count("batch", batch), bool(progress), reader, encoded
+    )
 
 
 def _heads(heads, depth: int, most: int) -> tuple[tuple[int, ...], ...]:
@@ -245,9 +283,13 @@ class _Texts:
     def __len__(self) -> int:
         return len(self._ids)
 
-    def part(self, start: int, stop: int, width: int | None) -> dict[str, np.ndarray]:
+    def tokens(self, example: int) -> int:
+        """Number of tokens of an example."""
+        return len(self._ids[example])
+
+    def part(self, examples: Sequence[int], width: int | None = None) -> dict[str, np.ndarray]:
         """Arrays of some examples, of a width, or the least that holds them."""
-        ids = self._ids[start:stop]
+        ids = [self._ids[i] for i in examples]
         width = self._width(max(map(len, ids))) if width is None else width
         tokens, mask = np.full((len(ids), width), self._padding), np.zeros((len(ids), width), int)
         for row, found in enumerate(ids):
@@ -271,9 +313,13 @@ class _Arrays:
     def __len__(self) -> int:
         return self._number
 
-    def part(self, start: int, stop: int, width: int | None) -> dict[str, np.ndarray]:
+    def tokens(self, example: int) -> int:
+        """Number of tokens of an example, padding included."""
+        return self.longest
+
+    def part(self, examples: Sequence[int], width: int | None = None) -> dict[str, np.ndarray]:
         """Arrays of some examples."""
-        return {name: value[start:stop] for name, value in self._arrays.items()}
+        return {name: value[np.asarray(examples)] for name, value in self._arrays.items()}
 
 
 def _encoded(inputs, tokenizer, max_length, limits: Limits) -> _Texts | _Arrays:

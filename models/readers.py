@@ -1,7 +1,7 @@
 """Forward passes of pretrained models that keep attention patterns: Hugging Face's and TransformerLens's.
 
-A reader takes a batch of inputs by name and returns what enters the first layer, [P, S, N_0], and the patterns of some
-layers, [P, H, target, source], as the library has them. Layers count from 0 here. PyTorch is imported when a reader is
+A reader takes a batch of inputs by name and returns what enters the first layer, the patterns of some layers as the
+library has them, and the scales of their layer norms. Layers count from 0 here. PyTorch is imported when a reader is
 made, not before.
 """
 
@@ -17,8 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import checks
+from .frozen import NormHooks, Scales
 
 CAPTURED, RECOMPUTED = "captured", "recomputed"
+_ENDINGS = (  # names of output projections within a layer
+    "attention.output.dense", "attention.out_lin", "attention.o_proj", "attention.dense", "attention.out_proj",
+    "attn.c_proj", "attn.o_proj", "attn.out_proj", "attn.dense", "attn.proj", "SelfAttention.o",
+)  # fmt: skip
 
 
 class Limits(NamedTuple):
@@ -35,6 +40,20 @@ class Limits(NamedTuple):
     heads: int
     vocabulary: int | None
     length: int | None
+
+
+class Forward(NamedTuple):
+    """What a forward pass leaves.
+
+    Attributes:
+        x: what enters the first layer, [P, S, N_0].
+        patterns: of some layers, [P, H, target, source], float64 or as they are.
+        scales: of the layer norms of their attention, if asked for.
+    """
+
+    x: np.ndarray
+    patterns: list[np.ndarray]
+    scales: Scales | None
 
 
 class TransformersReader:
@@ -57,7 +76,7 @@ class TransformersReader:
                 f"model is a {type(model).__name__}, an encoder and a decoder: give one of them, model.get_encoder()"
             )
         heads, layers = getattr(config, "num_attention_heads", 0), getattr(config, "num_hidden_layers", 0)
-        self.blocks = blocks_of(self.model, layers) if layers else []
+        self.blocks = list(blocks_of(self.model, layers)) if layers else []
         if not heads or not self.blocks:
             raise _without_attention(model)
         used = getattr(config, "_attn_implementation", None)
@@ -69,9 +88,10 @@ class TransformersReader:
         length = getattr(config, "max_position_embeddings", None)
         self.limits = Limits(layers, heads, getattr(config, "vocab_size", None), length)
 
-    def read(self, inputs: Mapping[str, np.ndarray], layers: Sequence[int], pattern: str):
-        """x [P, S, N_0] and the patterns [P, H, target, source] of some layers, float64 or as they are."""
+    def read(self, inputs: Mapping[str, np.ndarray], layers: Sequence[int], pattern: str, scales: bool) -> Forward:
+        """A forward pass that keeps patterns of some layers, and scales of their norms."""
         kept: list = []
+        norms = NormHooks([self.blocks[l] for l in layers], output_projection) if scales else None
 
         def keep(module, args, kwargs):
             kept.append(args[0] if args else kwargs["hidden_states"])
@@ -87,10 +107,12 @@ class TransformersReader:
             for block, hook in [(self.blocks[0], keep), *((self.blocks[l], replace) for l in bare)]:
                 handle = block.register_forward_pre_hook(hook, with_kwargs=True)
                 hooks.callback(handle.remove)
+            for remove in norms.register() if norms else ():
+                hooks.callback(remove)
             found = getattr(self.model(**self.tensors(inputs), **options), "attentions", None)
         if not found or any(found[l] is None for l in layers):
             raise _without_attention(self.model)
-        return array(kept[0]), [array(found[l]) for l in layers]
+        return Forward(array(kept[0]), [array(found[l]) for l in layers], norms.scales() if norms else None)
 
     def tensors(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Inputs as tensors where the model is; real ones in its precision."""
@@ -119,9 +141,9 @@ class LensReader:
         self.model = model
         self.limits = Limits(config.n_layers, config.n_heads, config.d_vocab, config.n_ctx)
 
-    def read(self, inputs: Mapping[str, np.ndarray], layers: Sequence[int], pattern: str):
+    def read(self, inputs: Mapping[str, np.ndarray], layers: Sequence[int], pattern: str, scales: bool) -> Forward:
         """As that of ``TransformersReader``."""
-        kept: dict[int, Any] = {}  # by layer; -1 is what enters the first
+        kept: dict[Any, Any] = {}  # by layer; -1 is what enters the first
 
         def keep(place):
             def hook(value, hook):
@@ -134,13 +156,24 @@ class LensReader:
 
         hooks = [("blocks.0.hook_resid_pre", keep(-1)), *((f"blocks.{l}.attn.hook_pattern", keep(l)) for l in layers)]
         hooks += [(f"blocks.{l}.hook_resid_pre", replace) for l in layers if l and pattern == RECOMPUTED]
+        if scales:
+            hooks += [(f"blocks.{l}.ln1.hook_scale", keep(("scale", l))) for l in layers]
         given = {name: self._torch.as_tensor(value) for name, value in inputs.items()}
         tokens, mask = given["input_ids"], given.get("attention_mask")
         with evaluating(self.model), self._torch.no_grad():
             self.model.run_with_hooks(tokens, attention_mask=mask, fwd_hooks=hooks)
         if any(place not in kept for place in (-1, *layers)):
             raise _without_attention(self.model)
-        return array(kept[-1]), [array(kept[l]) for l in layers]
+        found = [array(kept[l]) for l in layers]
+        if not scales:
+            return Forward(array(kept[-1]), found, None)
+        if any(("scale", l) not in kept for l in layers):
+            raise checks.InputError(
+                f"layer_norm='frozen' and model is a {type(self.model).__name__} without hook_scale of ln1 in every "
+                "layer: use layer_norm='none'"
+            )
+        divisors = [array(kept["scale", l])[..., 0].astype(float) for l in layers]
+        return Forward(array(kept[-1]), found, Scales([1 / each for each in divisors], after=False))
 
 
 def library(name: str):
@@ -177,11 +210,18 @@ def loaded(model) -> tuple[Any, Any]:
         return found, None
 
 
-def blocks_of(model, layers: int) -> list:
-    """The layers of a model, bottom first: its first list of as many modules as it says it has layers."""
+def blocks_of(model, layers: int):
+    """The layers of a model, bottom first: its first ModuleList of as many modules as it says it has layers, or []."""
     kind = library("torch").nn.ModuleList
-    found = (list(part) for part in model.modules() if isinstance(part, kind) and len(part) == layers)
-    return next(found, [])
+    return next((part for part in model.modules() if isinstance(part, kind) and len(part) == layers), [])
+
+
+def output_projection(block) -> Any | None:
+    """The output projection of a layer's attention; None if its name is unknown."""
+    for name, module in block.named_modules():
+        if name.endswith(_ENDINGS) and getattr(module, "weight", None) is not None:
+            return module
+    return None
 
 
 @contextlib.contextmanager

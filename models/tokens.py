@@ -195,6 +195,13 @@ def reading(name: str, readout, given: Sequences) -> Reading:
     return Reading(readout, np.eye(S)[mask.argmax(1) if readout == "first" else S - 1 - mask[:, ::-1].argmax(1)])
 
 
+def token_weights(read: Reading, S: int) -> np.ndarray:
+    """Weights of the target tokens that are read, [P, S], or [S] where they are the same for all sequences."""
+    if read.weights is not None:
+        return read.weights
+    return {"last": np.eye(S)[-1], "first": np.eye(S)[0], "mean": np.full(S, 1 / S)}[read.kind]
+
+
 def _indices(name: str, readout, rows: Bool[np.ndarray, "P S"]) -> np.ndarray:
     (P, S), found = rows.shape, checks.array(name, readout, "P")
     if len(found) != P:

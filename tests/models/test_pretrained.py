@@ -231,6 +231,9 @@ def test_transformer_lens(inputs, tmp_path, pattern):
     mine = gf.Attention.from_transformer_lens(bridge, inputs, **options)
     its = gf.Attention.from_transformers(tmp_path, inputs, **options)
     np.testing.assert_allclose(mine.contract("last").xi, its.contract("last").xi, atol=1e-6)
+    mine = gf.Attention.from_transformer_lens(bridge, inputs, layer_norm="frozen", **options)
+    its = gf.Attention.from_transformers(tmp_path, inputs, layer_norm="frozen", **options)
+    np.testing.assert_allclose(mine.contract("last").xi, its.contract("last").xi, rtol=1e-4, atol=1e-6)
     with pytest.raises(ValueError, match="give a model of TransformerLens"):
         gf.Attention.from_transformer_lens(model, inputs)
 
@@ -255,3 +258,69 @@ def test_nothing_of_torch_is_imported_with_the_package():
     code = "import gibbsformer as gf; gf.Attention, gf.Posterior; import sys; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+def frozen_scales(model, name, inputs, layers):
+    """1 / standard deviation (root mean square) over channels of what the norms of attention read, by hand."""
+    names = {"bert": "encoder.layer.{}.attention.output.LayerNorm", "gpt2": "h.{}.ln_1",
+             "llama": "layers.{}.input_layernorm"}  # fmt: skip
+    seen = {}
+    hooks = [
+        model.get_submodule(names[name].format(l - 1)).register_forward_pre_hook(
+            lambda module, args, l=l: seen.__setitem__(l, args[0].detach().double().numpy())
+        )
+        for l in layers
+    ]
+    outputs(model, inputs)
+    for hook in hooks:
+        hook.remove()
+    if name == "llama":
+        return [1 / np.sqrt((seen[l] ** 2).mean(-1) + 1e-6) for l in layers]
+    return [1 / np.sqrt(seen[l].var(-1) + (1e-12 if name == "bert" else 1e-5)) for l in layers]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("residual", [(), (1, 0.5)])
+def test_frozen_norms_by_a_forward_pass(name, residual, inputs):
+    """The network with weights, layer by layer, each token divided by the pretrained model's own number."""
+    model = model_of(name)
+    heads = [(2, 4), (1, 2, 3)]
+    options = {"batch": 2, "progress": False, "layer_norm": "frozen"}
+    data = gf.Attention.from_transformers(model, inputs, (2, 3), heads, **options).contract("mean", residual=residual)
+    x, attentions = outputs(model, inputs)
+    network = gf.Network(24, (2, 3), (5, 5, 5), residual=residual)
+    rng = np.random.default_rng(0)
+    V_0, V_1, V_2, a = (rng.standard_normal(shape) for shape in ((5, 24), (2, 5, 5), (3, 5, 5), 5))
+    f = gf.heads.mean_network.MeanNetwork(
+        {"V_0": V_0, "V_1": V_1, "V_2": V_2, "a": a, **({"residual": residual} if residual else {})}
+    )(data)
+    scales, mask = frozen_scales(model, name, inputs, (2, 3)), inputs["attention_mask"] == 1
+    z = np.einsum("an,psn->psa", V_0, x) / np.sqrt(24)
+    for l, (V, chosen, r, g) in enumerate(zip((V_1, V_2), heads, scales, residual or (0, 0), strict=True), start=1):
+        patterns = attentions[l][:, np.array(chosen) - 1] * mask[:, None, None, :]  # [P, h, target, source]
+        read = z * r[:, :, None] if name != "bert" else z
+        added = np.einsum("hab,psb,phts->pta", V, read, patterns) / np.sqrt(len(chosen) * 5)
+        z = (g * z + added) * (r[:, :, None] if name == "bert" else 1)
+    expected = np.array([(z[p, mask[p]] @ a).mean() for p in range(5)]) / np.sqrt(5)
+    np.testing.assert_allclose(f, expected, rtol=1e-4)
+    assert network.branches == data.heads
+    bare = gf.Attention.from_transformers(model, inputs, (2, 3), heads, progress=False).contract(
+        "mean", residual=residual
+    )
+    assert np.abs(bare.xi / data.xi - 1).max() > 0.1
+
+
+def test_frozen_norms_that_are_refused(inputs):
+    read = gf.Attention.from_transformers(model_of("bert"), inputs, progress=False, layer_norm="frozen")
+    with pytest.raises(ValueError, match="weighs the tokens that this model reads"):
+        read.read()
+    gf.Attention.from_transformers(model_of("gpt2"), inputs, (1, 2), progress=False, layer_norm="frozen").read()
+    config = transformers.Gemma2Config(
+        **COMMON, hidden_size=24, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        intermediate_size=32, head_dim=6,
+    )  # fmt: skip
+    gemma = transformers.AutoModel.from_config(config, attn_implementation="eager")
+    with pytest.raises(ValueError, match="Gemma2DecoderLayer, whose norm is neither before"):
+        gf.Attention.from_transformers(gemma, inputs, progress=False, layer_norm="frozen").contract("mean")
+    with pytest.raises(ValueError, match="choose one of none, frozen"):
+        gf.Attention.from_transformers(model_of("bert"), inputs, progress=False, layer_norm="kept")
