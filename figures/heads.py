@@ -25,7 +25,7 @@ from .runs import Job, complete
 
 WIDTHS, TEMPERATURE, EXAMPLES = (10, 100), 0.5, 300
 _QUICK_EXAMPLES = 60
-_CHAINS, _WARMUP, _DRAWS = 4, 100, 250
+_CHAINS, _WARMUP, _DRAWS = 4, 50, 100
 
 
 def heads(folder: Path, options: Options) -> list[Path]:

@@ -55,13 +55,13 @@ class Classifier:
         self.classes, self._codes = np.unique(found, return_inverse=True)
         self._read, self.readout, self._progress = read, checks.nearest("readout", readout, _READOUTS), progress
         self._train = self._rows("train", train)
-        if len(set(self._codes[self._train])) < len(self.classes):
+        if len(set(self._codes[list(self._train)])) < len(self.classes):
             raise checks.InputError(f"train has examples of some classes only: give some of all {len(self.classes)}")
         self._below: dict[tuple[int, ...], _Below] = {}
         features = self.features(self._train)
         self._centre, self._spread = features.mean(0), features.std(0) + 1e-12
         penalty = checks.positive("penalty", penalty)
-        self._head = _trained(self._standard(features), self._codes[self._train], len(self.classes), penalty)
+        self._head = _trained(self._standard(features), self._codes[list(self._train)], len(self.classes), penalty)
 
     def features(self, examples: Sequence[int], heads: Sequence[tuple[int, int]] = ()) -> np.ndarray:
         """What the classification head reads, with the model as it is or without some heads.

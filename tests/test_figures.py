@@ -19,7 +19,7 @@ PICTURES = ("png", "svg", "pdf")
 
 def test_every_panel_of_the_captions_has_its_letter(capsys):
     letters = {"1": "abcd", "2": "abcde", "3": "abcdef"}
-    expected = {*letters, *(f"{n}{letter}" for n, each in letters.items() for letter in each), "residual"}
+    expected = {*letters, *(f"{n}{letter}" for n, each in letters.items() for letter in each), "residual", "heads"}
     assert set(FIGURES) == expected
     with pytest.raises(SystemExit):
         parser().parse_args(["figure", "--help"])
@@ -102,6 +102,37 @@ def test_one_shot_figure(tmp_path, monkeypatch):
     tokens = gf.tasks.one_shot.__globals__["tokens"]
     table = gf.tasks.one_shot.__globals__["codes"](1)
     np.testing.assert_allclose(tokens(images[None], np.array([labels]), table)[0], task.train.x[0])
+
+
+@pytest.mark.slow
+def test_figure_of_heads(tmp_path, monkeypatch):
+    config = gf.training.Config(heads=(2, 2), key_width=4, width=8, channels=1, batch=4, steps=3, lead_in=0)
+    characters, net = gf.tasks.glyphs(), tmp_path / "net.safetensors"
+    trained = gf.training.train(characters, config, key=jax.random.key(0), out=net, progress=False)
+    monkeypatch.setattr("gibbsformer.figures.heads.TEST_EXAMPLES", 40)
+    files = figure("heads", tmp_path, seeds=(0, 3), network=net, temperatures=(0.5,), **SMALL)
+    names = [
+        *(f"figure_heads_glyphs.{kind}" for kind in PICTURES),
+        *(f"figure_heads_glyphs{e}.csv" for e in ("", "_curves")),
+    ]
+    assert [path.name for path in files] == names
+    curves = pd.read_csv(files[-1])
+    task = gf.tasks.one_shot(characters, trained.attention, jax.random.key(3), train=12, test=40, channels=1)
+    posterior = task.posterior(10, 0.5)
+    scores = {
+        "order parameter, theory, N = 10": gf.head_scores(gf.theory.solve(posterior)),
+        "order parameter, exact posterior, N = 10": gf.head_scores(gf.open(tmp_path / "heads_glyphs_N10_seed3.h5")),
+        "gradient": gf.heads.by_gradient(trained.weights, posterior.data, task.train.y, by_layer=False),
+    }
+    for name, score in scores.items():
+        expected = gf.pruning_curve(trained.weights, *task.test_set, gf.pruning_order(score))
+        mine = curves[(curves["score"] == name) & (curves["seed"] == 1)]["value"]
+        np.testing.assert_allclose(mine, expected, atol=1e-12)
+    table = pd.read_csv(files[-2]).set_index("score")
+    assert len(table) == 8
+    assert table["error"].notna().all()
+    with pytest.raises(ValueError, match="figure heads takes one"):
+        figure("heads", tmp_path, network=net, temperatures=(0.5, 1.0), progress=False)
 
 
 def test_best_temperatures():

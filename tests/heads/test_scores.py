@@ -1,5 +1,6 @@
 """Scores of heads against derivatives, loops and networks learned without a head; their comparison."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import jax
@@ -185,3 +186,49 @@ def test_what_cannot_be_compared(small, theory):
     one = gf.heads.compare(lambda removed: 1.0, scores, random=0)
     with pytest.raises(ValueError, match="other scores or heads"):
         one.join(gf.heads.compare(lambda removed: 1.0, {"V": scores["U"]}, random=0))
+
+
+def test_all_scores(small, theory, run, monkeypatch):
+    """Each is that of its own function, of the network that is pruned or of the posterior."""
+    lost = pd.DataFrame({"score": gf.head_scores(theory), "error": 0.0})
+    monkeypatch.setattr("gibbsformer.heads.scores.by_evidence", lambda posterior, **options: lost)
+    data, y = small.posterior.data, small.posterior.y
+    for network in (None, run, small.host_weights):
+        found = gf.heads.all_scores(small.posterior, network, key=jax.random.key(0), run=run, progress=False)
+        source = theory if network is None else network
+        expected = {
+            "order parameter, theory": gf.head_scores(theory),
+            "order parameter, exact posterior": gf.head_scores(run),
+            "evidence": lost["score"],
+            "gradient": gf.heads.by_gradient(source, data, y, by_layer=False),
+            "gradient, divided by layer": gf.heads.by_gradient(source, data, y),
+            "leave one out": gf.heads.by_leaving_out(source, data, y),
+        }
+        if isinstance(network, dict):
+            expected["order parameter, weights"] = gf.head_scores(network)
+        assert set(found) == set(expected)
+        for name, each in expected.items():
+            pd.testing.assert_series_equal(found[name], each, check_names=False, rtol=1e-8)
+    pruned = gf.heads.compare(small.host_weights, found, (data, np.sign(y)), random=2)
+    assert set(pruned.areas) == {*expected, "random"}
+
+
+def test_all_scores_of_named_classes(small, monkeypatch):
+    """The run is drawn, and the labels of the weights are the user's."""
+    monkeypatch.setattr("gibbsformer.heads.scores._DRAWS", 30)
+    y = np.where(small.posterior.y > 0, "yes", "no")
+    posterior = gf.Posterior(small.network, small.posterior.data, y, 0.3)
+    found = gf.heads.all_scores(
+        posterior, small.host_weights, key=jax.random.key(0), particles=32, repeats=1, progress=False
+    )
+    signs = np.sign(small.posterior.y)
+    expected = gf.heads.by_leaving_out(small.host_weights, posterior.data, signs)
+    pd.testing.assert_series_equal(found["leave one out"], expected, rtol=1e-8)
+    assert found["evidence"].notna().sum() == sum(H for H in small.network.heads if H > 1)
+    other = dataclasses.replace(small.posterior, network=dataclasses.replace(small.network, widths=(9, 9, 9)))
+    run = gf.sample(other, key=jax.random.key(0), chains=1, warmup=2, draws=2, progress=False)
+    with pytest.raises(ValueError, match="give a run of this posterior"):
+        gf.heads.all_scores(posterior, key=jax.random.key(0), run=run)
+    reduced = gf.Posterior(small.network, gf.reduce([(small.posterior.data.flat, signs)] * 9), temperature=0.3)
+    with pytest.raises(ValueError, match="give a posterior of the examples"):
+        gf.heads.all_scores(reduced, key=jax.random.key(0))
