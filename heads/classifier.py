@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..core import checks, console
 from ..models.pretrained import Pretrained
 from ..models.readers import TransformersReader, blocks_of, evaluating, library
 from .pretrained import model_gradients, switched_off
+from .scores import divided
 
 _READOUTS = ("mean", "first", "last")
 _STEPS, _GRADIENT = 1000, 1e-7  # of the training of the head: most iterations, largest entry of the gradient
@@ -106,9 +108,16 @@ class Classifier:
 
         Source: Michel, Levy and Neubig, "Are sixteen heads really better than one?", NeurIPS 2019, equation 2.
         """
+        found = divided(self._gradients) if by_layer else self._gradients
+        chosen = self._chosen()
+        values = [found[place] for place in self._read.original(chosen)]
+        return pd.Series(values, pd.MultiIndex.from_tuples(chosen, names=("layer", "head")), name="score")
+
+    @cached_property
+    def _gradients(self) -> pd.Series:
+        """Of all heads of the model."""
         torch = library("torch")
-        weight, bias = (torch.as_tensor(part) for part in self._head)
-        centre, spread = torch.as_tensor(self._centre), torch.as_tensor(self._spread)
+        weight, bias, centre, spread = map(torch.as_tensor, (*self._head, self._centre, self._spread))
 
         def loss(model, rows):
             inputs = self._read.inputs.part(rows)
@@ -118,10 +127,7 @@ class Classifier:
             return torch.nn.functional.cross_entropy(logits, torch.as_tensor(self._codes[rows]), reduction="none")
 
         batches = _batches(self._read, self._train)
-        found = model_gradients(self._read.reader.model, loss, batches, by_layer=by_layer, progress=self._progress)
-        chosen = [(l, h) for l, layer in enumerate(self._read.heads, 1) for h in range(1, len(layer) + 1)]
-        values = [found[place] for place in self._read.original(chosen)]
-        return pd.Series(values, pd.MultiIndex.from_tuples(chosen, names=("layer", "head")), name="score")
+        return model_gradients(self._read.reader.model, loss, batches, by_layer=False, progress=self._progress)
 
     def by_leaving_out(self) -> pd.Series:
         """Rise of the mean cross-entropy on the training examples when one head alone is removed.
@@ -129,7 +135,7 @@ class Classifier:
         Returns:
             Series indexed by (layer, head) from 1.
         """
-        chosen = [(l, h) for l, layer in enumerate(self._read.heads, 1) for h in range(1, len(layer) + 1)]
+        chosen = self._chosen()
         whole = self.loss(self._train)
         with console.bar(total=len(chosen), unit="head", desc="leave out", disable=not self._progress) as bar:
             values = []
@@ -137,6 +143,9 @@ class Classifier:
                 values.append(self.loss(self._train, [head]) - whole)
                 bar.update(1)
         return pd.Series(values, pd.MultiIndex.from_tuples(chosen, names=("layer", "head")), name="score")
+
+    def _chosen(self) -> list[tuple[int, int]]:
+        return [(l, h) for l, layer in enumerate(self._read.heads, 1) for h in range(1, len(layer) + 1)]
 
     def _log_probabilities(self, examples, heads) -> np.ndarray:
         weight, bias = self._head

@@ -18,6 +18,7 @@ import pandas as pd
 
 from ..core import checks, console, files
 from ..models.readers import TransformersReader, evaluating, library, loaded, output_projection
+from .scores import divided
 
 _CLOSE = 1e-5  # of the largest output: what two ways of switching a head off may differ by, in float32
 RECORD = "removed_heads.json"
@@ -86,20 +87,18 @@ def model_gradients(
     """
     reader = TransformersReader(model)
     total, number = np.zeros((reader.limits.layers, reader.limits.heads)), 0
-    with console.bar(total=None, unit="batch", desc="gradients", disable=not progress) as bar, evaluating(model):
+    with console.bar(total=None, unit="example", desc="gradients", disable=not progress) as bar, evaluating(model):
         for batch in batches:
             found = _gradients(reader, loss, model, batch)
             total, number = total + np.abs(found).sum(0), number + len(found)
-            bar.update(1)
+            bar.update(len(found))
     if not number:
         raise checks.InputError("batches is empty: give at least one")
     layers, heads = np.indices(total.shape).reshape(2, -1) + 1
     scores = pd.Series(
         total.ravel() / number, pd.MultiIndex.from_arrays([layers, heads], names=("layer", "head")), name="score"
     )
-    if not by_layer:
-        return scores
-    return scores / np.sqrt((scores**2).groupby(level="layer").transform("sum"))
+    return divided(scores) if by_layer else scores
 
 
 def write(model, heads: Sequence[tuple[int, int]], out: str | Path, *, inputs=None, overwrite: bool = False) -> Path:

@@ -180,8 +180,11 @@ def by_gradient(source: Theory | Run | Weights, data: PathInputs, y, *, by_layer
         each = error * network(data.like(kept))
         found[head] = float(np.mean(np.abs(each.reshape(len(each), -1).sum(1))))
     scores = pd.Series(list(found.values()), _index(found), name="score")
-    if not by_layer:
-        return scores
+    return divided(scores) if by_layer else scores
+
+
+def divided(scores: pd.Series) -> pd.Series:
+    """Scores of all heads, those of each layer divided by their root of the sum of squares."""
     return scores / np.sqrt((scores**2).groupby(level="layer").transform("sum"))
 
 
