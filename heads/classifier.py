@@ -41,6 +41,8 @@ class Classifier:
 
     Raises:
         ValueError: a model of TransformerLens, labels of one class, indices out of range, or an unknown readout.
+
+    Source: Michel, Levy and Neubig, "Are sixteen heads really better than one?", NeurIPS 2019, section 4.
     """
 
     def __init__(
@@ -89,11 +91,25 @@ class Classifier:
         return found
 
     def accuracy(self, examples: Sequence[int], heads: Sequence[tuple[int, int]] = ()) -> float:
-        """Fraction of examples whose class is found; arguments as for ``features``."""
+        """Fraction of examples whose class is found.
+
+        Args:
+            examples, heads: as for ``features``.
+
+        Returns:
+            Accuracy in [0, 1].
+        """
         return float(np.mean(self._log_probabilities(examples, heads).argmax(1) == self._codes[list(examples)]))
 
     def loss(self, examples: Sequence[int], heads: Sequence[tuple[int, int]] = ()) -> float:
-        """Mean cross-entropy in nats; arguments as for ``features``."""
+        """Mean cross-entropy.
+
+        Args:
+            examples, heads: as for ``features``.
+
+        Returns:
+            Loss in nats.
+        """
         found = self._log_probabilities(examples, heads)
         return float(-np.mean(found[np.arange(len(found)), self._codes[list(examples)]]))
 
