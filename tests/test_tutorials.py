@@ -17,7 +17,7 @@ import gibbsformer as gf
 
 FOLDER = Path(__file__).parents[1] / "tutorials"
 PAGES = FOLDER.parent / "docs" / "tutorials"
-SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "mails")  # which two of them read with
+SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "mails")  # its functions are imported
 PNG = b"\x89PNG"
 # a module that is None in sys.modules cannot be imported: as if it were not installed
 ALONE = """
@@ -121,15 +121,6 @@ def test_minilm_spam(minilm, tmp_path):
     assert len(removed) == 4
     assert {layer for layer, _ in removed} <= {5, 6}
     assert (tmp_path / "minilm_spam.png").read_bytes().startswith(PNG)
-
-
-@pytest.mark.slow
-def test_minilm_heads(minilm, tmp_path):
-    table = run("minilm_heads", tmp_path, minilm, tmp_path, "24", "16", "2")["table"]
-    for network in ("Bayesian network", "MiniLM"):
-        assert len(table.loc[network]) == 7
-        assert (table.loc[network, "area"] > 0.7).all()
-    assert (tmp_path / "minilm_heads.png").read_bytes().startswith(PNG)
 
 
 def test_read_with_arviz_alone(own):
