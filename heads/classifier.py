@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +26,7 @@ _READOUTS = ("mean", "first", "last")
 _STEPS, _GRADIENT = 1000, 1e-7  # of the training of the head: most iterations, largest entry of the gradient
 
 
+@dataclass(eq=False, repr=False)
 class Classifier:
     """A pretrained model and a classification head trained on some examples.
 
@@ -45,27 +47,34 @@ class Classifier:
     Source: Michel, Levy and Neubig, "Are sixteen heads really better than one?", NeurIPS 2019, section 4.
     """
 
-    def __init__(
-        self, read: Pretrained, y, train: Sequence[int], *, readout: str = "mean", penalty: float = 1.0,
-        progress: bool = True,
-    ):  # fmt: skip
-        if not isinstance(read, Pretrained) or not isinstance(read.reader, TransformersReader):
+    read: Pretrained
+    y: np.ndarray
+    train: Sequence[int]
+    _: KW_ONLY
+    readout: str = "mean"
+    penalty: float = 1.0
+    progress: bool = True
+
+    def __post_init__(self):
+        if not isinstance(self.read, Pretrained) or not isinstance(self.read.reader, TransformersReader):
             raise checks.InputError(
-                f"read is a {type(read).__name__}: give gf.Attention.from_transformers(model, texts, layers)"
+                f"read is a {type(self.read).__name__}: give gf.Attention.from_transformers(model, texts, layers)"
             )
-        found = np.asarray(y)
-        if found.shape != (len(read),):
-            raise checks.InputError(f"y has shape {found.shape}: give one label for each of {len(read)} examples")
-        self.classes, self._codes = np.unique(found, return_inverse=True)
-        self._read, self.readout, self._progress = read, checks.nearest("readout", readout, _READOUTS), progress
-        self._train = self._rows("train", train)
-        if len(set(self._codes[list(self._train)])) < len(self.classes):
+        if np.shape(self.y) != (len(self.read),):
+            raise checks.InputError(
+                f"y has shape {np.shape(self.y)}: give one label for each of {len(self.read)} texts"
+            )
+        checks.nearest("readout", self.readout, _READOUTS)
+        self.classes, self._codes = np.unique(np.asarray(self.y), return_inverse=True)
+        self.train = self._rows("train", self.train)
+        if len(set(self._codes[list(self.train)])) < len(self.classes):
             raise checks.InputError(f"train has examples of some classes only: give some of all {len(self.classes)}")
+        penalty = checks.positive("penalty", self.penalty)
         self._below: dict[tuple[int, ...], _Below] = {}
-        features = self.features(self._train)
+        features = self.features(self.train)
         self._centre, self._spread = features.mean(0), features.std(0) + 1e-12
-        penalty = checks.positive("penalty", penalty)
-        self._head = _trained(self._standard(features), self._codes[list(self._train)], len(self.classes), penalty)
+        codes = self._codes[list(self.train)]
+        self._head = _trained(self._standard(features), codes, len(self.classes), penalty)
 
     def features(self, examples: Sequence[int], heads: Sequence[tuple[int, int]] = ()) -> np.ndarray:
         """What the classification head reads, with the model as it is or without some heads.
@@ -82,9 +91,11 @@ class Classifier:
         """
         rows = self._rows("examples", examples)
         if rows not in self._below:
-            self._below[rows] = _Below(self._read, rows, self._progress)
-        with switched_off(self._read.reader.model, self._read.original(heads)):
-            parts = [(places, _pooled(*part, self.readout)) for places, *part in self._below[rows].outputs()]
+            self._below[rows] = _Below(self.read, rows, self.progress)
+        with switched_off(self.read.reader.model, self.read.original(heads)):
+            parts = [
+                (places, _pooled(output, given, self.readout)) for places, output, given in self._below[rows].outputs()
+            ]
         found = np.empty((len(rows), parts[0][1].shape[1]))
         for places, pooled in parts:
             found[places] = pooled.double().cpu().numpy()
@@ -126,7 +137,7 @@ class Classifier:
         """
         found = divided(self._gradients) if by_layer else self._gradients
         chosen = self._chosen()
-        values = [found[place] for place in self._read.original(chosen)]
+        values = [found[place] for place in self.read.original(chosen)]
         return pd.Series(values, pd.MultiIndex.from_tuples(chosen, names=("layer", "head")), name="score")
 
     @cached_property
@@ -136,14 +147,14 @@ class Classifier:
         weight, bias, centre, spread = map(torch.as_tensor, (*self._head, self._centre, self._spread))
 
         def loss(model, rows):
-            inputs = self._read.inputs.part(rows)
-            output = model(**self._read.reader.tensors(inputs))[0]
+            inputs = self.read.inputs.part(rows)
+            output = model(**self.read.reader.tensors(inputs))[0]
             features = _pooled(output, inputs, self.readout).double().cpu()
             logits = (features - centre) / spread @ weight + bias
             return torch.nn.functional.cross_entropy(logits, torch.as_tensor(self._codes[rows]), reduction="none")
 
-        batches = _batches(self._read, self._train)
-        return model_gradients(self._read.reader.model, loss, batches, by_layer=False, progress=self._progress)
+        batches = _batches(self.read, self.train)
+        return model_gradients(self.read.reader.model, loss, batches, by_layer=False, progress=self.progress)
 
     def by_leaving_out(self) -> pd.Series:
         """Rise of the mean cross-entropy on the training examples when one head alone is removed.
@@ -152,16 +163,16 @@ class Classifier:
             Series indexed by (layer, head) from 1.
         """
         chosen = self._chosen()
-        whole = self.loss(self._train)
-        with console.bar(total=len(chosen), unit="head", desc="leave out", disable=not self._progress) as bar:
+        whole = self.loss(self.train)
+        with console.bar(total=len(chosen), unit="head", desc="leave out", disable=not self.progress) as bar:
             values = []
             for head in chosen:
-                values.append(self.loss(self._train, [head]) - whole)
+                values.append(self.loss(self.train, [head]) - whole)
                 bar.update(1)
         return pd.Series(values, pd.MultiIndex.from_tuples(chosen, names=("layer", "head")), name="score")
 
     def _chosen(self) -> list[tuple[int, int]]:
-        return [(l, h) for l, layer in enumerate(self._read.heads, 1) for h in range(1, len(layer) + 1)]
+        return [(l, h) for l, layer in enumerate(self.read.heads, 1) for h in range(1, len(layer) + 1)]
 
     def _log_probabilities(self, examples, heads) -> np.ndarray:
         weight, bias = self._head
@@ -173,9 +184,9 @@ class Classifier:
 
     def _rows(self, name: str, examples) -> tuple[int, ...]:
         rows = tuple(int(i) for i in np.ravel(np.asarray(examples)))
-        if not rows or min(rows) < 0 or max(rows) >= len(self._read) or len(set(rows)) < len(rows):
+        if not rows or min(rows) < 0 or max(rows) >= len(self.read) or len(set(rows)) < len(rows):
             raise checks.InputError(
-                f"{name}={checks.brief(rows)}: give indices of some of the {len(self._read)} inputs, from 0, each once"
+                f"{name}={checks.brief(rows)}: give indices of some of the {len(self.read)} inputs, from 0, each once"
             )
         return rows
 
@@ -226,17 +237,18 @@ class _Below:
 
     def __init__(self, read: Pretrained, rows: tuple[int, ...], progress: bool):
         torch = library("torch")
-        self._reader, self._first = read.reader, read.layers[0] - 1
+        self.reader, self._first = read.reader, read.layers[0] - 1
         self._blocks = blocks_of(read.reader.model, read.reader.limits.layers)
         self._parts: list[tuple[np.ndarray, dict[str, Any], Any]] = []
         place = {row: i for i, row in enumerate(rows)}
         with (
             console.bar(total=len(rows), unit="example", desc="layers below", disable=not progress) as bar,
-            evaluating(self._reader.model),
+            evaluating(self.reader.model),
             torch.no_grad(),
         ):
             for found in _batches(read, rows):
-                inputs, kept = read.inputs.part(found), []
+                kept: list[Any] = []
+                inputs = read.inputs.part(found)
                 self._run(inputs, _keeper(kept))
                 self._parts.append((np.array([place[row] for row in found]), inputs, kept[0]))
                 bar.update(len(found))
@@ -245,7 +257,7 @@ class _Below:
     def outputs(self) -> Iterator[tuple[np.ndarray, Any, dict[str, Any]]]:
         """Places of examples, last hidden states [B, S, N] and inputs of each batch."""
         torch = library("torch")
-        with evaluating(self._reader.model), torch.no_grad(), _skipped(self._blocks, self._first, self._tuple):
+        with evaluating(self.reader.model), torch.no_grad(), _skipped(self._blocks, self._first, self._tuple):
             for places, inputs, hidden in self._parts:
                 yield places, self._run(inputs, _putter(hidden)), inputs
 
@@ -253,7 +265,7 @@ class _Below:
         """Output of the model, with a hook at the lowest chosen layer."""
         handle = self._blocks[self._first].register_forward_pre_hook(hook, with_kwargs=True)
         try:
-            return self._reader.model(**self._reader.tensors(inputs))[0]
+            return self.reader.model(**self.reader.tensors(inputs))[0]
         finally:
             handle.remove()
 
@@ -285,7 +297,7 @@ def _skipped(container, number: int, as_tuple: bool) -> Iterator[None]:
     """Inside this block the first layers of a model return what they are given."""
     torch = library("torch")
 
-    class Nothing(torch.nn.Module):
+    class Nothing(torch.nn.Module):  # type: ignore[name-defined]  # torch is a value here
         def __init__(self, layer):
             super().__init__()
             object.__setattr__(self, "layer", layer)  # not a part of this module

@@ -137,7 +137,7 @@ def test_what_is_refused(inputs):
     y = inputs["input_ids"][:, 0] > 24
     for arguments, options, message in [
         ((model, y, TRAIN), {}, "read is a BertModel: give gf.Attention"),
-        ((read, y[1:], TRAIN), {}, "one label for each of 40 examples"),
+        ((read, y[1:], TRAIN), {}, "one label for each of 40 texts"),
         ((read, y, [40]), {}, r"train=.*give indices of some of the 40 inputs"),
         ((read, y, [1, 1]), {}, "each once"),
         ((read, y, [0]), {}, "train has examples of some classes only: give some of all 2"),
