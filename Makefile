@@ -39,12 +39,13 @@ docs: $(STAMP)  ## build the documentation site in build/site; a broken link or 
 	$(PIP) $(LOCK) -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-TUTORIALS := quickstart hidden_markov own_sequences read_with_arviz
+TUTORIALS := quickstart hidden_markov own_sequences read_with_arviz activations
 notebooks: $(STAMP)  ## run the tutorials as notebooks, and write their pages with output
 	$(PIP) $(LOCK) -e '.[docs]'
 	mkdir -p build/notebooks
 	set -e; for name in $(TUTORIALS); do \
 	  $(BIN)/jupytext --quiet --set-kernel python3 --to ipynb --execute --run-path build/notebooks --output docs/tutorials/$$name.ipynb tutorials/$$name.py; \
+	  sed -i -E 's|[^ "]*/ipykernel_[0-9]+/[0-9]+\.py|cell|' docs/tutorials/$$name.ipynb; \
 	  $(BIN)/jupyter nbconvert --log-level ERROR --to markdown docs/tutorials/$$name.ipynb; \
 	  sed -i -e 's/!\[png\]/![Output of the cell above]/' -e 's/^<div>$$/<div style="overflow-x:auto">/' docs/tutorials/$$name.md; \
 	done

@@ -1,8 +1,14 @@
-"""Attention that reads activations, compared with frozen attention as the dependence grows.
+# %% [markdown]
+# # Attention that reads activations
+#
+# In the solvable network, attention is a function of the bare inputs. Here logits also depend on the activations of
+# the layer below, with a scale c. When does that matter? In a checkout, `python tutorials/activations.py` runs the same
+# code and writes activations.png to the current directory; `--quick` takes few draws.
+#
+# Before: [Five minutes](quickstart.md). [A network of your own](../own_network.md) describes the model and how to
+# write another one.
 
-python tutorials/activations.py [--quick]   writes activations.png to the current directory
-"""
-
+# %%
 import sys
 
 import jax
@@ -15,18 +21,28 @@ import gibbsformer as gf
 quick = "--quick" in sys.argv
 rng = np.random.default_rng(0)
 
-# 1. A token has a noisy value and a one-hot code of its position; the label is the sign of the last but one value.
+# %% [markdown]
+# A token has a noisy value and a one-hot code of its position. The label of a sequence is the sign of the value before
+# the last.
+
+# %%
 P, Q, S, N = 30, 200, 5, 6
 value = rng.standard_normal((P + Q, S))
 x = np.concatenate([value[:, None] + 0.3 * rng.standard_normal((P + Q, 1, S)), np.eye(S)[None].repeat(P + Q, 0)], 1)
 y = np.sign(value[:, -2])
 N_0 = x.shape[1]
 
-# 2. The frozen part of the logits, x(s)^T W x(t): head 1 attends to the token before, head 2 to the token itself.
+# %% [markdown]
+# The frozen part of the logits is x(s)^T W x(t). Head 1 attends to the token before, head 2 to the token itself.
+
+# %%
 W = np.zeros((2, N_0, N_0))
 W[0, 1:, 1:], W[1, 1:, 1:] = 3 * np.eye(S, k=1), 3 * np.eye(S)
 
-# 3. With frozen attention alone the network is solvable: the theory, and exact draws of the order parameter.
+# %% [markdown]
+# With frozen attention alone the network is solvable. The theory and exact draws say what to compare with.
+
+# %%
 data, data_test = (gf.contract(part, gf.Attention([W])) for part in (x[:P], x[P:]))
 frozen = gf.Posterior(gf.Network(N_0, (2,), (N, N)), data, y[:P], temperature=0.1)
 theory = gf.theory.solve(frozen)
@@ -34,9 +50,12 @@ exact = gf.sample(frozen, key=jax.random.key(0), warmup=100, draws=1000, progres
 U_exact = gf.diagnostics.moments(exact.order_parameters.U[0])
 f_exact = gf.predict(exact, data_test)
 
+# %% [markdown]
+# With c above 0 the value weights can no longer be integrated out, and only gradient-based kernels are left. The order
+# parameter becomes an observable, the same function of the weights as before.
 
-# 4. Now logits also depend on the activations, with scale c. The order parameter becomes an observable, the same
-# function of the weights as before. Only gradient-based kernels are left.
+
+# %%
 def order_parameter(w):
     W_1 = jnp.einsum("i,hij->hj", w["a"], w["V_1"]) / jnp.sqrt(N)
     return {"U_1": W_1 @ W_1.T / N}
@@ -60,7 +79,10 @@ def sampled(scale):
 scales = (0, 1) if quick else (0, 0.2, 0.5, 1)
 found = [sampled(scale) for scale in scales]
 
-# 5. At c = 0 the draws of all weights are those of the solvable network, within Monte Carlo error.
+# %% [markdown]
+# At c = 0 the draws of all weights are those of the solvable network, within Monte Carlo error: z is of order 1.
+
+# %%
 z = (found[0][0]["mean"] - U_exact["mean"]) / np.hypot(found[0][0]["mcse"], U_exact["mcse"])
 print(f"c = 0 against exact draws of U_1: z = {np.round(z[np.triu_indices(2)], 1)}")
 for scale, (U, f) in zip(scales, found, strict=True):
@@ -70,6 +92,11 @@ for scale, (U, f) in zip(scales, found, strict=True):
         f"frozen attention's by {away:.3f}, accuracy {gf.accuracy(f, y[P:]):.3f} +- {gf.accuracy_error(f, y[P:]):.3f}"
     )
 
+# %% [markdown]
+# Left, the order parameter of the values; right, the test accuracy, both against c. Error bars are two Monte Carlo
+# standard errors.
+
+# %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
 at = np.arange(len(scales))
 for entry, colour, name in (((0, 0), "#0072B2", "good, good"), ((0, 1), "#999999", "good, other"),
@@ -90,3 +117,6 @@ for axes in (left, right):
     axes.set_xticks(at, [f"{scale:g}" for scale in scales])
     axes.legend(fontsize=8)
 figure.savefig("activations.png", dpi=150)
+
+# %% [markdown]
+# At c = 3 and above, four chains of 500 draws no longer agree with each other, so the figure stops at c = 1.
