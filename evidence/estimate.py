@@ -1,9 +1,9 @@
 """The log evidence of a posterior, log p(y | N, T, heads), and how it was found (docs/evidence.md).
 
-    p(y) = integral p(y | U_1(theta)) p(theta) d theta      (docs/model.md, sections 4 and 6)
+    p(y) = integral p(y | theta) p(theta) d theta      (docs/model.md, sections 4 and 6)
 
 By importance weights (``importance``) where they are to be believed, by tempered sequential Monte Carlo (``tempering``)
-elsewhere.
+elsewhere, and for every posterior but that of a ``gf.Network``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scipy.special import logsumexp, softmax
 
 from ..core import cards, checks
 from ..core.numerics import numerics
-from ..models import Posterior
+from ..models import LearnedPosterior, ModelPosterior, Posterior
 from ..models.shown import posterior_rows
 from ..models.solvable import check_solvable
 from ..sampler.weights import PARETO_LIMIT, Weights
@@ -43,7 +43,7 @@ class Evidence:
         betas: inverse temperatures of the path, 0 .. 1 [S + 1]; S = 1 of importance weights.
         ess: mean effective sample size of each change of beta [S].
         acceptance: mean acceptance of the moves after it [S]; none of importance weights.
-        mean_log_likelihood: E_beta[log p(y | U_1)] at each beta [S + 1]; none of importance weights.
+        mean_log_likelihood: E_beta[log p(y | theta)] at each beta [S + 1]; none of importance weights.
         repeats: log-evidence of each replicate [R].
         agreement: probability that replicates with these errors differ as much as these do; 1 for a single one.
         particles: particles, or proposals, of each replicate.
@@ -53,7 +53,7 @@ class Evidence:
     Source: docs/evidence.md.
     """
 
-    posterior: Posterior
+    posterior: Posterior | LearnedPosterior | ModelPosterior
     log_evidence: float
     error: float
     thermodynamic: float
@@ -90,21 +90,28 @@ class EvidenceWarning(UserWarning):
 
 
 def evidence(
-    posterior: Posterior, *, key: jax.Array, particles: int = 256, repeats: int = 4, method: str = "auto"
+    posterior: Posterior | LearnedPosterior | ModelPosterior,
+    *,
+    key: jax.Array,
+    particles: int = 256,
+    repeats: int = 4,
+    method: str = "auto",
 ) -> Evidence:
     """Log evidence log p(y | N, T, heads) of a posterior, with its standard error, in float64.
 
-    The data are the labels; inputs and attention are given. One program is compiled for each set of heads (and each
-    singular width), so scanning widths, temperatures and variances costs no compilation.
+    The data are the labels; inputs are given, and attention is where it is frozen. One program is compiled for each set
+    of heads (and each singular width), so scanning widths, temperatures and variances costs no compilation.
 
     Args:
-        posterior: network, data and temperature; ``posterior.select(paths)`` for a subset of the heads.
+        posterior: network, data and temperature; ``posterior.select(paths)`` for a subset of the heads. Also that of
+            ``gf.LearnedAttention``, over queries, keys and order parameters, and that of a ``gf.Model`` with
+            ``variances``, or with ``draw_prior`` that draws from ``log_prior`` exactly, over its weights.
         key: typed random key; the result depends on nothing else.
         particles: particles of each replicate; errors fall as 1 / sqrt(particles * repeats).
         repeats: independent replicates, after a first one that tunes and does not count.
         method: ``"smc"``, tempered sequential Monte Carlo; ``"importance"``, weights of up to 16 x ``particles``
-            independent proposals a replicate, tens of times faster; ``"auto"``, the latter where its weights are to be
-            believed (Pareto k up to 0.7).
+            independent proposals a replicate, tens of times faster, for ``gf.Posterior`` alone; ``"auto"``, the latter
+            where its weights are to be believed (Pareto k up to 0.7).
 
     Returns:
         Evidence. A warning is given if the replicates differ by more than their errors imply, or if importance weights
@@ -115,14 +122,16 @@ def evidence(
 
     Source: docs/model.md, sections 4 and 6; docs/evidence.md.
     """
-    check_solvable("evidence", posterior)
+    others = isinstance(posterior, LearnedPosterior | ModelPosterior)
+    if not others or method == "importance":
+        check_solvable("method='importance'" if others else "evidence", posterior)
     checks.random_key("key", key)
     particles = checks.count("particles", particles, least=_MIN_PARTICLES)
     repeats = checks.count("repeats", repeats)
     checks.nearest("method", method, METHODS)
     pareto_k = float("nan")
     with numerics():
-        if method != "smc":
+        if isinstance(posterior, Posterior) and method != "smc":
             found = importance_weights(posterior, jax.random.fold_in(key, 2**31 - 1), 16 * particles, repeats)
             pareto_k = found.pareto_k
             if method == "importance" or pareto_k <= PARETO_LIMIT:
@@ -131,7 +140,7 @@ def evidence(
     return _of_passes(posterior, betas, passes, pareto_k)
 
 
-def _of_weights(posterior: Posterior, weights: Weights) -> Evidence:
+def _of_weights(posterior, weights: Weights) -> Evidence:
     values, errors = weights.values, weights.errors
     shares = softmax(values)
     found = Evidence(
@@ -160,7 +169,7 @@ def _of_weights(posterior: Posterior, weights: Weights) -> Evidence:
     return found
 
 
-def _of_passes(posterior: Posterior, betas: np.ndarray, passes: list[Pass], pareto_k: float) -> Evidence:
+def _of_passes(posterior, betas: np.ndarray, passes: list[Pass], pareto_k: float) -> Evidence:
     log_weights = np.diff(betas)[:, None] * np.stack([p.log_likelihood[:-1] for p in passes])
     values, errors = np.array([log_mean_weights(betas, p) for p in passes]).T
     integrals, integral_errors = np.array([thermodynamic_integral(betas, p) for p in passes]).T

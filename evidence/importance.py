@@ -3,10 +3,10 @@ r"""The log evidence by importance weights of independent draws from the Gaussia
     p(y) = E_q[ p(s, y) / q(s) ],       q = N(s*, L L^T)       (docs/model.md, section 11)
 
 in the coordinates s in which the posterior of the order parameters is nearly Gaussian. One evaluation of the density a
-draw, no gradient. Some proposals come first, and where they are not enough, more from a Gaussian at the mean that they
-give; only the last ones count. The largest weights say whether to believe it: above Pareto k = 0.7 their mean converges
-too slowly.
-Sources: Vehtari, Simpson, Gelman, Yao and Gabry 2024 (Pareto k).
+draw, no gradient. Some proposals come first, and where they are not enough, four times as many from a Gaussian at the
+mean that they give, and so on; only the last ones count. The largest weights say whether to believe it: above Pareto
+k = 0.7 their mean converges too slowly, and S proposals are enough to tell where k is below 1 - 1 / log10(S).
+Sources: Vehtari, Simpson, Gelman, Yao and Gabry 2024 (Pareto k, and how it depends on S).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ..models.collapsed import CollapsedData, Layout
 from ..models.target import Guide
 from ..sampler.guide import laplace
 from ..sampler.low_rank import LowRankGuide
-from ..sampler.weights import Weights
+from ..sampler.weights import PARETO_LIMIT, Weights
 
 _LEAST = 64  # proposals of a replicate
-_BATCH = 64  # densities evaluated at a time
-_CHUNKS = 1, 4, 16  # of proposals, in turn: the next are made around the mean of the last, unless these have a
-_SURE, _PRECISE = 0.5, 0.02  # Pareto k and a standard error (nats) of at most so much
+_BATCH = 16  # densities evaluated at a time: their matrices stay in caches
+_CHUNKS = 1, 4, 16, 64  # of proposals, in turn: the next are made around the mean of the last, unless these have a
+_PRECISE = 0.03  # standard error (nats) of at most so much, and a Pareto k that is low for their number
 
 
 def importance_weights(posterior: Posterior, key: jax.Array, proposals: int, repeats: int) -> Weights:
@@ -41,7 +41,8 @@ def importance_weights(posterior: Posterior, key: jax.Array, proposals: int, rep
     for chunks in _CHUNKS:
         key, own = jax.random.split(key)
         found, z = _weights(shape, repeats, few, data, guide, jax.random.split(own, chunks))
-        if found.pareto_k <= _SURE and np.max(found.errors) / np.sqrt(repeats) <= _PRECISE:
+        sure = min(PARETO_LIMIT, 1 - 1 / np.log10(found.log_weights.size))
+        if found.pareto_k <= sure and np.max(found.errors) / np.sqrt(repeats) <= _PRECISE:
             break
         guide = _moved(guide, found, z)
     return found

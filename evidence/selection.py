@@ -55,7 +55,7 @@ def select(evidences: Mapping[Hashable, Evidence], test: tuple[PathInputs, Any] 
     return pd.DataFrame(rows, index=pd.Index(list(evidences), tupleize_cols=False)).sort_values("behind")
 
 
-def _same_labels(one: Posterior, other: Posterior) -> bool:
+def _same_labels(one, other) -> bool:
     """Whether two posteriors have the same labels; of reductions, as many with the same sum of squares."""
     if one.has_examples and other.has_examples:
         return np.array_equal(one.y, other.y)
@@ -73,7 +73,7 @@ def theory_score(posterior: Posterior, test: tuple[PathInputs, Any]) -> Score:
 
 def evidence_findings(found: Evidence, test: tuple[PathInputs, Any] | None) -> dict[str, Any]:
     """What an evidence says, as plain values."""
-    posterior = found.posterior
+    posterior: Any = found.posterior  # of a network, whose evidence the command line finds
     result = {
         "widths": list(posterior.network.widths),
         "temperature": posterior.temperature,

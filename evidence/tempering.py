@@ -1,12 +1,15 @@
-r"""The log evidence of a posterior, log p(y | N, T, heads), by tempered sequential Monte Carlo over order parameters.
+r"""The log evidence of a posterior, log p(y | N, T, heads), by tempered sequential Monte Carlo.
 
-    p(y) = integral p(y | U_1(theta)) p(theta) d theta      (docs/model.md, sections 4 and 6)
+    p(y) = integral p(y | theta) p(theta) d theta      (docs/model.md, sections 4 and 6)
 
-Particles start at exact draws of the prior and pass through p(theta) p(y | U_1)^beta, beta from 0 to 1: weigh,
+theta are the order parameters' coordinates, with queries and keys where these are learned, or the weights of a model of
+the user's own (``problems``).
+
+Particles start at exact draws of the prior and pass through p(theta) p(y | theta)^beta, beta from 0 to 1: weigh,
 resample, move by Hamiltonian Monte Carlo. Each step multiplies the evidence by the mean weight. A first replicate
 finds the betas (each leaves an effective sample size of 0.8 of the particles), metrics, step sizes and numbers of
 moves; the replicates that count repeat them as they are, so each is an unbiased estimate of p(y), and they are
-independent. The same particles give the thermodynamic integral of E_beta[log p(y | U_1)] over beta: another
+independent. The same particles give the thermodynamic integral of E_beta[log p(y | theta)] over beta: another
 estimator, with other errors (reweighted as here it is that of bridge sampling, with geometric bridges).
 
 Standard errors come from lineages, the particles that descend from one draw of the prior. Multinomial resampling
@@ -31,8 +34,7 @@ import scipy.stats
 from scipy.special import logsumexp, softmax
 
 from ..core import checks
-from ..models import Posterior, collapsed
-from ..models.collapsed import CollapsedData, Layout
+from .problems import Problem, problem_of
 
 _ESS = 0.8  # effective sample size after a change of beta, as a share: errors stay near Gaussian
 _ACCEPTANCE = 0.8  # aim of the first pass's step sizes
@@ -60,7 +62,7 @@ class Step(NamedTuple):
 
     before: Any
     beta: Any
-    root: Any  # [D, D], lower Cholesky factor of the particles' covariance: whitens the move
+    root: Any  # [D, D], lower Cholesky factor of the particles' covariance: whitens the move; or deviations [D]
     inverse_root: Any
     step_size: Any
     steps: Any  # leapfrog steps of a move
@@ -75,13 +77,13 @@ class Pass(NamedTuple):
     acceptance: np.ndarray  # [S]
 
 
-def tempered(posterior: Posterior, key: jax.Array, particles: int, repeats: int) -> tuple[np.ndarray, list[Pass]]:
+def tempered(posterior, key: jax.Array, particles: int, repeats: int) -> tuple[np.ndarray, list[Pass]]:
     """Inverse temperatures of the path [S + 1], and the replicates that follow it.
 
     It belongs inside ``core.numerics.numerics()``.
 
     Args:
-        posterior: what is integrated.
+        posterior: what is integrated, of any kind that ``problems`` knows.
         key: typed random key.
         particles: of each replicate.
         repeats: replicates, after a first one that tunes and does not count.
@@ -96,31 +98,31 @@ def tempered(posterior: Posterior, key: jax.Array, particles: int, repeats: int)
 class _Program:
     """The compiled parts with one posterior's arrays bound."""
 
-    shape: Layout
-    data: CollapsedData
+    problem: Problem
+    data: Any
     particles: int
     batch: int
 
     @classmethod
-    def of(cls, posterior: Posterior, particles: int) -> _Program:
-        P = posterior.reduction.y.size
+    def of(cls, posterior, particles: int) -> _Program:
+        problem, data, P = problem_of(posterior)
         most = min(_BATCH, max(2, _BATCH_BYTES // (8 * P * P)))
         batch = max(n for n in range(1, most + 1) if particles % n == 0)
-        return cls(collapsed.layout(posterior.network), posterior.collapsed_data(), particles, batch)
+        return cls(problem, data, particles, batch)
 
     def explore(self, key) -> list[Step]:
         """The first pass: betas, metrics and step sizes, each from the particles at hand."""
         cloud = self._start(key)
         path: list[Step] = []
-        beta, step_size = 0.0, min(1.0, 1.6 * self.shape.size**-0.25)
+        beta, step_size = 0.0, min(1.0, 1.6 * cloud.theta.shape[1] ** -0.25)
         while beta < 1:
             log_likelihood = np.asarray(cloud.log_likelihood)
             following = _next_beta(beta, log_likelihood)
-            root = _root_of_covariance(np.asarray(cloud.theta), softmax((following - beta) * log_likelihood))
+            roots = _roots_of_covariance(np.asarray(cloud.theta), softmax((following - beta) * log_likelihood))
             moves = 1
             for _ in range(_ATTEMPTS):
                 steps = max(1, round(_TRAJECTORY / step_size))
-                step = Step(*map(np.asarray, (beta, following, root, np.linalg.inv(root), step_size, steps, moves)))
+                step = Step(*map(np.asarray, (beta, following, *roots, step_size, steps, moves)))
                 moved, acceptance, autocorrelation = self._move(key, len(path), cloud, step)
                 if acceptance < _MIN_ACCEPTANCE:
                     step_size *= np.exp(acceptance - _ACCEPTANCE)
@@ -146,17 +148,14 @@ class _Program:
 
     def _start(self, key) -> Cloud:
         rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, 0))).ravel())
-        theta = jnp.asarray(collapsed.draw_prior(self.shape, self.data.widths, rng, self.particles))
-        log_likelihood, gradient = _evaluate(self.shape, self.batch, self.data, theta)
+        theta = jnp.asarray(self.problem.draw_prior(self.data, rng, self.particles))
+        log_likelihood, gradient = _evaluate(self.problem, self.batch, self.data, theta)
         if not np.isfinite(log_likelihood).all():
-            raise checks.InputError(
-                f"temperature={float(self.data.temperature):g} leaves K + T I not positive definite in float64 at some "
-                "draws of the prior: raise it"
-            )
+            raise checks.InputError(f"temperature={float(self.data.temperature):g} {self.problem.not_finite}")
         return Cloud(theta, log_likelihood, gradient, jnp.arange(self.particles))
 
     def _move(self, key, i, cloud, step) -> tuple[Cloud, float, float]:
-        moved, *found = _advance(self.shape, self.batch, self.data, jax.random.fold_in(key, i + 1), cloud, step)
+        moved, *found = _advance(self.problem, self.batch, self.data, jax.random.fold_in(key, i + 1), cloud, step)
         return moved, *map(float, found)
 
 
@@ -175,28 +174,35 @@ def log_ess(log_weights):
     return 2 * logsumexp(log_weights, axis=-1) - logsumexp(2 * log_weights, axis=-1)
 
 
-def _root_of_covariance(theta, weights):
-    """Lower Cholesky factor of the weighted covariance, shrunk to its diagonal where particles are few."""
+def _roots_of_covariance(theta, weights):
+    """Lower Cholesky factor of the weighted covariance, shrunk to its diagonal where they are few; and its inverse.
+
+    With fewer particles than coordinates the diagonal is all that they know: standard deviations, and their inverses.
+    """
     centred = theta - weights @ theta
-    covariance = (weights[:, None] * centred).T @ centred
     n, D = theta.shape
+    if n < D:
+        deviations = np.sqrt(weights @ centred**2)
+        return deviations, 1 / deviations
+    covariance = (weights[:, None] * centred).T @ centred
     shrinkage = D / (D + _ESS * n)
-    return np.linalg.cholesky((1 - shrinkage) * covariance + shrinkage * np.diag(np.diag(covariance)))
+    root = np.linalg.cholesky((1 - shrinkage) * covariance + shrinkage * np.diag(np.diag(covariance)))
+    return root, np.linalg.inv(root)
+
+
+def _times(root, z):
+    """root z, of a matrix or of the diagonal of one."""
+    return root @ z if root.ndim == 2 else root * z
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _evaluate(shape: Layout, batch: int, data: CollapsedData, theta):
+def _evaluate(problem: Problem, batch: int, data, theta):
     # batches divide the particles: a shorter last one would be a second, independent factorisation
-    return jax.lax.map(jax.value_and_grad(partial(_log_likelihood, shape, data)), theta, batch_size=batch)
-
-
-def _log_likelihood(shape, data, theta):
-    U_1 = collapsed.order_parameters(shape, data.variances, theta).U[0]
-    return data.term.log_likelihood(U_1)
+    return jax.lax.map(jax.value_and_grad(partial(problem.log_likelihood, data)), theta, batch_size=batch)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _advance(shape: Layout, batch: int, data: CollapsedData, key, cloud: Cloud, step: Step):
+def _advance(problem: Problem, batch: int, data, key, cloud: Cloud, step: Step):
     """Weigh, resample and move: (particles at step.beta, mean acceptance, autocorrelation over the moves)."""
     from blackjax.smc import resampling  # not above: its import starts XLA, after which devices cannot be chosen
 
@@ -209,7 +215,7 @@ def _advance(shape: Layout, batch: int, data: CollapsedData, key, cloud: Cloud, 
     def move(i, carry):
         moved, acceptance = carry
         keys = jax.random.split(jax.random.fold_in(key_moves, i), n)
-        one = lambda a: _hamiltonian_move(shape, data, step, *a)  # noqa: E731
+        one = lambda a: _hamiltonian_move(problem, data, step, *a)  # noqa: E731
         moved, accepted = jax.lax.map(one, (keys, moved), batch_size=batch)
         return moved, acceptance + accepted.mean() / step.moves
 
@@ -218,32 +224,37 @@ def _advance(shape: Layout, batch: int, data: CollapsedData, key, cloud: Cloud, 
 
 
 def _autocorrelation(before: Cloud, after: Cloud) -> jax.Array:
-    """Largest correlation over particles between what they were and are: in theta, and in the log-likelihood."""
+    """Largest correlation over particles between what they were and are: in theta, and in the log-likelihood.
+
+    With more coordinates than particles the largest is noise, and their mean stands for them.
+    """
     standard = []
     for cloud in (before, after):
         values = jnp.column_stack([cloud.theta, cloud.log_likelihood])
         values = values - values.mean(0)
         standard.append(values / jnp.linalg.norm(values, axis=0))
-    return jnp.nanmax(jnp.sum(standard[0] * standard[1], axis=0))
+    found = jnp.sum(standard[0] * standard[1], axis=0)
+    n, D = before.theta.shape
+    return jnp.nanmax(found if n >= D else jnp.stack([jnp.nanmean(found[:-1]), found[-1]]))
 
 
-def _hamiltonian_move(shape, data, step: Step, key, particle: Cloud) -> tuple[Cloud, jax.Array]:
+def _hamiltonian_move(problem, data, step: Step, key, particle: Cloud) -> tuple[Cloud, jax.Array]:
     """One HMC transition of one particle, in coordinates z whitened around it: theta = its own + root z."""
     import blackjax
 
     beta = step.beta
-    prior = lambda theta: collapsed.log_prior(shape, data.widths, theta)  # noqa: E731
+    prior = partial(problem.log_prior, data)
 
     def log_density(z):
-        theta = particle.theta + step.root @ z
-        return prior(theta) + beta * _log_likelihood(shape, data, theta)
+        theta = particle.theta + _times(step.root, z)
+        return prior(theta) + beta * problem.log_likelihood(data, theta)
 
     key_size, key_move = jax.random.split(key)
     value, gradient = jax.value_and_grad(prior)(particle.theta)
     start = blackjax.mcmc.hmc.HMCState(
         jnp.zeros_like(particle.theta),
         value + beta * particle.log_likelihood,
-        step.root.T @ (gradient + beta * particle.gradient),
+        _times(step.root.T, gradient + beta * particle.gradient),
     )
     step_size = step.step_size * jax.random.uniform(key_size, minval=1 - _JITTER, maxval=1 + _JITTER)
     end, info = blackjax.hmc.build_kernel()(
@@ -251,9 +262,9 @@ def _hamiltonian_move(shape, data, step: Step, key, particle: Cloud) -> tuple[Cl
     )
     # The likelihood and its gradient are the density less the prior: their rounding error is that of the prior over
     # beta, and enters multiplied by beta.
-    theta = particle.theta + step.root @ end.position
+    theta = particle.theta + _times(step.root, end.position)
     value, gradient = jax.value_and_grad(prior)(theta)
-    end_gradient = (step.inverse_root.T @ end.logdensity_grad - gradient) / beta
+    end_gradient = (_times(step.inverse_root.T, end.logdensity_grad) - gradient) / beta
     return Cloud(theta, (end.logdensity - value) / beta, end_gradient, particle.lineage), info.acceptance_rate
 
 
@@ -265,7 +276,7 @@ def log_mean_weights(betas: np.ndarray, found: Pass) -> tuple[float, float]:
 
 
 def thermodynamic_integral(betas: np.ndarray, found: Pass) -> tuple[float, float]:
-    """(integral of E_beta[log p(y | U_1)] over beta, its standard error) of one pass.
+    """(integral of E_beta[log p(y | theta)] over beta, its standard error) of one pass.
 
     At each beta the expectation is that of the particles at the nearest beta of the path, reweighted. Its integral over
     half a step is the log of a mean weight, so no rule of integration is needed and there is no error of one.

@@ -35,7 +35,8 @@ class LearnedAttention:
         layers: one entry per layer l = 1..L, bottom first: a number of heads H_l, of prior mean 0; or a pair (Q, K) of
             arrays [H_l, G, N_0], the prior mean.
         width: G, entries of a query and of a key; taken from the arrays where there are any.
-        variances: prior VARIANCE of each entry of Q and K: one for all, or one per layer; default 1/N_0.
+        variances: prior VARIANCE of each entry of Q and K: one for all, one per layer, or an array [L, N_0], one for
+            each entry of a token, so that heads can be told what to look at; default 1/N_0.
         kind: ``"softmax"``, or ``"linear"``, whose columns need not sum to 1.
         causal: a token attends to itself and to earlier ones only.
         path_names: as for ``gf.Attention``.
@@ -49,7 +50,7 @@ class LearnedAttention:
 
     layers: Sequence
     width: int | None = None
-    variances: float | Sequence[float] | None = None
+    variances: float | Sequence | None = None
     kind: str = "softmax"
     causal: bool = False
     path_names: tuple[str, ...] = ()
@@ -86,7 +87,7 @@ class LearnedAttention:
         cls,
         attention: Attention,
         width: int | None = None,
-        variances: float | Sequence[float] | None = None,
+        variances: float | Sequence | None = None,
     ) -> LearnedAttention:
         """Attention whose prior mean is that of frozen heads.
 
@@ -154,17 +155,17 @@ class LearnedAttention:
             for (name, shape), part in zip(self.shapes(input_width).items(), given, strict=True)
         }
 
-    def deviations(self, input_width: int) -> dict[str, float]:
+    def deviations(self, input_width: int) -> dict[str, np.ndarray]:
         """Prior standard deviation of the entries of each array by name.
 
         Args:
             input_width: N_0.
 
         Returns:
-            Numbers.
+            Arrays [], or [N_0].
         """
-        variances: tuple[float, ...] = self.variances or (1 / input_width,) * len(self.heads)  # type: ignore[assignment]
-        return dict(zip(self.names, np.sqrt(np.repeat(variances, 2)).tolist(), strict=True))
+        variances = self.variances or (1 / input_width,) * len(self.heads)
+        return dict(zip(self.names, np.sqrt(np.repeat(variances, 2, axis=0)), strict=True))  # type: ignore[arg-type]
 
     def frozen(self, weights: Mapping[str, np.ndarray]) -> Attention:
         """The attention at given queries and keys.
@@ -253,9 +254,15 @@ def _layer(name: str, layer) -> int | tuple[np.ndarray, np.ndarray]:
     return query, key
 
 
-def _variances(variances, depth: int) -> tuple[float, ...] | None:
+def _variances(variances, depth: int) -> tuple | None:
+    """One number, or one tuple of numbers, per layer."""
     if variances is None:
         return None
+    if isinstance(variances, np.ndarray | list | tuple) and any(np.ndim(each) for each in variances):
+        rows = checks.array("variances", variances, "L, N_0")
+        if len(rows) != depth:
+            raise checks.InputError(f"variances has shape {rows.shape} for {depth} layers: give one row per layer")
+        return tuple(checks.positives(f"variances[{l}]", row.tolist()) for l, row in enumerate(rows))
     return checks.positives("variances", (variances,) * depth if np.ndim(variances) == 0 else variances, depth)
 
 

@@ -72,7 +72,7 @@ class LearnedPosterior:
             )
         checks.nearest("readout", self.readout, READOUTS)
         x = self._sequences("x", self.x, self.tokens)
-        self._check_means()
+        self._check_prior()
         given = labels.array("y", self.y)
         if len(x.x) != len(given):
             raise checks.InputError(f"x has {len(x.x)} examples and y {len(given)} labels: give one label each")
@@ -96,13 +96,19 @@ class LearnedPosterior:
             )
         return Sequences(found.x.astype(np.float64), found.mask)
 
-    def _check_means(self) -> None:
+    def _check_prior(self) -> None:
         shapes = self.attention.shapes(self.network.input_width)
         for name, mean in self.attention.means(self.network.input_width).items():
             if mean.shape != shapes[name]:
                 raise checks.InputError(
                     f"attention has {name} of shape {mean.shape} and network has input_width="
                     f"{self.network.input_width}: make the last axis the same"
+                )
+        for l, variances in enumerate(self.attention.variances or ()):  # type: ignore[arg-type]  # a tuple once checked
+            if np.ndim(variances) and len(variances) != self.network.input_width:
+                raise checks.InputError(
+                    f"variances[{l}] of the attention has {len(variances)} entries and network has input_width="
+                    f"{self.network.input_width}: give one for each entry of a token"
                 )
 
     @property

@@ -1,7 +1,8 @@
 """Large-N theory: saddle point, GP limit, and the predictor they give. Never imports a sampler."""
 
+from .neighbours import Grid, grid
 from .regression import conditional_mean, conditional_predictor, mean_path_weights, outputs
-from .saddle import Grid, Theory, TheoryWarning, gp, grid, solve
+from .saddle import Theory, TheoryWarning, gp, solve
 
 __all__ = [
     "Grid",

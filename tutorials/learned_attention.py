@@ -39,9 +39,13 @@ ARMS = {
 }
 
 
+def network(N):
+    return gf.Network(N_0, (2, 2), (N, N, N))
+
+
 def learned(N, attention, init):
     """What is ``measured`` of learned attention."""
-    posterior = attention.posterior(gf.Network(N_0, (2, 2), (N, N, N)), x, y, temperature=T)
+    posterior = attention.posterior(network(N), x, y, temperature=T)
     run = gf.sample(posterior, gf.HMC(integration_steps=12), key=jax.random.key(N), chains=chains, warmup=warmup,
                     draws=draws, init=init, progress=False)  # fmt: skip
     return measured(run, task.test.x)
@@ -49,7 +53,7 @@ def learned(N, attention, init):
 
 def frozen(N):
     """The same with the heads frozen, by exact draws."""
-    posterior = near.posterior(gf.Network(N_0, (2, 2), (N, N, N)), x, y, temperature=T).frozen(values)
+    posterior = near.posterior(network(N), x, y, temperature=T).frozen(values)
     run = gf.sample(posterior, key=jax.random.key(N), warmup=100, draws=400, progress=False)
     return measured(run, gf.contract(task.test.x, near.frozen(values)))
 
@@ -71,7 +75,17 @@ for N in widths:
             f"{share.round(2)}, log-density by chain {lp}, R-hat {worst.rhat:.2f}, ESS {worst.ess_bulk:.0f}"
         )
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+# 3. Log evidence of each prior, which needs no chain to find its way: particles come from the prior by tempering.
+evidence = {}
+for N in widths:
+    models = {name: attention.posterior(network(N), x, y, temperature=T)
+              for name, attention in (("near the heads", near), ("anywhere", anywhere))}  # fmt: skip
+    for name, posterior in (("frozen", models["near the heads"].frozen(values)), *models.items()):
+        each = gf.evidence(posterior, key=jax.random.key(2), particles=32 if quick else 64, repeats=1 if quick else 2)
+        evidence[N, name] = each.log_evidence, each.error
+        print(f"N = {N}, {name}: log evidence {each.log_evidence:.2f} +- {each.error:.2f}")
+
+figure, (left, right, far) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
 names = list(found[widths[0]])
 for i, N in enumerate(widths):
     at = np.arange(len(names)) + 0.25 * i
@@ -80,7 +94,14 @@ for i, N in enumerate(widths):
     for k, name in enumerate(names):
         shares = found[N][name][2]
         right.plot(np.full(len(shares), at[k]), shares, "o", color=f"C{i}", label=f"N = {N}" if k == 0 else None)
+    value, error = np.array([evidence[N, name] for name in ("frozen", "near the heads", "anywhere")]).T
+    far.errorbar(np.arange(3) + 0.25 * i, value, 2 * error, fmt="o", label=f"N = {N}")
 left.set(ylabel="test accuracy")
+far.set(ylabel="log evidence (nats)")
+far.set_xticks(
+    np.arange(3) + 0.125 * (len(widths) - 1), ["frozen", "learned,\nnear the heads", "learned,\nanywhere"], fontsize=8
+)
+far.legend(fontsize=8)
 right.set(ylabel="share of the good path in tr $U_1$, by chain")
 for axes in (left, right):
     axes.set_xticks(

@@ -1,5 +1,7 @@
 """Learned attention: its densities against those of frozen attention, their gradients, predictions and bad input."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -173,6 +175,23 @@ def test_a_small_variance_is_frozen_attention(x64):
     np.testing.assert_allclose(posterior.frozen(heads).data.xi, gf.contract(X, gf.Attention([(Q, K)])).xi, atol=1e-8)
 
 
+def test_variances_of_their_own_for_each_entry_of_a_token(x64):
+    """Heads that look at two of four entries: those entries of Q and K vary, and a file keeps that."""
+    attention = gf.LearnedAttention(pairs((2,)), variances=[[0.5, 1e-20, 0.3, 1e-20]])
+    posterior = attention.posterior(gf.Network(N_0, (2,), (5, 4)), X, np.sign(X[:, 0, 0]), 0.3)
+    data, position, heads = at_random(posterior, posterior.target())
+    ((Q, _),) = pairs((2,))
+    moved = heads["Q_1"] - Q
+    np.testing.assert_allclose(moved[..., [1, 3]], 0, atol=1e-8)
+    np.testing.assert_allclose(moved[..., 0], np.sqrt(0.5) * position["Q_1"][..., 0], rtol=1e-12)
+    back = learned_space.whitened(data, {n: jnp.asarray(a) for n, a in heads.items()})
+    np.testing.assert_allclose(back["Q_1"][..., [0, 2]], position["Q_1"][..., [0, 2]], rtol=1e-12)
+    settings, groups = posterior.stored(None)
+    arrays = {name: array for content in groups.values() for name, (_, array) in content.items()}
+    found, _ = LearnedPosterior.restored(json.loads(json.dumps(settings)), arrays, {})
+    assert found.attention.variances == attention.variances
+
+
 def test_heads_by_a_matrix_become_queries_and_keys():
     W = np.random.default_rng(0).standard_normal((2, N_0, 1)) @ np.random.default_rng(1).standard_normal((2, 1, N_0))
     frozen = gf.Attention([W, (*pairs((1,))[0],)], path_names=("a", "b"))
@@ -222,6 +241,12 @@ def _posterior(**options):
         (lambda: gf.LearnedAttention(pairs((2,)), width=5), r"and width=5: give all layers one G and N_0"),
         (lambda: gf.LearnedAttention((2,), width=2, variances=0), r"variances.*0"),
         (lambda: gf.LearnedAttention((2,), width=2, variances=(1, 1)), r"variances=\(1, 1\) has 2 entries"),
+        (lambda: gf.LearnedAttention((2,), width=2, variances=np.ones((2, 4))), r"variances has shape \(2, 4\) for 1"),
+        (lambda: gf.LearnedAttention((2,), width=2, variances=[[1, 0, 1, 1]]), r"variances\[0\]\[1\]=0"),
+        (
+            lambda: gf.LearnedAttention((2,), 2, [[1, 2]]).posterior(gf.Network(4, (2,), (5, 4)), X, X[:, 0, 0], 0.1),
+            r"variances\[0\] of the attention has 2 entries and network has input_width=4: give one for each entry",
+        ),
         (lambda: gf.LearnedAttention((2,), width=2, kind="hardmax"), "hardmax' has no gradient .* use kind='softmax'"),
         (lambda: gf.LearnedAttention((2,), width=2, kind="softmx"), "softmx"),
         (lambda: gf.LearnedAttention((2,), width=2, causal="yes"), "causal='yes' must be True or False"),
@@ -260,7 +285,7 @@ def test_bad_input_is_one_line(make, message):
 
 def test_the_solvable_network_is_needed_elsewhere():
     posterior = _posterior()
-    for refused in (gf.theory.solve, lambda p: gf.evidence(p, key=jax.random.key(0))):
+    for refused in (gf.theory.solve, lambda p: gf.evidence(p, key=jax.random.key(0), method="importance")):
         with pytest.raises(ValueError, match=r"LearnedPosterior: freeze its attention, with posterior.frozen"):
             refused(posterior)
     for kernel in ("gibbs", "split", "collapsed"):
