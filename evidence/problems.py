@@ -5,6 +5,7 @@ A problem is what programs are compiled for; arrays that may change without a co
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any, NamedTuple, Protocol
@@ -14,15 +15,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from ..core import checks
 from ..models import LearnedPosterior, Model, ModelPosterior, Posterior, collapsed, learned_space, own_space
 from ..models.collapsed import Layout
 from ..models.learned_space import Form
+
+_ACTIVATIONS = 64  # numbers that a forward pass of a user's own is taken to hold for each label
 
 
 class Problem(Protocol):
     """Hashable; ``data`` is whatever ``problem_of`` gave beside it."""
 
-    not_finite: str  # what is wrong where the likelihood is not finite under the prior, with its remedy
+    def refuse(self, data) -> None:
+        """Say what is wrong where the likelihood is not finite at a draw of the prior."""
 
     def draw_prior(self, data, rng: np.random.Generator, draws: int) -> Any:
         """Exact draws [draws, D] of the prior."""
@@ -35,7 +40,7 @@ class Problem(Protocol):
 
 
 class Bound(NamedTuple):
-    """A problem with its data, and the rows of the largest matrix that its likelihood factorises."""
+    """A problem with its data, and the rows of a square matrix as large as what its likelihood needs at a time."""
 
     problem: Problem
     data: Any
@@ -53,7 +58,12 @@ class OrderParameters:
     """theta of ``models.collapsed``: one program for all widths, temperatures and variances."""
 
     shape: Layout
-    not_finite = "leaves K + T I not positive definite in float64 at some draws of the prior: raise it"
+
+    def refuse(self, data):
+        raise checks.InputError(
+            f"temperature={float(data.temperature):g} leaves K + T I not positive definite in float64 at some draws of "
+            "the prior: raise it"
+        )
 
     def draw_prior(self, data, rng, draws):
         return collapsed.draw_prior(self.shape, data.widths, rng, draws)
@@ -77,12 +87,14 @@ class Learned:
     """Queries and keys in units of their prior, then theta: all value weights integrated out."""
 
     form: Form
-    not_finite = OrderParameters.not_finite
 
     @property
     def shape(self) -> Layout:
         """Of theta."""
         return collapsed.layout(self.form.network)
+
+    def refuse(self, data):
+        OrderParameters(self.shape).refuse(data)
 
     def draw_prior(self, data, rng, draws):
         heads = sum(mean.size for mean in data.means.values())
@@ -105,7 +117,9 @@ class Learned:
 
 @problem_of.register
 def _(posterior: LearnedPosterior) -> Bound:
-    return Bound(Learned(posterior.form), posterior.device_data("float64"), posterior.y.size)
+    P, _, S = posterior.x.x.shape
+    rows = max(posterior.y.size, math.isqrt(P * S**2 * sum(posterior.network.heads)))
+    return Bound(Learned(posterior.form), posterior.device_data("float64"), rows)
 
 
 @dataclass(frozen=True)
@@ -113,7 +127,12 @@ class Weights:
     """All weights of a ``gf.Model``, one after another."""
 
     model: Model
-    not_finite = "or forward leaves the likelihood not finite at some draws of the prior: make variances smaller"
+
+    def refuse(self, data):
+        raise checks.InputError(
+            "forward leaves the likelihood not finite at some draws of the prior: make it finite there, perhaps by "
+            "smaller variances"
+        )
 
     def draw_prior(self, data, rng, draws):
         keys = jax.random.split(jax.random.key(rng.integers(2**31)), draws)
@@ -132,4 +151,5 @@ class Weights:
 
 @problem_of.register
 def _(posterior: ModelPosterior) -> Bound:
-    return Bound(Weights(posterior.model), posterior.weight_data("float64"), 1)
+    rows = math.isqrt(_ACTIVATIONS * posterior.y.size)
+    return Bound(Weights(posterior.model), posterior.weight_data("float64"), rows)

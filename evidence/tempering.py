@@ -33,7 +33,6 @@ import scipy.optimize
 import scipy.stats
 from scipy.special import logsumexp, softmax
 
-from ..core import checks
 from .problems import Problem, problem_of
 
 _ESS = 0.8  # effective sample size after a change of beta, as a share: errors stay near Gaussian
@@ -151,7 +150,7 @@ class _Program:
         theta = jnp.asarray(self.problem.draw_prior(self.data, rng, self.particles))
         log_likelihood, gradient = _evaluate(self.problem, self.batch, self.data, theta)
         if not np.isfinite(log_likelihood).all():
-            raise checks.InputError(f"temperature={float(self.data.temperature):g} {self.problem.not_finite}")
+            self.problem.refuse(self.data)
         return Cloud(theta, log_likelihood, gradient, jnp.arange(self.particles))
 
     def _move(self, key, i, cloud, step) -> tuple[Cloud, float, float]:

@@ -113,3 +113,12 @@ def test_a_narrow_prior_has_the_evidence_of_frozen_attention():
 def test_importance_weights_need_the_mode(posterior, message):
     with pytest.raises(ValueError, match=message):
         gf.evidence(posterior, key=KEY, method="importance")
+
+
+def test_outputs_that_are_not_finite_under_the_prior():
+    x, y = np.ones((4, 1)), np.ones(4)
+    model = gf.Model(shapes={"a": (1,)}, variances={"a": 1.0}, forward=lambda w, x: jnp.sqrt(1.8 + w["a"]) * x[:, 0])
+    with pytest.raises(
+        ValueError, match="forward leaves the likelihood not finite at some draws of the prior: make it"
+    ):
+        gf.evidence(model.posterior(x, y, T), key=KEY, particles=64)
