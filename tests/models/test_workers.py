@@ -104,8 +104,8 @@ def slow_batch(i, folder):
 def test_batches_of_a_killed_worker_are_done_again(tmp_path):
     import threading
 
+    import cloudpickle
     import dask
-    from distributed import cloudpickle
 
     pytest.importorskip("cryptography")
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
