@@ -82,7 +82,9 @@ for ax, kind in zip(axes, kinds, strict=False):
     most = np.abs(odds[kind]).max()
     image = ax.imshow(odds[kind], cmap="RdBu", vmin=-most, vmax=most, origin="lower", aspect="auto")
     for i, j in np.ndindex(odds[kind].shape):
-        ax.text(j, i, f"{odds[kind][i, j]:.0f}", ha="center", va="center", fontsize=8)
+        dark = abs(odds[kind][i, j]) > 0.6 * most
+        colour = "white" if dark else "black"
+        ax.text(j, i, f"{odds[kind][i, j]:.0f}", ha="center", va="center", fontsize=8, color=colour)
     ax.set_xticks(range(len(examples)), examples)
     ax.set_yticks(range(len(shares)), shares)
     ax.set(title=f"{kind} attention", xlabel="examples P", ylabel="teacher's share of places")

@@ -85,7 +85,7 @@ for N in widths:
         evidence[N, name] = each.log_evidence, each.error
         print(f"N = {N}, {name}: log evidence {each.log_evidence:.2f} +- {each.error:.2f}")
 
-figure, (left, right, far) = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
 names = list(found[widths[0]])
 for i, N in enumerate(widths):
     at = np.arange(len(names)) + 0.25 * i
@@ -94,14 +94,7 @@ for i, N in enumerate(widths):
     for k, name in enumerate(names):
         shares = found[N][name][2]
         right.plot(np.full(len(shares), at[k]), shares, "o", color=f"C{i}", label=f"N = {N}" if k == 0 else None)
-    value, error = np.array([evidence[N, name] for name in ("frozen", "near the heads", "anywhere")]).T
-    far.errorbar(np.arange(3) + 0.25 * i, value, 2 * error, fmt="o", label=f"N = {N}")
 left.set(ylabel="test accuracy")
-far.set(ylabel="log evidence (nats)")
-far.set_xticks(
-    np.arange(3) + 0.125 * (len(widths) - 1), ["frozen", "learned,\nnear the heads", "learned,\nanywhere"], fontsize=8
-)
-far.legend(fontsize=8)
 right.set(ylabel="share of the good path in tr $U_1$, by chain")
 for axes in (left, right):
     axes.set_xticks(
