@@ -87,6 +87,13 @@ def test_learned_attention(tmp_path):
 
 
 @pytest.mark.slow
+def test_copying(tmp_path):
+    found = run("copying", tmp_path)
+    assert (found["odds"]["softmax"] > 0).all()  # with few examples, places
+    assert (tmp_path / "copying.png").read_bytes().startswith(PNG)
+
+
+@pytest.mark.slow
 def test_activations(tmp_path):
     found = run("activations", tmp_path)
     assert np.abs(found["z"]).max() < 4  # Monte Carlo error: frozen attention is the solvable network

@@ -19,9 +19,9 @@ kinds = ("softmax",) if quick else ("softmax", "linear")
 # 1. Five tokens, each with four features of content and a one-hot code of its place. The teacher reads one direction v
 # of the content where the last token attends to: with some share the first token, whatever it says; with the rest the
 # tokens whose feature 1 is like the last one's.
-S, d, T, N, tested = 5, 4, 0.3, 30, 400
+S, d, T, N, most, tested = 5, 4, 0.3, 30, 96, 400
 rng = np.random.default_rng(0)
-content, v = rng.standard_normal((examples[-1] + tested, d, S)), rng.standard_normal(d)
+content, v = rng.standard_normal((most + tested, d, S)), rng.standard_normal(d)
 noise = np.sqrt(T) * rng.standard_normal(len(content))
 x = np.concatenate([content, np.broadcast_to(np.eye(S), (len(content), S, S))], axis=1)  # [P, N_0, S]
 logits = 6 * content[:, 0] * content[:, 0, -1:]
@@ -79,10 +79,10 @@ for P, found in overlaps.items():
 
 figure, axes = plt.subplots(1, len(kinds) + 1, figsize=(4 * len(kinds) + 4, 3.5), layout="constrained")
 for ax, kind in zip(axes, kinds, strict=False):
-    most = np.abs(odds[kind]).max()
-    image = ax.imshow(odds[kind], cmap="RdBu", vmin=-most, vmax=most, origin="lower", aspect="auto")
+    largest = np.abs(odds[kind]).max()
+    image = ax.imshow(odds[kind], cmap="RdBu", vmin=-largest, vmax=largest, origin="lower", aspect="auto")
     for i, j in np.ndindex(odds[kind].shape):
-        dark = abs(odds[kind][i, j]) > 0.6 * most
+        dark = abs(odds[kind][i, j]) > 0.6 * largest
         colour = "white" if dark else "black"
         ax.text(j, i, f"{odds[kind][i, j]:.0f}", ha="center", va="center", fontsize=8, color=colour)
     ax.set_xticks(range(len(examples)), examples)
