@@ -24,8 +24,8 @@ demo: $(STAMP)  ## reproduce figure 2c: a table, sample files and figures in dem
 test: $(STAMP)  ## run the default tests: minutes on two cores, no GPU, no network
 	$(PYTEST) -m "not slow and not gpu"
 
-test-slow: $(STAMP)  ## run the long statistical tests, which the default leaves out
-	$(PYTEST) -m "slow and not gpu"
+test-slow: $(STAMP)  ## run the long statistical tests, which the default leaves out, on optimised programs
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(PYTEST) -m "slow and not gpu"
 
 attack: $(STAMP)  ## attack files, disks and workers, and count what comes of it: TRIALS=20 of each kind, SEED=0
 	$(BIN)/python -m tests.attack --trials $(TRIALS) --seed $(SEED)

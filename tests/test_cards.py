@@ -14,7 +14,6 @@ import pytest
 import gibbsformer as gf
 from gibbsformer.core import cards, console
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 DATA = Path(__file__).parent / "data" / "schema_1.h5"
 LONGEST = 8000  # characters of a table
 EVIL = "<script>alert(1)</script>&'\"\x1b[31m"

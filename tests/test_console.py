@@ -162,9 +162,8 @@ def test_progress_without_a_terminal_is_lines(own_arrays, tmp_path, capsys):
 
 
 def run_cli(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options):
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir)}
     command = [sys.executable, "-m", "gibbsformer", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=stdout, stderr=stderr, text=True, env=environment, **options)
+    return subprocess.Popen(command, stdout=stdout, stderr=stderr, text=True, **options)
 
 
 def closed_pipe():

@@ -21,10 +21,7 @@ KEY = jax.random.key(5)
 OPTIONS = {"chains": 4, "warmup": 12, "draws": 10, "chunk": 5, "progress": False}
 OPTIONS |= {"chains_at_once": 1}  # how many are side by side decides how sums are rounded
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::gibbsformer.ConvergenceWarning"),
-    pytest.mark.usefixtures("quickly_compiled"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::gibbsformer.ConvergenceWarning")
 
 
 @pytest.fixture
@@ -225,7 +222,6 @@ def test_two_processes_draw_what_one_draws(tmp_path, monkeypatch):
     how = "--task own.npz --width 3 --temperature 0.5 --chains 4 --warmup 10 --draws 8 --chains-at-once 1 --quiet --out"
     command = [sys.executable, "-m", "gibbsformer", "sample", *how.split()]
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
-    environment |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
     slurm = {"JOB_ID": "7", "STEP_NODELIST": "localhost", "NTASKS": "2", "PROCID": "0", "LOCALID": "0"}
     slurm = {f"SLURM_{name}": value for name, value in slurm.items()} | {"JAX_COORDINATOR_PORT": port}
     options = ["--coordinator", f"localhost:{port}", "--process", "1", "--processes", "2"]

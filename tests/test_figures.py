@@ -12,7 +12,6 @@ from gibbsformer.figures.hidden_markov import HiddenMarkov
 from gibbsformer.figures.options import Options
 from gibbsformer.figures.runs import Job, complete
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 SMALL = {"widths": (10,), "examples": 12, "draws": 20, "progress": False}
 PICTURES = ("png", "svg", "pdf")
 

@@ -12,8 +12,6 @@ STANDARD_ERRORS = 4  # of a Monte Carlo mean: 6e-5 of normal draws are farther o
 MIN_ESS = 400
 OPTIONS = {"heads": (2,), "widths": (12, 9), "variances": (0.7, 1.3, 0.9), "N_0": 4, "P": 6, "temperature": 0.1}
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 @pytest.fixture(scope="module")
 def problem(make_small):

@@ -10,10 +10,7 @@ import gibbsformer as gf
 from gibbsformer.core.checks import InputError
 from gibbsformer.heads.path_lengths import of_paths
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::gibbsformer.ConvergenceWarning", "ignore::gibbsformer.EvidenceWarning"),
-    pytest.mark.usefixtures("quickly_compiled"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::gibbsformer.ConvergenceWarning", "ignore::gibbsformer.EvidenceWarning")
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,6 @@ import pytest
 
 import gibbsformer as gf
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 KEY = jax.random.key(3)
 OPTIONS = {"key": KEY, "chains": 2, "warmup": 20, "draws": 10, "progress": False}
 NETWORK = gf.Network(3, (2, 2), (6, 7, 5))

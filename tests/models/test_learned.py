@@ -31,8 +31,6 @@ CASES = {
     "linear, ragged": {"network": ONE, "x": RAGGED, "attention": {"kind": "linear"}},
 }
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 def pairs(heads, seed=1):
     rng = np.random.default_rng(seed)

@@ -19,8 +19,6 @@ rng = np.random.default_rng(2)
 X = rng.standard_normal((7, 3))
 Y = rng.standard_normal(7)
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 @pytest.fixture
 def own(monkeypatch):

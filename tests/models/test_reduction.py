@@ -14,7 +14,6 @@ from gibbsformer.models.marginal import log_density as marginal_log_density
 from gibbsformer.models.reduction import reduction
 
 N_0, HEADS, WIDTHS = 3, (2, 2), (6, 7, 5)
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 KEY = jax.random.key(3)
 

@@ -10,8 +10,6 @@ from matplotlib.figure import Figure
 
 import gibbsformer as gf
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 @pytest.fixture
 def ax():

@@ -47,11 +47,6 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _quickly_compiled(quickly_compiled):
-    """For all tests of this folder."""
-
-
 class Estimate(NamedTuple):
     """Means, their Monte Carlo standard errors and effective sample sizes, by entry of a flat array."""
 

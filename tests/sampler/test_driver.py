@@ -187,9 +187,7 @@ print(json.dumps([np.asarray(r.variables["U_a"]).tolist() for r in (run, pooled,
 @pytest.mark.slow
 def test_devices_change_nothing():
     def run(devices):
-        # without optimisation these programs compile in half the time
         flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-        flags["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
         done = subprocess.run(
             [sys.executable, "-c", DEVICES, str(devices)], env=os.environ | flags, capture_output=True, text=True,
             timeout=240, check=True,

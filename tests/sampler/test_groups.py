@@ -15,10 +15,7 @@ import scipy.stats
 import gibbsformer as gf
 from gibbsformer.sampler import groups
 
-pytestmark = [
-    pytest.mark.usefixtures("quickly_compiled"),
-    pytest.mark.filterwarnings("ignore::gibbsformer.ConvergenceWarning", "ignore::FutureWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::gibbsformer.ConvergenceWarning", "ignore::FutureWarning")
 DATA = Path(__file__).parents[1] / "data" / "schema_1.h5"
 KEY = jax.random.key(3)
 DRAWS = 2000  # of an output

@@ -10,8 +10,6 @@ import gibbsformer as gf
 from gibbsformer.cli import parser
 from gibbsformer.core.checks import InputError
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 KEY = jax.random.key(0)
 SHAPE = {"heads": (2,), "input_width": 8, "length": 3}
 

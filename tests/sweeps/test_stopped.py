@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import pytest
 
 import gibbsformer as gf
@@ -34,17 +33,11 @@ def plan(own_arrays, tmp_path):
 def started():
     """Start a process in a group of its own, as a terminal would; what is left of it is killed in the end."""
     processes = []
-    environment = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
-    }
 
     def start(*arguments):
         command = [sys.executable, "-m", *map(str, arguments)]
         pipe = subprocess.PIPE
-        processes.append(
-            subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
-        )
+        processes.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True))
         return processes[-1]
 
     yield start
