@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-# Before JAX is imported, and for the processes that tests start. Without optimisation, small programs compile up to
-# five times faster; compiled programs are shared between test processes and kept for the next run.
+# Before JAX is imported, and for the processes that tests start. Without optimisation, and with the older of two code
+# generators, small programs compile up to ten times faster. Compiled programs are shared between test processes and
+# kept for the next run.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1" and "fusion_emitters" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = (
+        os.environ.get("XLA_FLAGS", "") + " --xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters=true"
+    ).strip()
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import h5py
 import jax
@@ -28,7 +33,11 @@ EXTRACT = Path(__file__).parent / "data" / "reference_hmm_extract.h5"
 REFERENCE_WIDTHS = (10, 100, 1000)
 
 
-MEMORY = 900  # MiB of a test process, above which compiled programs are dropped
+# modules stay, and tracing allocates much that does: collect garbage less often
+gc.freeze()
+gc.set_threshold(50_000, 20, 20)
+
+MEMORY = 1500  # MiB of a test process, above which compiled programs are dropped
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -155,7 +155,7 @@ def test_best_temperatures():
 @pytest.fixture
 def job(small, tmp_path):
     options = {"chains": 2, "warmup": 10, "draws": 20, "about": {"seed": 1}}
-    return Job(tmp_path / "run.h5", small.posterior, gf.Collapsed(), jax.random.key(0), options)
+    return Job(tmp_path / "run.h5", small.posterior, gf.Collapsed(move="independent"), jax.random.key(0), options)
 
 
 @pytest.mark.filterwarnings("ignore::gibbsformer.ConvergenceWarning")
@@ -179,7 +179,7 @@ def test_runs_are_reused_continued_or_made_again(job, small, capsys):
     other = gf.Posterior(small.network, small.posterior.data, -small.posterior.y, small.posterior.temperature)
     changed = (job._replace(posterior=other), job._replace(options=job.options | {"about": {"seed": 2}}))
     changed += (
-        job._replace(kernel=gf.Collapsed(move="independent")),
+        job._replace(kernel=gf.Collapsed(move="chees")),
         job._replace(options=job.options | {"draws": 19}),
     )
     assert runs._found(job) is not None

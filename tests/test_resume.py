@@ -17,8 +17,10 @@ from gibbsformer.sampler.progress import Progress
 
 KEY = jax.random.key(11)
 WARMUP, DRAWS, CHUNK = 12, 18, 5
+QUICK = ("hmc",)  # collapsed runs are resumed in test_moves.py and elsewhere
 KERNELS = {  # ensemble, windowed and memoryless warm-up; order parameters and weights
     "collapsed": gf.Collapsed(max_doublings=3),
+    "hmc": gf.HMC(integration_steps=3),
     "nuts": gf.NUTS(max_doublings=3),
     "ghmc": gf.GHMC(),
     "mclmc": gf.MCLMC(),
@@ -46,9 +48,6 @@ def stop_after(monkeypatch, chunks):
             raise StoppedError
 
     monkeypatch.setattr(Progress, "update", update)
-
-
-QUICK = ("collapsed", "gibbs", "sghmc")  # one of each kind of state
 
 
 def assert_equal(one, other):
@@ -89,11 +88,11 @@ def test_until_counts_the_draws_already_stored(small, tmp_path):
 def test_what_cannot_be_resumed(small, tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         gf.resume(tmp_path / "none.h5")
-    run = sample(small, "collapsed", tmp_path / "a.h5")
+    run = sample(small, gf.Collapsed(move="independent"), tmp_path / "a.h5")
     gf.lift(run, key=KEY, draws=2, store=tmp_path / "lifted.h5", progress=False)
     with pytest.raises(ValueError, match="was lifted from other draws"):
         gf.resume(tmp_path / "lifted.h5")
-    sample(small, "collapsed", tmp_path / "b.h5", overwrite=True)
+    sample(small, gf.Collapsed(move="independent"), tmp_path / "b.h5", overwrite=True)
     with gf.store.SampleFile.resume(tmp_path / "b.h5"), pytest.raises(ValueError, match="is being written by"):
         gf.resume(tmp_path / "b.h5", draws=100)
 

@@ -39,6 +39,7 @@ def test_opens_and_verifies(old):
     assert len(run.summary()) == 5
 
 
+@pytest.mark.parametrize("old", ["schema_1", pytest.param("schema_1_nuts", marks=pytest.mark.slow)], indirect=True)
 def test_resumes_with_the_draws_of_the_old_code(old):
     path, expected = old
     run = gf.resume(path, DRAWS + 4, progress=False)

@@ -148,6 +148,7 @@ def test_large_width_is_the_gaussian_process_and_so_is_its_best_temperature(refe
     assert gf.select(evidences).index[0] == temperatures[np.argmax(expected)]
 
 
+@pytest.mark.slow
 def test_both_estimators_agree_on_the_reference_task(reference_posterior):
     found = gf.evidence(reference_posterior(10), method="smc", key=KEY, particles=PARTICLES, repeats=4)
     assert found.error < 0.4
@@ -302,7 +303,7 @@ def test_weights_with_a_heavy_tail_are_not_believed(reference_posterior):
     assert found.method == "smc"
     assert found.pareto_k > 0.7
     with pytest.warns(gf.EvidenceWarning, match=r"Pareto k = \d\.\d\d \(limit 0.7\).*use method='smc'"):
-        gf.evidence(posterior, key=KEY, method="importance")
+        gf.evidence(posterior, key=KEY, particles=PARTICLES, method="importance")
 
 
 def test_methods_that_do_not_fit(make_small):

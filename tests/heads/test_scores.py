@@ -12,10 +12,7 @@ import pytest
 import gibbsformer as gf
 from gibbsformer.models.network import forward, path_weights
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::gibbsformer.ConvergenceWarning"),
-    pytest.mark.usefixtures("quickly_compiled"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::gibbsformer.ConvergenceWarning")
 
 
 @pytest.fixture(scope="module")

@@ -33,9 +33,12 @@ SHAPES = {
 }
 
 
-@pytest.fixture(params=SHAPES.values(), ids=list(SHAPES))
+QUICK = ("small, singular layer 1", "regular", "outputs", "skips and outputs")
+
+
+@pytest.fixture(params=[pytest.param(s, marks=[pytest.mark.slow] * (s not in QUICK)) for s in SHAPES])
 def problem(request, make_small):
-    return make_small(**request.param)
+    return make_small(**SHAPES[request.param])
 
 
 def random_theta(problem, seed):
@@ -97,7 +100,9 @@ def test_numpyro_model_has_the_order_parameters(problem):
         np.testing.assert_allclose(u, expected[f"U_{l}"], rtol=RELATIVE, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", ["regular", "one layer", "three layers", "one head"])
+@pytest.mark.parametrize(
+    "name", ["regular", "one layer", pytest.param("three layers", marks=pytest.mark.slow), "one head"]
+)
 def test_prior_is_the_chain_of_wishart_laws(make_small, name):
     """log p(theta) = sum over layers of SciPy's Wishart log-densities of N_l U_l given U_{l+1}, and log |dU/dtheta|."""
     problem = make_small(**SHAPES[name])
@@ -169,7 +174,9 @@ def bartlett_draws(network, shape, rng, draws):
     return jnp.asarray(np.concatenate(parts, axis=1))
 
 
-@pytest.mark.parametrize("name", ["small, singular layer 1", "all layers singular", "one layer"])
+@pytest.mark.parametrize(
+    "name", ["small, singular layer 1", "all layers singular", pytest.param("one layer", marks=pytest.mark.slow)]
+)
 def test_order_parameters_of_prior_weights_follow_the_law(make_small, name):
     """Means and second moments of U_a and every U_l: weights drawn from the prior against Bartlett factors."""
     network = make_small(**SHAPES[name]).network

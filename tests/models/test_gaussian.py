@@ -65,6 +65,7 @@ def test_gradients_in_labels_temperature_and_variance(term):
     U = jnp.asarray(Dense.U)
     arguments = (term.y, term.temperature, term.variance)
 
+    @jax.jit
     def value(y, temperature, variance):
         return gaussian.log_likelihood(U, term.kernel, y, temperature, variance)
 
@@ -83,11 +84,12 @@ def test_gradient_in_the_inputs(storage):
     """The path kernel made from xi, in either storage, passes its cotangent on to xi."""
     rng = np.random.default_rng(1)
 
+    @jax.jit
     def value(xi):
         kernel = kernels(xi)[storage]
         return gaussian.log_likelihood(jnp.asarray(Dense.U), kernel, jnp.asarray(Dense.y), T, VARIANCE)
 
-    slope = jax.grad(value)(jnp.asarray(Dense.xi))
+    slope = jax.jit(jax.grad(value))(jnp.asarray(Dense.xi))
     G = (np.outer(Dense.alpha, Dense.alpha) - np.linalg.inv(Dense.A)) / 2
     closed = 2 * VARIANCE * np.einsum("pq,qng,gh->pnh", G, Dense.xi, Dense.U)
     np.testing.assert_allclose(slope, closed, rtol=1e-8, atol=1e-10)
@@ -103,8 +105,8 @@ def test_gradients_of_several_chains_at_once(term):
     def value(scale, term):
         return term._replace(temperature=scale * term.temperature).log_likelihood(scale * jnp.asarray(Dense.U))
 
-    both = jax.grad(value, argnums=(0, 1))
-    together = jax.vmap(both, (0, None))(scales, term)
+    both = jax.jit(jax.grad(value, argnums=(0, 1)))
+    together = jax.jit(jax.vmap(both, (0, None)))(scales, term)
     for i, scale in enumerate(scales):
         jax.tree.map(
             lambda all_, one, i=i: np.testing.assert_allclose(all_[i], one, rtol=1e-9, atol=1e-11),
@@ -120,8 +122,8 @@ def test_second_derivatives_are_those_of_the_gradient(term):
         return gaussian.log_likelihood(U + t[0] * D, term.kernel, term.y, t[1], t[2])
 
     at = jnp.array([0.0, T, VARIANCE])
-    hessian = np.asarray(jax.hessian(value)(at))
-    step, gradient = 1e-5, jax.grad(value)
+    hessian = np.asarray(jax.jit(jax.hessian(value))(at))
+    step, gradient = 1e-5, jax.jit(jax.grad(value))
     difference = np.array([(gradient(at + step * e) - gradient(at - step * e)) / (2 * step) for e in np.eye(3)])
     np.testing.assert_allclose(hessian, difference, rtol=1e-6, atol=1e-5)
     np.testing.assert_allclose(hessian, hessian.T, rtol=1e-8)
@@ -137,6 +139,7 @@ def test_a_conditional_draw_has_the_mean_and_covariance_of_regression():
     np.testing.assert_allclose(blocks.block_kernel(A, z), Phi @ Phi.T, rtol=1e-12)
     covariance = gaussian.with_noise(VARIANCE * blocks.block_kernel(A, z), T)
 
+    @jax.jit
     def draw(y, theta, eps):
         alpha = gaussian.conditioning_weights(covariance, y, Phi @ theta, eps)
         return theta + VARIANCE * Phi.T @ alpha

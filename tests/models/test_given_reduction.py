@@ -50,17 +50,20 @@ def test_theory_sub_network_predictor_and_evidence(pair):
     np.testing.assert_allclose(*gf.select(found)["log_evidence"], rtol=1e-10)
 
 
-@pytest.mark.parametrize("kernel", ["collapsed", *(pytest.param(k, marks=pytest.mark.slow) for k in ("gibbs", "nuts"))])
+@pytest.mark.parametrize(
+    "kernel", ["independent", *(pytest.param(k, marks=pytest.mark.slow) for k in ("collapsed", "gibbs", "nuts"))]
+)
 def test_draws_and_files(pair, kernel, tmp_path):
     """The same draws, which a file of the reduction gives back and continues."""
     whole, reduced, test = pair
+    kernel = gf.Collapsed(move="independent") if kernel == "independent" else kernel
     run = gf.sample(reduced, kernel, test=test, store=tmp_path / "run.h5", **OPTIONS)
     other = gf.sample(whole, kernel, test=test, **OPTIONS)
     np.testing.assert_array_equal(run.order_parameters.U[0], other.order_parameters.U[0])
     opened = gf.open(tmp_path / "run.h5")
     assert opened.posterior.reduction.digest == reduced.reduction.digest
     assert (opened.posterior.examples, opened.posterior.classes) == (100, ("cat", "dog"))
-    if kernel == "collapsed":
+    if kernel not in ("gibbs", "nuts"):
         gf.resume(tmp_path / "run.h5", draws=20, progress=False)
         straight = gf.sample(reduced, kernel, test=test, **OPTIONS | {"draws": 20})
         resumed = gf.open(tmp_path / "run.h5")

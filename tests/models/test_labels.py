@@ -63,7 +63,7 @@ def test_the_file_keeps_the_classes(name, tmp_path):
     task = task_of(CLASSES[name])
     posterior = posterior_of(task)
     run = gf.sample(
-        posterior, key=jax.random.key(0), chains=2, warmup=20, draws=20, progress=False, test=task.test_set,
+        posterior, "gibbs", key=jax.random.key(0), chains=2, warmup=20, draws=20, progress=False, test=task.test_set,
         store=tmp_path / "run.h5",
     )  # fmt: skip
     opened = gf.open(tmp_path / "run.h5")

@@ -1,5 +1,6 @@
 """Learned attention: its densities against those of frozen attention, their gradients, predictions and bad input."""
 
+import functools
 import json
 
 import jax
@@ -58,7 +59,7 @@ def posterior(request):
 def at_random(posterior, target, seed=3):
     with jax.enable_x64(True):
         data = posterior.device_data("float64")
-        position = target.initial(data, jax.random.key(seed))
+        position = jax.jit(target.initial)(data, jax.random.key(seed))
         heads = {n: np.asarray(a) for n, a in learned_space.heads_at(data, position).items()}
         return data, position, heads
 
@@ -71,7 +72,8 @@ def test_the_density_is_that_of_frozen_attention_times_the_prior(posterior, x64)
     np.testing.assert_allclose(posterior.form.xi(data.inputs, heads), frozen.data.flat, rtol=1e-12, atol=1e-14)
     shape = collapsed.layout(network)
     unit = np.repeat(1 / np.sqrt(network.widths[::-1]), [layer.size for layer in shape.layers])
-    expected = collapsed.log_density(shape, frozen.collapsed_data(), jnp.asarray(unit * position["theta"]))
+    density = jax.jit(functools.partial(collapsed.log_density, shape))
+    expected = density(frozen.collapsed_data(), jnp.asarray(unit * position["theta"]))
     expected += np.log(unit).sum() + sum(scipy.stats.norm.logpdf(position[n]).sum() for n in heads)
     np.testing.assert_allclose(posterior.log_density(position), expected, rtol=1e-11)
     for name in ("marginal", "weights"):
@@ -81,9 +83,9 @@ def test_the_density_is_that_of_frozen_attention_times_the_prior(posterior, x64)
         other = frozen.target(name)
         weights = {n: w for n, w in position.items() if n not in heads}
         given = frozen.marginal_data("float64") if name == "marginal" else frozen.weight_data("float64")
-        expected = other.log_density(given, weights)
+        expected = jax.jit(other.log_density)(given, weights)
         expected += sum(scipy.stats.norm.logpdf(position[n]).sum() for n in heads)
-        np.testing.assert_allclose(target.log_density(data, position), expected, rtol=1e-11)
+        np.testing.assert_allclose(jax.jit(target.log_density)(data, position), expected, rtol=1e-11)
 
 
 @pytest.mark.parametrize("name", LearnedPosterior.targets)
@@ -119,7 +121,7 @@ def test_records_and_predictions_are_those_of_frozen_attention(posterior, x64):
     data, position, heads = at_random(posterior, posterior.target())
     inputs = posterior.checked_inputs(X_TEST)
     test = posterior.test_array(inputs, "float64")
-    record = posterior.target(keep="weights").observe(data, test, position, jax.random.key(0))
+    record = jax.jit(posterior.target(keep="weights").observe)(data, test, position, jax.random.key(0))
     frozen = posterior.frozen(heads)
     inside = posterior.attention.frozen(heads)
     xi_test = gf.contract(X_TEST, inside, posterior.readout, residual=posterior.network.residual)

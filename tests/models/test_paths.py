@@ -153,10 +153,10 @@ def test_packed_matrices_of_several_panels(P, share):
     U, G = symmetric(rng, 3), symmetric(rng, P)
     for kernel in stored(xi).values():
         K = np.einsum("pnh,hg,qng->pq", xi, U, xi)
-        np.testing.assert_allclose(kernels.combine(kernel, jnp.asarray(U)), K, rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(jax.jit(kernels.combine)(kernel, jnp.asarray(U)), K, rtol=1e-10, atol=1e-10)
         projected = np.einsum("pnh,pq,qng->hg", xi, G, xi)
-        packed = kernels.pack(jnp.asarray(G))
-        np.testing.assert_allclose(kernels.project(kernel, packed), projected, rtol=1e-10, atol=1e-8)
+        packed = jax.jit(kernels.pack)(jnp.asarray(G))
+        np.testing.assert_allclose(jax.jit(kernels.project)(kernel, packed), projected, rtol=1e-10, atol=1e-8)
     assert share <= stored(xi)["blocks"].blocks.nbytes / (8 * 6 * P**2) < share + 0.01
 
     def value(U, kernel):
@@ -169,9 +169,9 @@ def test_packed_matrices_of_several_panels(P, share):
     expected = -0.5 * y @ alpha - 0.5 * np.linalg.slogdet(2 * np.pi * A)[1]
     gradient = 0.35 * np.einsum("pnh,pq,qng->hg", xi, np.outer(alpha, alpha) - inverse, xi)
     for kernel in stored(xi).values():
-        found, slope = jax.value_and_grad(value)(jnp.asarray(U), kernel)
+        found, slope = jax.jit(jax.value_and_grad(value))(jnp.asarray(U), kernel)
         np.testing.assert_allclose(found, expected, rtol=1e-10)
-        np.testing.assert_allclose(value(jnp.asarray(U), kernel), expected, rtol=1e-10)  # the value alone
+        np.testing.assert_allclose(jax.jit(value)(jnp.asarray(U), kernel), expected, rtol=1e-10)  # the value alone
         np.testing.assert_allclose(slope, gradient, rtol=1e-7, atol=1e-7)
 
 
@@ -184,11 +184,12 @@ def test_log_likelihood_value_and_gradient(small, storages, storage):
     K = variance * np.einsum("hg,pnh,qng->pq", U, small.posterior.data.flat, small.posterior.data.flat)
     expected = scipy.stats.multivariate_normal.logpdf(y, np.zeros(7), K + T * np.eye(7))
 
+    @jax.jit
     def value(U):
         return gaussian.log_likelihood(jnp.asarray(U), kernel, jnp.asarray(y), jnp.asarray(T), jnp.asarray(variance))
 
     np.testing.assert_allclose(value(U), expected, rtol=RELATIVE)
-    gradient = jax.grad(value)(jnp.asarray(U))
+    gradient = jax.jit(jax.grad(value))(jnp.asarray(U))
     np.testing.assert_allclose(gradient, gradient.T, rtol=1e-12, atol=1e-14)
     step = 1e-5
     for _ in range(4):

@@ -27,13 +27,20 @@ def inputs(kind: str, P: int, rng) -> np.ndarray:
     return xi
 
 
-CASES = [pytest.param(("tall", 60), marks=pytest.mark.slow), ("duplicated", 10), ("one direction", 40)]
+CASES = {"one direction 40": ("one direction", 40), "duplicated 10": ("duplicated", 10), "tall 60": ("tall", 60)}
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]} {case[1]}")
+def _cases(quick):
+    return [pytest.param(c, marks=[pytest.mark.slow] * (i >= quick)) for i, c in enumerate(CASES)]
+
+
+COSTLY = pytest.mark.parametrize("pair", _cases(1), indirect=True)  # they see pseudo-examples, however these were found
+
+
+@pytest.fixture(scope="module", params=_cases(2))
 def pair(request):
     """A posterior with pseudo-examples, the same with all examples, and test inputs."""
-    kind, P = request.param
+    kind, P = CASES[request.param]
     rng = np.random.default_rng(P)
     network = gf.Network(N_0, HEADS, WIDTHS, (0.9, 1.2, 0.8, 1.1))
     data, y = gf.PathInputs(inputs(kind, P, rng)), rng.standard_normal(P)
@@ -57,6 +64,7 @@ def of_temperature(data, T):
     return data._replace(temperature=T).term.log_likelihood(jax.numpy.eye(4))
 
 
+@COSTLY
 def test_log_densities_are_those_of_all_examples(pair):
     """In weights, in weights without V_0 and in order parameters, with all gradients and in the temperature."""
     reduced, whole, _ = pair
@@ -80,6 +88,7 @@ def test_log_densities_are_those_of_all_examples(pair):
         np.testing.assert_allclose(*by_temperature, rtol=1e-10)
 
 
+@COSTLY
 def test_theory_predictor_and_gp_limit(pair):
     reduced, whole, test = pair
     one, other = gf.theory.solve(reduced), gf.theory.solve(whole)

@@ -30,7 +30,7 @@ def classes(small):
 
 @pytest.fixture(scope="module")
 def run(classes):
-    return gf.sample(classes[0], key=jax.random.key(0), chains=2, warmup=20, draws=30, progress=False)
+    return gf.sample(classes[0], "gibbs", key=jax.random.key(0), chains=2, warmup=20, draws=30, progress=False)
 
 
 def heights(container):

@@ -11,6 +11,8 @@ import pytest
 import gibbsformer as gf
 
 MIN_ESS = 400  # Vehtari et al. 2021: below it R-hat and standard errors are not to be trusted
+# in the default run each sampler has the joint-distribution test or reference posteriors
+pytestmark = pytest.mark.slow
 NETWORKS = {
     "regular": {"widths": (7, 5, 4)},
     "singular": {"widths": (5, 4, 3)},  # 6 paths: U_1 has rank 5 where N_1 = 5
@@ -81,37 +83,29 @@ def assert_agree(names, ours, theirs):
         assert not off, f"{what} differs by more than 4 standard errors: {off}"
 
 
-@pytest.mark.parametrize(
-    "network", [pytest.param(name, marks=[pytest.mark.slow] * (name != "regular")) for name in NETWORKS]
-)
+@pytest.mark.parametrize("network", NETWORKS)
 def test_gibbs_agrees_with_collapsed(agreement, network):
     ours, theirs = (agreement.estimates(network, sampler) for sampler in ("collapsed", "gibbs"))
     assert_agree(agreement.names(network), ours, theirs)
 
 
-@pytest.mark.parametrize(
-    "network", [pytest.param(name, marks=[pytest.mark.slow] * (name != "regular")) for name in NETWORKS]
-)
-@pytest.mark.slow
+@pytest.mark.parametrize("network", NETWORKS)
 def test_nuts_agrees_with_collapsed_and_gibbs(agreement, network):
     nuts = agreement.estimates(network, "nuts")
     for sampler in ("collapsed", "gibbs"):
         assert_agree(agreement.names(network), agreement.estimates(network, sampler), nuts)
 
 
-@pytest.mark.slow
 def test_split_hmc_agrees_with_gibbs(agreement):
     ours, theirs = (agreement.estimates("regular", sampler) for sampler in ("split", "gibbs"))
     assert_agree(agreement.names("regular"), ours, theirs)
 
 
-@pytest.mark.slow
 def test_hmc_agrees_with_collapsed(agreement):
     ours, theirs = (agreement.estimates("regular", sampler) for sampler in ("collapsed", "hmc"))
     assert_agree(agreement.names("regular"), ours, theirs)
 
 
-@pytest.mark.slow
 def test_numpyro_nuts_on_the_collapsed_model_agrees(agreement, estimate, assert_within):
     """NumPyro's own density, sampler and parametrisation of the order parameters."""
     import numpyro.infer

@@ -19,6 +19,7 @@ from gibbsformer.sampler.kernels import adaptation
 from gibbsformer.sampler.kernels.kernel import Kernel
 
 KEY = jax.random.key(7)
+HMC = gf.HMC(integration_steps=3)  # compiles fast
 
 
 def draws(run):
@@ -51,8 +52,8 @@ def test_chunks_and_other_chains_change_nothing(small, kernel):
 
 def test_store_holds_the_same_draws(small, tmp_path):
     options = {"key": KEY, "chains": 2, "warmup": 20, "draws": 15, "progress": False, "test": small.test}
-    memory = gf.sample(small.posterior, "nuts", **options)
-    stored = gf.sample(small.posterior, "nuts", store=tmp_path / "run.h5", **options)
+    memory = gf.sample(small.posterior, HMC, **options)
+    stored = gf.sample(small.posterior, HMC, store=tmp_path / "run.h5", **options)
     for name, values in draws(memory).items():
         np.testing.assert_array_equal(draws(stored)[name], values, err_msg=name)
     assert stored.path == str(tmp_path / "run.h5")
@@ -145,13 +146,13 @@ def test_statistics_of_a_thinned_draw(small):
 
 
 def test_nothing_random_is_shared(small):
-    run = gf.sample(small.posterior, "nuts", key=KEY, chains=4, warmup=0, draws=3, progress=False)
+    run = gf.sample(small.posterior, HMC, key=KEY, chains=4, warmup=0, draws=3, progress=False)
     first = np.asarray(run.variables["U_a"])[:, 0]
     assert len(np.unique(first)) == 4
 
 
 def test_gradient_kernels_record_f_and_path_weights_consistently(small):
-    run = gf.sample(small.posterior, "nuts", key=KEY, chains=2, warmup=20, draws=5, progress=False, test=small.test)
+    run = gf.sample(small.posterior, HMC, key=KEY, chains=2, warmup=20, draws=5, progress=False, test=small.test)
     inputs = small.test[0]
     B = np.asarray(run.variables["path_weights"])
     f = np.einsum("qnh,cdhn->cdq", inputs.flat, B)

@@ -6,42 +6,41 @@ import pytest
 
 import gibbsformer as gf
 
-CASES = ("one layer", "two layers", "three layers", "singular")
-# several outputs and skip connections; the last has both, the others are slow
+
+def _slow(case):
+    return pytest.param(case, marks=pytest.mark.slow)
+
+
+cases = pytest.mark.parametrize("case", ["singular", "two layers", *map(_slow, ("one layer", "three layers"))])
+# several outputs and skip connections; "skip, outputs" has both, these are slow
 GENERAL = (
     "outputs", "outputs, singular", "skip below", "skip above", "skips", "skip, three layers", "skip, N - r = 0",
-    "skip, N - r = 1", "skip, outputs",
+    "skip, N - r = 1",
 )  # fmt: skip
-general = pytest.mark.parametrize(
-    "case", [pytest.param(c, marks=[pytest.mark.slow] * (c != "skip, outputs")) for c in GENERAL]
-)
+general = pytest.mark.parametrize("case", ["skip, outputs", *map(_slow, GENERAL)])
 # Up to 10,000 pairs of weights: one in 1.7 million normal draws is farther out than 5, so about 1 % for all together.
 PAIR_LIMIT = 5
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(c, marks=[pytest.mark.slow] * (c in ("two layers", "three layers"))) for c in CASES]
-)
+@pytest.mark.parametrize("case", ["singular", *map(_slow, ("one layer", "two layers", "three layers"))])
 def test_collapsed_keeps_the_joint_law(geweke, assert_within, case):
     assert_within(geweke.collapsed_z(geweke.problem(case), chains=3000, rounds=10), "statistic ")
 
 
 @pytest.mark.parametrize(("kicks", "turn"), [(0, 90), pytest.param(0, 110, marks=pytest.mark.slow), (2, 110)])
-@pytest.mark.parametrize(
-    "case", ["one layer", *(pytest.param(c, marks=pytest.mark.slow) for c in ("two layers", "singular"))]
-)
+@pytest.mark.parametrize("case", ["one layer", *map(_slow, ("two layers", "singular"))])
 def test_moves_around_the_mode_keep_the_joint_law(geweke, assert_within, case, kicks, turn):
     kernel = gf.SplitHMC(kicks=kicks, turn=turn)
     z = geweke.collapsed_z(geweke.problem(case), chains=3000, rounds=10, kernel=kernel)
     assert_within(z, "statistic ")
 
 
-@pytest.mark.parametrize("case", CASES)
+@cases
 def test_gibbs_keeps_the_joint_law(geweke, assert_within, case):
     assert_within(geweke.weight_space_z(geweke.problem(case), gf.Gibbs(), chains=3000, rounds=20), "statistic ")
 
 
-@pytest.mark.parametrize("case", CASES)
+@cases
 def test_lifted_weights_follow_the_joint_law(geweke, assert_within, case):
     z, z_pairs = geweke.lifting_z(geweke.problem(case), draws=20_000)
     assert_within(z, "statistic ")

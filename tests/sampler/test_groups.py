@@ -160,7 +160,7 @@ def test_arviz_takes_all_groups(tmp_path):
 
 
 def test_a_prior_of_another_kind_is_refused(small):
-    run = gf.sample(small.posterior, key=jax.random.key(0), warmup=5, draws=5, progress=False)
+    run = gf.sample(small.posterior, "gibbs", key=KEY, chains=2, warmup=5, draws=5, progress=False)
     with pytest.raises(ValueError, match=r"prior is a int: give gf.prior"):
         run.to_arviz(prior=3)
 

@@ -30,8 +30,8 @@ KERNELS = {  # a name that ends in ALL samples all weights
     "chees of all weights": gf.ChEES(max_leapfrog_steps=30),
     "ghmc of all weights": gf.GHMC(),
 }
-# in the default run: the others have the joint-distribution test of test_geweke.py on two layers
-QUICK = {"one layer": set(KERNELS) - {"nuts"}, "two layers": set()}
+# in the default run: the others have the joint-distribution test of test_geweke.py, or are tested in it on two layers
+QUICK = {"one layer": {"chees", "mala", "ghmc", "adjusted_mclmc"}, "two layers": set()}
 
 
 def statistics(run, posterior):
@@ -100,7 +100,10 @@ def without_one_layer_of_the_prior(network, weights, original=marginal.log_prior
 
 @pytest.mark.parametrize(
     ("function", "fault"),
-    [("log_likelihood", at_twice_the_temperature), ("log_prior", without_one_layer_of_the_prior)],
+    [
+        ("log_likelihood", at_twice_the_temperature),
+        pytest.param("log_prior", without_one_layer_of_the_prior, marks=pytest.mark.slow),
+    ],
     ids=lambda value: getattr(value, "__name__", value),
 )
 def test_planted_faults_are_caught(exact, monkeypatch, function, fault):

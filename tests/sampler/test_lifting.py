@@ -25,11 +25,15 @@ SHAPES = {
     "skips": {"heads": (2, 1), "widths": (4, 4, 4), "outputs": 2, "residual": True},
 }
 DRAWS = 10_000
+KERNEL = gf.Collapsed(move="independent")  # compiles fast
 
 
-@pytest.fixture(params=SHAPES.values(), ids=list(SHAPES))
+QUICK = ("two layers", "singular", "outputs", "skips")
+
+
+@pytest.fixture(params=[pytest.param(s, marks=[pytest.mark.slow] * (s not in QUICK)) for s in SHAPES])
 def problem(request, make_small):
-    return make_small(**request.param, N_0=4, P=5)
+    return make_small(**SHAPES[request.param], N_0=4, P=5)
 
 
 def random_theta(problem):
@@ -178,7 +182,7 @@ def tiny(make_small):
     posterior = make_small(heads=(2,), widths=(4, 3), variances=(0.7, 1.3, 0.9), N_0=3, P=4).posterior
     test = (posterior.data, posterior.y)
     return posterior, gf.sample(
-        posterior, key=jax.random.key(0), chains=2, warmup=20, draws=6, test=test, progress=False
+        posterior, KERNEL, key=jax.random.key(0), chains=2, warmup=20, draws=6, test=test, progress=False
     )
 
 
@@ -229,7 +233,7 @@ def test_collapsed_sampling_that_keeps_weights(tiny, tmp_path):
     posterior, run = tiny
     path = tmp_path / "kept.h5"
     kept = gf.sample(
-        posterior, "collapsed", key=jax.random.key(0), chains=2, warmup=20, draws=6, keep="weights", store=path,
+        posterior, KERNEL, key=jax.random.key(0), chains=2, warmup=20, draws=6, keep="weights", store=path,
         test=run.test, progress=False,
     )  # fmt: skip
     assert {name: w.shape for name, w in kept.weights.items()} == {

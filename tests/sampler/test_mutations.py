@@ -47,7 +47,7 @@ def draw_block_with_swapped_variance(data, A, z, variance, key, original=blocks.
         ("block_kernel", without_one_over_N),
         pytest.param("block_kernel", without_one_over_N_of_a, marks=pytest.mark.slow),
         pytest.param("block_kernel", without_off_diagonal, marks=pytest.mark.slow),
-        ("draw_block", draw_block_without_noise),
+        pytest.param("draw_block", draw_block_without_noise, marks=pytest.mark.slow),
         pytest.param("draw_block", draw_block_with_swapped_variance, marks=pytest.mark.slow),
     ],
     ids=lambda value: getattr(value, "__name__", value),
@@ -86,7 +86,7 @@ def without_first_variance(U, kernel, y, temperature, variance, original=gaussia
 @pytest.mark.parametrize(
     ("function", "fault"),
     [
-        ("log_prior", without_jacobian),
+        pytest.param("log_prior", without_jacobian, marks=pytest.mark.slow),
         pytest.param("log_prior", with_one_degree_too_many, marks=pytest.mark.slow),
         ("log_prior", with_equal_degrees),
         pytest.param("log_likelihood", with_half_the_data, marks=pytest.mark.slow),
@@ -111,7 +111,10 @@ def rotation_that_shrinks(z, p, angle, original=split._rotated):
 
 @pytest.mark.parametrize(
     ("module", "function", "fault"),
-    [(collapsed, "straight_log_density", straight_without_jacobian), (split, "_rotated", rotation_that_shrinks)],
+    [
+        (collapsed, "straight_log_density", straight_without_jacobian),
+        pytest.param(split, "_rotated", rotation_that_shrinks, marks=pytest.mark.slow),  # see test_quadrature.py
+    ],
     ids=lambda value: getattr(value, "__name__", value),
 )
 def test_moves_around_the_mode(geweke, monkeypatch, module, function, fault):
@@ -145,10 +148,10 @@ def haar_without_rotation(key, rank, width, dtype, above=None):
 @pytest.mark.parametrize(
     ("function", "fault"),
     [
-        ("draw_prior", prior_with_wrong_variance_of_V_1),
+        pytest.param("draw_prior", prior_with_wrong_variance_of_V_1, marks=pytest.mark.slow),
         ("first_layer", first_layer_without_noise),
         pytest.param("first_layer", first_layer_without_regression, marks=pytest.mark.slow),
-        ("_haar", haar_without_signs),
+        pytest.param("_haar", haar_without_signs, marks=pytest.mark.slow),
         pytest.param("_haar", haar_without_rotation, marks=pytest.mark.slow),
     ],
     ids=lambda value: getattr(value, "__name__", value),

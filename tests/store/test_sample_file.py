@@ -11,15 +11,17 @@ import xarray as xr
 import gibbsformer as gf
 from gibbsformer.store import Column, LazyArray, SampleFile, read
 
+OPTIONS = {
+    "kernel": gf.HMC(integration_steps=3, target_acceptance=0.95, initial_step_size=0.05),
+    "key": jax.random.key(3), "chains": 2, "warmup": 20, "draws": 12, "progress": False,
+}  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def stored(make_small, tmp_path_factory):
     path = tmp_path_factory.mktemp("store") / "run.h5"
     small = make_small()
-    run = gf.sample(
-        small.posterior, "nuts", key=jax.random.key(3), chains=2, warmup=20, draws=12, store=path, test=small.test,
-        progress=False, about={"note": "plain"},
-    )  # fmt: skip
+    run = gf.sample(small.posterior, store=path, about={"note": "plain"}, test=small.test, **OPTIONS)
     return small, run, path
 
 
@@ -33,7 +35,7 @@ def test_open_restores_the_problem(stored):
     assert again.posterior.data.path_names == small.posterior.data.path_names
     np.testing.assert_array_equal(again.test[0].xi, small.test[0].xi)
     assert again.settings["about"] == {"note": "plain"}
-    assert again.settings["kernel"] == "nuts"
+    assert again.settings["kernel"] == "hmc"
     assert again.settings["precision"] == "float64"
     assert (again.chains, again.draws) == (2, 12)
     assert gf.theory.solve(again.posterior).U_a == gf.theory.solve(small.posterior).U_a
@@ -72,9 +74,7 @@ def test_arviz_opens_it(stored):
 
 def test_in_memory_run_becomes_arviz_with_the_same_names(stored):
     small, _run, path = stored
-    memory = gf.sample(
-        small.posterior, "nuts", key=jax.random.key(3), chains=2, warmup=20, draws=12, test=small.test, progress=False
-    )
+    memory = gf.sample(small.posterior, test=small.test, **OPTIONS)
     groups = memory.to_arviz()
     for group in ("posterior", "posterior_predictive", "sample_stats"):
         ours = groups[group]
@@ -124,10 +124,7 @@ def test_file_says_how_it_was_made(stored):
 
 def test_weights_can_be_left_out(stored, tmp_path):
     small, _, _ = stored
-    run = gf.sample(
-        small.posterior, "nuts", key=jax.random.key(3), chains=2, warmup=5, draws=4, keep="order_parameters",
-        store=tmp_path / "lean.h5", test=small.test, progress=False,
-    )  # fmt: skip
+    run = gf.sample(small.posterior, keep="order_parameters", store=tmp_path / "lean.h5", test=small.test, **OPTIONS)
     assert "V_0" not in run.variables
     assert gf.predict(run, small.test[0]).mean.shape == (len(small.test[1]),)
     with pytest.raises(ValueError, match="keep='weights'"):
