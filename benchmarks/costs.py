@@ -2,8 +2,11 @@
 
 Seconds and memory, from nothing to 4 chains of 500 exact draws after 100 of warm-up with the default kernel: random
 inputs, N_0=100, T=0.1. Theory and run include compilation, in a process of its own for each row; "draws" is the time of
-the same run again, without compilation. The width hardly matters, since all weights are integrated out; the paths and
-the examples do. Take the columns as orders of magnitude for a run of your own size.
+the same run again, without compilation.
+
+To take from it: compilation takes most of the time of a small run, and is kept on disk for the next one. The width
+hardly matters, since all weights are integrated out; the paths and the examples do. Take the columns as orders of
+magnitude for a run of your own size.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ warm-up, trial, set-up and verdict included, compilation excluded; ESS is bulk, 
 transitions of warm-up, the other moves, which adapt nothing, 20. Then the log evidence on a grid of widths and
 temperatures, by importance weights and by tempered sequential Monte Carlo, in turn.
 
-To take from it: at N=10 two or three kicks are best, and from N=30 on independent proposals. The two evidences agree
-where Pareto k is up to 0.7, and importance weights are faster and more precise.
+To take from it: at N=10 three or four kicks are best, and from N=30 on none. The two evidences agree where Pareto k is
+up to 0.7, and importance weights are faster and more precise.
 """
 
 from __future__ import annotations

@@ -10,6 +10,9 @@ that includes what it records, watches and judges of each draw.
 - `BlackJAX nuts, bare`: BlackJAX's NUTS and window adaptation on `posterior.log_density`, without our driver.
 
 z: largest difference of the mean outputs from gibbsformer's, in both Monte Carlo errors together, of 50.
+
+To take from it: the driver costs nothing. All three take about as many gradients a draw, but chains of the other two
+move in lockstep and wait for the longest tree, where ours run side by side.
 """
 
 from __future__ import annotations
