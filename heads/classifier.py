@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 
 from ..core import checks, console
+from ..models.optional import library
 from ..models.pretrained import Pretrained
-from ..models.readers import TransformersReader, blocks_of, evaluating, library
+from ..models.readers import TransformersReader, blocks_of, evaluating
 from .pretrained import model_gradients, switched_off
 from .scores import divided
 

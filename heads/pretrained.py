@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from ..core import checks, console, files
-from ..models.readers import TransformersReader, evaluating, library, loaded, output_projection
+from ..models.optional import library
+from ..models.readers import TransformersReader, evaluating, loaded, output_projection
 from .scores import divided
 
 _CLOSE = 1e-5  # of the largest output: what two ways of switching a head off may differ by, in float32

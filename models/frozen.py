@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import checks
+from .optional import library
 
 NONE, FROZEN = LAYER_NORMS = ("none", "frozen")
 _BEFORE, _AFTER = "before", "after"
@@ -109,8 +110,7 @@ class NormHooks:
 
 
 def _same(z, other) -> bool:
-    import torch
-
+    torch = library("torch")
     if other is None or z.shape != other.shape:
         return False
     allowed = _ROUNDINGS * torch.finfo(z.dtype).eps
@@ -119,8 +119,7 @@ def _same(z, other) -> bool:
 
 def _scale(module, z, block) -> np.ndarray:
     """1 / standard deviation, or root mean square, of every token."""
-    import torch
-
+    torch = library("torch")
     z = z.double()
     if isinstance(module, torch.nn.LayerNorm):
         square, eps = z.var(-1, unbiased=False), module.eps

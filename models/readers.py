@@ -8,7 +8,6 @@ made, not before.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 
 from ..core import checks
 from .frozen import NormHooks, Scales
+from .optional import library
 
 CAPTURED, RECOMPUTED = "captured", "recomputed"
 _ENDINGS = (  # names of output projections within a layer
@@ -174,18 +174,6 @@ class LensReader:
             )
         divisors = [array(kept["scale", l])[..., 0].astype(float) for l in layers]
         return Forward(array(kept[-1]), found, Scales([1 / each for each in divisors], after=False))
-
-
-def library(name: str):
-    """A library that only pretrained models need.
-
-    Raises:
-        ValueError: it is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise checks.InputError(f"model needs {name}: install it with pip install 'gibbsformer[pretrained]'") from None
 
 
 def loaded(model) -> tuple[Any, Any]:

@@ -242,7 +242,7 @@ def test_what_needs_the_solvable_network_is_refused_in_one_line():
         lambda: gf.theory.solve(posterior),
         lambda: gf.theory.gp(posterior),
         lambda: gf.theory.grid(posterior, [2], [0.1]),
-        lambda: gf.evidence(posterior, key=key),
+        lambda: gf.evidence(posterior, key=key, method="importance"),
         lambda: gf.sample(posterior, "gibbs", key=key),
         lambda: gf.sample(posterior, "split", key=key),
         lambda: gf.sample(posterior, "nuts", key=key, target="collapsed"),
