@@ -130,6 +130,15 @@ def test_minilm_spam(minilm, tmp_path):
     assert (tmp_path / "minilm_spam.png").read_bytes().startswith(PNG)
 
 
+@pytest.mark.slow
+def test_minilm_heads(minilm, tmp_path):
+    table = run("minilm_heads", tmp_path, minilm, tmp_path, "24", "16", "2")["table"]
+    for network in ("Bayesian network", "MiniLM"):
+        assert len(table.loc[network]) == 7
+        assert (table.loc[network, "area"] > 0.7).all()
+    assert (tmp_path / "minilm_heads.png").read_bytes().startswith(PNG)
+
+
 def test_read_with_arviz_alone(own):
     found, folder = own
     read = alone(FOLDER / "read_with_arviz.py", folder / "own_sequences.h5")
