@@ -33,7 +33,7 @@ TRAINING_STEPS = 2000
 def derivatives(posterior) -> list[dict]:
     """Seconds of the action's gradient and Hessian."""
     with numerics():
-        problem = saddle._prepare(posterior, None)
+        problem = saddle.prepare(posterior, None)
         theta = np.zeros(problem.shape.size)
         gradient = harness.timed(lambda: saddle._action(problem.shape, problem.data, theta))
         hessian = harness.timed(lambda: saddle._action_hessian(problem.shape, problem.data, problem.parts, theta))

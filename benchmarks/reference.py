@@ -82,7 +82,7 @@ def actions(theory) -> tuple[np.ndarray, np.ndarray]:
     found = []
     for place in (contextlib.nullcontext(), jax.default_device(jax.local_devices(backend="cpu")[0])):
         with numerics(), place:
-            problem = saddle._prepare(theory.posterior, None)
+            problem = saddle.prepare(theory.posterior, None)
             value, gradient = saddle._action(problem.shape, problem.data, jnp.asarray(theory.theta / 2))
             found.append(np.append(np.asarray(gradient), float(value)))
     return found[0], found[1]

@@ -99,8 +99,9 @@ def evidence(
 ) -> Evidence:
     """Log evidence log p(y | N, T, heads) of a posterior, with its standard error, in float64.
 
-    The data are the labels; inputs are given, and attention is where it is frozen. One program is compiled for each set
-    of heads (and each singular width), so scanning widths, temperatures and variances costs no compilation.
+    The data are the labels; inputs are given, and attention is where it is frozen. For ``gf.Posterior`` one program is
+    compiled for each set of heads (and each singular width), so scanning widths, temperatures and variances costs no
+    compilation.
 
     Args:
         posterior: network, data and temperature; ``posterior.select(paths)`` for a subset of the heads. Also that of

@@ -1,4 +1,4 @@
-"""What tempered sequential Monte Carlo integrates: a prior to draw from and a likelihood, over flat vectors.
+"""What tempered sequential Monte Carlo integrates: a prior to draw from and a likelihood, over flat vectors theta [D].
 
 A problem is what programs are compiled for; arrays that may change without a compilation are its data.
 """
@@ -107,8 +107,9 @@ class Learned:
 
     def log_likelihood(self, data, theta):
         z, theta = self._split(data, theta)
-        term = learned_space.density_data(self.form, data, self.form.xi(data.inputs, learned_space.heads_at(data, z)))
-        return term.term.log_likelihood(collapsed.order_parameters(self.shape, data.variances, theta).U[0])
+        xi = self.form.xi(data.inputs, learned_space.heads_at(data, z))
+        given = learned_space.density_data(self.form, data, xi)
+        return given.term.log_likelihood(collapsed.order_parameters(self.shape, data.variances, theta).U[0])
 
     def _split(self, data, theta):
         heads, unravel = ravel_pytree(data.means)
@@ -123,7 +124,7 @@ def _(posterior: LearnedPosterior) -> Bound:
 
 
 @dataclass(frozen=True)
-class Weights:
+class ModelWeights:
     """All weights of a ``gf.Model``, one after another."""
 
     model: Model
@@ -152,4 +153,4 @@ class Weights:
 @problem_of.register
 def _(posterior: ModelPosterior) -> Bound:
     rows = math.isqrt(_ACTIVATIONS * posterior.y.size)
-    return Bound(Weights(posterior.model), posterior.weight_data("float64"), rows)
+    return Bound(ModelWeights(posterior.model), posterior.weight_data("float64"), rows)

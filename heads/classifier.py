@@ -24,6 +24,7 @@ from .pretrained import model_gradients, switched_off
 from .scores import divided
 
 _READOUTS = ("mean", "first", "last")
+_TINY = 1e-12  # keeps features that are the same for all examples from being divided by zero
 _STEPS, _GRADIENT = 1000, 1e-7  # of the training of the head: most iterations, largest entry of the gradient
 
 
@@ -73,7 +74,7 @@ class Classifier:
         penalty = checks.positive("penalty", self.penalty)
         self._below: dict[tuple[int, ...], _Below] = {}
         features = self.features(self.train)
-        self._centre, self._spread = features.mean(0), features.std(0) + 1e-12
+        self._centre, self._spread = features.mean(0), features.std(0) + _TINY
         codes = self._codes[list(self.train)]
         self._head = _trained(self._standard(features), codes, len(self.classes), penalty)
 

@@ -1,6 +1,6 @@
 """Large-N theory: saddle point, GP limit, and the predictor they give. Never imports a sampler."""
 
-from .neighbours import Grid, grid
+from .continuation import Grid, grid
 from .regression import conditional_mean, conditional_predictor, mean_path_weights, outputs
 from .saddle import Theory, TheoryWarning, gp, solve
 

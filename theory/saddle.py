@@ -157,11 +157,11 @@ def solve(posterior: Posterior, paths: Sequence | None = None, starts: int = 1, 
     if starts > 1:
         key = checks.random_key("key", key)
     with numerics(), on_host(posterior.reduction.y.size):
-        problem = _prepare(posterior, paths)
+        problem = prepare(posterior, paths)
         begin = [np.zeros(problem.shape.size)]  # M = I, the GP limit
         if key is not None:
             begin += list(_SPREAD * np.asarray(jax.random.normal(key, (starts - 1, problem.shape.size))))
-        found = [_solve(problem, theta) for theta in begin]
+        found = [minimise(problem, theta) for theta in begin]
     found.sort(key=lambda t: (not t.converged, t.action))
     best, others = found[0], _distinct(found)[1:]
     if others:
@@ -205,7 +205,7 @@ def gp(posterior: Posterior, paths: Sequence | None = None) -> Theory:
     return Theory(posterior, U_a, U, np.nan, 0.0, np.nan, True, 0, theta, names)
 
 
-class _SaddlePoint(NamedTuple):
+class SaddlePoint(NamedTuple):
     """One saddle point to find: arrays on the device, and what the solution is to be called."""
 
     posterior: Posterior  # as the user gave it
@@ -214,7 +214,7 @@ class _SaddlePoint(NamedTuple):
     data: CollapsedData
     parts: Any
 
-    def at(self, posterior: Posterior) -> _SaddlePoint:
+    def at(self, posterior: Posterior) -> SaddlePoint:
         """The same data at other widths and another temperature."""
         data = self.data._replace(
             temperature=jnp.asarray(posterior.temperature, float), widths=jnp.asarray(posterior.network.widths, float)
@@ -222,16 +222,18 @@ class _SaddlePoint(NamedTuple):
         return self._replace(posterior=posterior, data=data)
 
 
-def _prepare(posterior, paths) -> _SaddlePoint:
+def prepare(posterior, paths) -> SaddlePoint:
+    """The saddle point of a posterior, or of some of its paths, to be found; inside ``core.numerics.numerics()``."""
     part = posterior if paths is None else posterior.select(paths)
     data = part.collapsed_data()
     names = None if paths is None else part.data.path_names
     shape = layout(part.network, singular=False)
     parts = None if shape.size > many_paths.MANY else derivative_data(part.reduction.data.flat, part.network.outputs)
-    return _SaddlePoint(posterior, names, shape, data, parts)
+    return SaddlePoint(posterior, names, shape, data, parts)
 
 
-def _solve(problem: _SaddlePoint, start) -> Theory:
+def minimise(problem: SaddlePoint, start) -> Theory:
+    """The minimum of the action that Newton steps reach from ``start`` [D], whether they converge or not."""
     if problem.parts is None:
         return _solve_many(problem, start)
     shape, data, parts = problem.shape, problem.data, problem.parts
@@ -265,7 +267,7 @@ def _solve(problem: _SaddlePoint, start) -> Theory:
     )
 
 
-def _solve_many(problem: _SaddlePoint, start) -> Theory:
+def _solve_many(problem: SaddlePoint, start) -> Theory:
     """Of too many paths for a Hessian."""
     shape, data = problem.shape, problem.data
     scales, largest = np.asarray(_unit_scales(shape, data)), float(jnp.max(data.widths))

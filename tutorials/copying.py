@@ -81,10 +81,7 @@ figure, axes = plt.subplots(1, len(kinds) + 1, figsize=(4 * len(kinds) + 4, 3.5)
 for ax, kind in zip(axes, kinds, strict=False):
     largest = np.abs(odds[kind]).max()
     image = ax.imshow(odds[kind], cmap="RdBu", vmin=-largest, vmax=largest, origin="lower", aspect="auto")
-    for i, j in np.ndindex(odds[kind].shape):
-        dark = abs(odds[kind][i, j]) > 0.6 * largest
-        colour = "white" if dark else "black"
-        ax.text(j, i, f"{odds[kind][i, j]:.0f}", ha="center", va="center", fontsize=8, color=colour)
+    gf.plot.style.written(ax, image, ".0f")
     ax.set_xticks(range(len(examples)), examples)
     ax.set_yticks(range(len(shares)), shares)
     ax.set(title=f"{kind} attention", xlabel="examples P", ylabel="teacher's share of places")

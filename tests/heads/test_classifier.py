@@ -5,24 +5,11 @@ import pandas as pd
 import pytest
 
 import gibbsformer as gf
+from tests.small_models import CONFIGS, config_of
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-COMMON = {"vocab_size": 50}
-CONFIGS = {
-    "bert": lambda: transformers.BertConfig(
-        **COMMON, hidden_size=24, num_hidden_layers=3, num_attention_heads=4, intermediate_size=32,
-        max_position_embeddings=20,
-    ),
-    "gpt2": lambda: transformers.GPT2Config(
-        **COMMON, n_embd=24, n_layer=3, n_head=4, n_positions=20, bos_token_id=1, eos_token_id=2
-    ),
-    "llama": lambda: transformers.LlamaConfig(
-        **COMMON, hidden_size=24, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
-        intermediate_size=32, max_position_embeddings=20,
-    ),
-}  # fmt: skip
 HEADS = [(2, 4), (1, 2, 3)]  # of layers 2 and 3
 TRAIN, TEST = range(30), (33, 31, 38, 30)
 
@@ -38,7 +25,7 @@ def inputs():
 def made(request, inputs):
     """(name of the family, model, classifier), of labels that say whether the first token is large."""
     torch.manual_seed(0)
-    model = transformers.AutoModel.from_config(CONFIGS[request.param](), attn_implementation="eager")
+    model = transformers.AutoModel.from_config(config_of(request.param), attn_implementation="eager")
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(4.0 if parameter.ndim > 1 else 1.0)
@@ -132,7 +119,7 @@ def test_compared(made):
 
 def test_what_is_refused(inputs):
     torch.manual_seed(0)
-    model = transformers.AutoModel.from_config(CONFIGS["bert"](), attn_implementation="eager")
+    model = transformers.AutoModel.from_config(config_of("bert"), attn_implementation="eager")
     read = gf.Attention.from_transformers(model, inputs, (2, 3), HEADS, progress=False)
     y = inputs["input_ids"][:, 0] > 24
     for arguments, options, message in [

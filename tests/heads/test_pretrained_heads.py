@@ -6,24 +6,11 @@ import numpy as np
 import pytest
 
 import gibbsformer as gf
+from tests.small_models import CONFIGS, config_of
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-SIZES = {"vocab_size": 50}
-CONFIGS = {
-    "bert": lambda: transformers.BertConfig(
-        **SIZES, hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=32,
-        max_position_embeddings=20,
-    ),
-    "gpt2": lambda: transformers.GPT2Config(
-        **SIZES, n_embd=24, n_layer=2, n_head=4, n_positions=20, bos_token_id=1, eos_token_id=2
-    ),
-    "llama": lambda: transformers.LlamaConfig(
-        **SIZES, hidden_size=24, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        intermediate_size=32, max_position_embeddings=20,
-    ),
-}  # fmt: skip
 PROJECTIONS = {"bert": "encoder.layer.{}.attention.output.dense", "gpt2": "h.{}.attn.c_proj",
                "llama": "layers.{}.self_attn.o_proj"}  # fmt: skip
 IDS = torch.arange(12).reshape(3, 4)
@@ -32,7 +19,7 @@ IDS = torch.arange(12).reshape(3, 4)
 @pytest.fixture(scope="module", params=CONFIGS)
 def named(request):
     torch.manual_seed(0)
-    model = transformers.AutoModel.from_config(CONFIGS[request.param](), attn_implementation="eager")
+    model = transformers.AutoModel.from_config(config_of(request.param, layers=2), attn_implementation="eager")
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(5.0 if parameter.ndim > 1 else 1.0)

@@ -10,29 +10,15 @@ import pytest
 
 import gibbsformer as gf
 from gibbsformer.models.readers import blocks_of
+from tests.small_models import COMMON, CONFIGS, config_of
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-COMMON = {"vocab_size": 50}
-CONFIGS = {
-    "bert": lambda: transformers.BertConfig(
-        **COMMON, hidden_size=24, num_hidden_layers=3, num_attention_heads=4, intermediate_size=32,
-        max_position_embeddings=20,
-    ),
-    "gpt2": lambda: transformers.GPT2Config(
-        **COMMON, n_embd=24, n_layer=3, n_head=4, n_positions=20, bos_token_id=1, eos_token_id=2
-    ),
-    "llama": lambda: transformers.LlamaConfig(
-        **COMMON, hidden_size=24, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
-        intermediate_size=32, max_position_embeddings=20,
-    ),
-}  # fmt: skip
-
 
 def model_of(name, implementation="eager", scale=8.0):
     torch.manual_seed(0)
-    model = transformers.AutoModel.from_config(CONFIGS[name](), attn_implementation=implementation)
+    model = transformers.AutoModel.from_config(config_of(name), attn_implementation=implementation)
     with torch.no_grad():  # patterns far from uniform
         for parameter in model.parameters():
             parameter.mul_(scale if parameter.ndim > 1 else 1)
@@ -221,7 +207,7 @@ def test_models_that_are_refused(inputs, tmp_path):
 def test_transformer_lens(inputs, tmp_path, pattern):
     lens = pytest.importorskip("transformer_lens.model_bridge")
     torch.manual_seed(0)
-    config = CONFIGS["gpt2"]()
+    config = config_of("gpt2")
     config.architectures = ["GPT2LMHeadModel"]
     config._attn_implementation = "eager"
     model = transformers.GPT2LMHeadModel(config)

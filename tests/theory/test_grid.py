@@ -66,7 +66,7 @@ def test_several_starts_agree_where_the_minimum_is_one(small):
 
 
 def test_other_solutions_are_reported(small, monkeypatch):
-    real, calls = saddle._solve, []
+    real, calls = saddle.minimise, []
 
     def solve(problem, start):
         found = real(problem, start)
@@ -74,7 +74,7 @@ def test_other_solutions_are_reported(small, monkeypatch):
         shifted = dataclasses.replace(found, U=tuple(2 * u for u in found.U), action=found.action + 1)
         return found if len(calls) == 2 else shifted
 
-    monkeypatch.setattr(saddle, "_solve", solve)
+    monkeypatch.setattr(saddle, "minimise", solve)
     with pytest.warns(TheoryWarning, match="1 other stationary point"):
         best = gf.theory.solve(small.posterior, starts=3, key=jax.random.key(0))
     assert len(best.others) == 1

@@ -1,4 +1,4 @@
-"""Saddle points of a grid of widths and temperatures, each continued from its neighbour."""
+"""Saddle points of a grid of widths and temperatures by continuation: each starts at the solution next to it."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ def grid(posterior: Posterior, widths: Sequence, temperatures: Sequence[float], 
     least = min(itertools.chain(*posteriors), key=lambda p: p.temperature)
     found: dict[tuple[int, int], Theory] = {}
     with numerics(), on_host(posterior.reduction.y.size):
-        problem = saddle._prepare(least, paths)
+        problem = saddle.prepare(least, paths)
         gp_limit = np.zeros(problem.shape.size)
         for i, j, neighbour in _points(posteriors, found):
-            found[i, j] = saddle._solve(problem.at(posteriors[i][j]), gp_limit if neighbour is None else neighbour)
+            found[i, j] = saddle.minimise(problem.at(posteriors[i][j]), gp_limit if neighbour is None else neighbour)
             if not found[i, j].converged:
-                again = saddle._solve(problem.at(posteriors[i][j]), gp_limit)
+                again = saddle.minimise(problem.at(posteriors[i][j]), gp_limit)
                 found[i, j] = min(found[i, j], again, key=lambda t: (not t.converged, t.action))
     for (i, j), theory in found.items():
         if not theory.converged:
