@@ -137,7 +137,12 @@ class ModelWeights:
 
     def draw_prior(self, data, rng, draws):
         keys = jax.random.split(jax.random.key(rng.integers(2**31)), draws)
-        return jax.vmap(lambda key: ravel_pytree(self.model.draw(key, data.y.dtype))[0])(keys)
+        drawn = jax.vmap(lambda key: ravel_pytree(self.model.draw(key, data.y.dtype))[0])(keys)
+        if np.any(np.all(np.asarray(drawn) == np.asarray(drawn[0]), axis=0)):
+            raise checks.InputError(
+                "draw_prior gives some entries the same value at every key: make it draw all of them from log_prior"
+            )
+        return drawn
 
     def log_prior(self, data, theta):
         return self.model.prior_density(self._weights(theta))

@@ -12,6 +12,7 @@ from .. import theory
 from ..core import checks
 from ..diagnostics import Score, predict, score
 from ..models import PathInputs, Posterior
+from ..models.solvable import check_solvable
 from .estimate import Evidence
 
 
@@ -23,15 +24,16 @@ def select(evidences: Mapping[Hashable, Evidence], test: tuple[PathInputs, Any] 
 
     Args:
         evidences: from ``evidence``, under names of your own: temperatures, widths, sets of heads.
-        test: (inputs with all paths that occur, labels) of test examples, as ``task.test_set``.
+        test: (inputs with all paths that occur, labels) of test examples, as ``task.test_set``; of ``gf.Posterior``
+            alone, which has a theory.
 
     Returns:
         DataFrame, a row per name: log_evidence, error, behind (the best row's log-evidence minus this one's), and
         with a test set the score of the large-N theory, accuracy or r_squared.
 
     Raises:
-        ValueError: no evidences, something else among them, posteriors of different labels, or test inputs that lack
-            a path.
+        ValueError: no evidences, something else among them, posteriors of different labels, test inputs that lack a
+            path, or a test set and posteriors without a theory.
 
     Source: docs/model.md, section 6; Kass and Raftery 1995 (odds).
     """
@@ -65,6 +67,7 @@ def _same_labels(one, other) -> bool:
 
 def theory_score(posterior: Posterior, test: tuple[PathInputs, Any]) -> Score:
     """Test score of the large-N theory of a posterior, whose paths may be some of those of the test inputs."""
+    check_solvable("the test score of the theory", posterior)
     inputs, labels = test
     if inputs.path_names != posterior.data.path_names:
         inputs = inputs.select(posterior.data.path_names)

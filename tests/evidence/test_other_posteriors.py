@@ -122,3 +122,24 @@ def test_outputs_that_are_not_finite_under_the_prior():
         ValueError, match="forward leaves the likelihood not finite at some draws of the prior: make it"
     ):
         gf.evidence(model.posterior(x, y, T), key=KEY, particles=64)
+
+
+def test_a_prior_without_spread():
+    model = gf.Model(
+        shapes={"a": (2,)},
+        forward=lambda w, x: x @ w["a"],
+        log_prior=lambda w: -jnp.sum(w["a"] ** 2) / 2,
+        draw_prior=lambda key: {"a": jnp.array([jax.random.normal(key), 0.0])},
+    )
+    posterior = model.posterior(np.eye(4)[:, :2], np.arange(4.0), T)
+    with pytest.raises(ValueError, match="draw_prior gives some entries the same value at every key: make it draw"):
+        gf.evidence(posterior, key=KEY, particles=32, repeats=1)
+
+
+def test_a_test_score_needs_a_theory():
+    """Evidences of all posteriors compare; accuracies of the theory are those of networks alone."""
+    posterior, _ = regression(4)
+    found = gf.evidence(posterior, key=KEY, particles=32, repeats=1)
+    assert list(gf.select({"regression": found}).columns) == ["log_evidence", "error", "behind"]
+    with pytest.raises(ValueError, match="the test score of the theory needs the solvable network"):
+        gf.select({"regression": found}, (posterior.x, posterior.y))
