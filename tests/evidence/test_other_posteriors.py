@@ -7,6 +7,10 @@ import pytest
 import scipy.stats
 
 import gibbsformer as gf
+from gibbsformer.core.numerics import numerics
+from gibbsformer.evidence import tempering
+from gibbsformer.evidence.problems import problem_of
+from gibbsformer.evidence.tempering import _Program
 
 STANDARD_ERRORS = 4
 KEY = jax.random.key(0)
@@ -122,6 +126,43 @@ def test_outputs_that_are_not_finite_under_the_prior():
         ValueError, match="forward leaves the likelihood not finite at some draws of the prior: make it"
     ):
         gf.evidence(model.posterior(x, y, T), key=KEY, particles=64)
+
+
+@pytest.mark.parametrize("posterior", [learned(variances=[[0.4, 2.0, 0.1]]), regression(4)[0], learned().frozen(
+    dict(zip(("Q_1", "K_1"), HEADS[0], strict=True)))], ids=["learned", "model", "network"])  # fmt: skip
+def test_draws_of_the_prior_have_its_density(posterior):
+    """E[theta d log p / d theta] = -1 for every coordinate, by parts."""
+    with numerics():
+        problem, data, _ = problem_of(posterior)
+        theta = jnp.asarray(problem.draw_prior(data, np.random.default_rng(0), 4000))
+        each = np.asarray(theta * jax.vmap(jax.grad(lambda t: problem.log_prior(data, t)))(theta))
+    error = each.std(0) / np.sqrt(len(each))
+    assert np.all(np.abs(each.mean(0) + 1) < STANDARD_ERRORS * error)
+    assert error.max() < 0.1
+
+
+@pytest.mark.parametrize("weights", [4, 90])
+def test_particles_know_their_likelihood_and_its_gradient(weights):
+    """Moves carry both along instead of computing them again, with a dense metric and with a diagonal one."""
+    with numerics():
+        program = _Program.of(regression(weights)[0], 32)
+        step = program.explore(KEY)[0]
+        assert step.root.ndim == (2 if weights == 4 else 1)
+        moved, _, _ = program._move(KEY, 0, program._start(KEY), step)
+        value, gradient = tempering._evaluate(program.problem, program.batch, program.data, moved.theta)
+    np.testing.assert_allclose(moved.log_likelihood, value, rtol=1e-9)
+    np.testing.assert_allclose(moved.gradient, gradient, rtol=1e-6, atol=1e-8)  # rounding of the prior's, over beta
+
+
+def test_correlation_of_more_coordinates_than_particles_is_their_mean():
+    rng = np.random.default_rng(0)
+    before, other = (jnp.asarray(rng.standard_normal((20, 200))) for _ in range(2))
+    values, others = (jnp.asarray(rng.standard_normal(20)) for _ in range(2))
+    cloud = lambda theta, value: tempering.Cloud(theta, value, theta, jnp.arange(20))  # noqa: E731
+    same = tempering._autocorrelation(cloud(before, values), cloud(before, others))
+    assert same == pytest.approx(1, abs=1e-5)
+    assert tempering._autocorrelation(cloud(before, values), cloud(other, values)) == pytest.approx(1, abs=1e-5)
+    assert abs(tempering._autocorrelation(cloud(before, values), cloud(other, others))) < 0.5  # the largest is 0.7
 
 
 def test_a_prior_without_spread():

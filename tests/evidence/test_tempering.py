@@ -2,6 +2,7 @@
 process at large width; its standard errors against the spread of many repetitions."""
 
 import warnings
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ import scipy.stats
 
 import gibbsformer as gf
 from gibbsformer.core.numerics import numerics
-from gibbsformer.evidence import estimate, tempering
+from gibbsformer.evidence import estimate, importance, tempering
 from gibbsformer.evidence.selection import evidence_findings
 from gibbsformer.models import collapsed
 from gibbsformer.reports.text import render_evidence
@@ -295,6 +296,32 @@ def test_importance_weights_at_large_width_are_the_gaussian_process(reference_po
         assert found.method == "importance"
         assert found.error < 1e-3
         assert abs(found.log_evidence - gp_evidence(posterior, 0.1)) < correction
+
+
+@pytest.mark.parametrize(
+    ("found", "parts"),
+    [
+        ([(0.5, 0.01)], 1),  # 256 weights tell where k is below 0.585,
+        ([(0.6, 0.01), (0.6, 0.01)], 2),  # 1,024 below 0.668,
+        ([(0.68, 0.01), (0.68, 0.01), (0.68, 0.01)], 3),  # and no number beyond 0.7
+        ([(0.1, 0.1), (0.1, 0.1), (0.1, 0.1), (0.1, 0.1)], 4),  # not precise enough, and no more are made
+        ([(0.75, 0.01), (0.75, 0.01), (0.75, 0.01), (0.75, 0.01)], 4),
+    ],
+)
+def test_weights_stop_where_their_number_tells(make_small, monkeypatch, found, parts):
+    sizes = []
+
+    def weights(shape, repeats, few, data, guide, keys):
+        k, error = found[len(sizes)]
+        sizes.append(len(keys))
+        log_weights = np.zeros((repeats, few * len(keys)))
+        return SimpleNamespace(pareto_k=k, errors=np.full(repeats, 2 * error), log_weights=log_weights), None
+
+    monkeypatch.setattr(importance, "_weights", weights)
+    monkeypatch.setattr(importance, "_moved", lambda guide, found, z: guide)
+    with numerics():
+        importance.importance_weights(make_small(**ONE_HEAD).posterior, KEY, 4096, 4)
+    assert sizes == [1, 4, 16, 64][:parts]
 
 
 def test_weights_with_a_heavy_tail_are_not_believed(reference_posterior):

@@ -175,6 +175,15 @@ def test_a_small_variance_is_frozen_attention(x64):
     np.testing.assert_allclose(posterior.frozen(heads).data.xi, gf.contract(X, gf.Attention([(Q, K)])).xi, atol=1e-8)
 
 
+def test_every_layer_has_its_variance():
+    found = gf.LearnedAttention((1, 2), width=2, variances=(0.25, 4.0)).deviations(N_0)
+    assert found == {"Q_1": 0.5, "K_1": 0.5, "Q_2": 2.0, "K_2": 2.0}
+    rows = gf.LearnedAttention((1, 2), width=2, variances=[[1, 4, 9, 16], [25, 36, 49, 64]]).deviations(N_0)
+    np.testing.assert_array_equal(
+        [rows[n] for n in ("Q_1", "K_1", "Q_2", "K_2")], [[1, 2, 3, 4]] * 2 + [[5, 6, 7, 8]] * 2
+    )
+
+
 def test_variances_of_their_own_for_each_entry_of_a_token(x64):
     """Heads that look at two of four entries: those entries of Q and K vary, and a file keeps that."""
     attention = gf.LearnedAttention(pairs((2,)), variances=[[0.5, 1e-20, 0.3, 1e-20]])
