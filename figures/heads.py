@@ -75,7 +75,8 @@ def _compared(seed, task, trained, jobs, runs, options) -> Comparison:
     for job in jobs:
         key = jax.random.fold_in(job.key, 1)
         found = all_scores(job.posterior, trained.weights, key=key, run=runs[job.path], progress=options.progress)
-        scores |= {f"{name}, N = {job.width}" if name in OF_POSTERIOR else name: s for name, s in found.items()}
+        width = f", N = {job.width}" if len(jobs) > 1 else ""
+        scores |= {name + width if name in OF_POSTERIOR else name: s for name, s in found.items()}
     return compare(trained.weights, scores, task.test_set, seed=seed)
 
 

@@ -20,7 +20,7 @@ class Options(NamedTuple):
 
     def widths_or(self, default: tuple[int, ...]) -> tuple[int, ...]:
         """The widths asked for, or the figure's own, or their ends when in a hurry."""
-        return self.widths or ((default[0], default[-1]) if self.quick else default)
+        return self.widths or (tuple(dict.fromkeys((default[0], default[-1]))) if self.quick else default)
 
     @property
     def suffix(self) -> str:

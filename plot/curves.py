@@ -52,7 +52,7 @@ def pruning(curves, *, ax: Axes | None = None) -> Axes:
             axes.errorbar(mean.index, mean.to_numpy(), label=literal(str(name)), **shown)
         axes.set(xlabel="heads removed", ylabel=f"test {measure}")
         if order != [""]:
-            below(axes) if len(order) > _INSIDE else axes.legend()
+            below(axes, size="small") if len(order) > _INSIDE else axes.legend()
     return axes
 
 

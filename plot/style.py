@@ -89,12 +89,12 @@ def new_figure(columns: int = 1, size: tuple[float, float] = (4.6, 4.0)) -> tupl
         return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 
 
-def below(axes: Axes, columns: int = 2) -> None:
-    """A legend below the label of the horizontal axis, where it covers no data."""
+def below(axes: Axes, columns: int = 2, size: str | None = None) -> None:
+    """A legend below the label of the horizontal axis, where it covers no data; its letters of a size by name."""
     down = ScaledTranslation(0, -3.6 * rcParams["font.size"] / 72, axes.figure.dpi_scale_trans)
     axes.legend(
         loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=axes.transAxes + down, ncol=columns,
-        columnspacing=1.2, borderaxespad=0,
+        columnspacing=1.2, borderaxespad=0, frameon=False, fontsize=size,
     )  # fmt: skip
 
 

@@ -273,3 +273,11 @@ def test_bad_requests(tmp_path):
         figure("2c", blocked)
     with pytest.raises(ValueError, match=r"network='no\.safetensors' does not exist"):
         figure("3b", tmp_path, network="no.safetensors")
+
+
+def test_a_quick_look_takes_the_ends_of_the_widths_once():
+    quick = Options(quick=True)
+    assert quick.widths_or((10, 30, 100)) == (10, 100)
+    assert quick.widths_or((30,)) == (30,)
+    assert Options().widths_or((10, 30, 100)) == (10, 30, 100)
+    assert quick._replace(widths=(5, 6, 7)).widths_or((10,)) == (5, 6, 7)
