@@ -56,6 +56,7 @@ class Guide(NamedTuple):
     centre: jax.Array  # [D]
     covariance: jax.Array  # [D, D]
     spread: jax.Array  # [D, D], lower Cholesky factor of the covariance
+    surrogate: Any = None  # ``sampler.surrogate.Surrogate``, for kernels with ``surrogate``
 
     def position(self, z: jax.Array) -> jax.Array:
         """Position [D] of whitened coordinates z [D], which are standard normal under the Gaussian."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from functools import cache, partial
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ import numpy as np
 from ..core import checks
 from ..models.target import MONITORED, WEIGHT, WEIGHTS, Records
 from ..store import Column
-from . import driver, interrupt, many, sink
+from . import driver, interrupt, many, sink, surrogate
 from .guide import laplace
 from .kernels import Collapsed, Kernel
 from .kernels.kernel import Setting
@@ -24,7 +24,7 @@ from .settings import RunSettings
 _EQUILIBRIUM = "collapsed"  # value of ``init``
 _EQUILIBRIUM_WARMUP = 200
 _EQUILIBRIUM_FOLD = 2**31 - 1  # folded into the key: no chain of the run itself takes this number
-_TRIAL_FOLD = 2**31 - 2  # nor this one
+_TRIAL_FOLD, _FIT_FOLD = 2**31 - 2, 2**31 - 3  # nor these
 
 
 class Job(NamedTuple):
@@ -86,8 +86,7 @@ class Job(NamedTuple):
 
 def prepare(posterior, kernel: Kernel, settings: RunSettings, test, key: jax.Array) -> Job:
     """The job that settings describe, its arrays on the device, with all decided that the kernel leaves open."""
-    in_coordinates = cache(partial(_setting, posterior, settings))
-    setting_of = lambda kernel: in_coordinates(kernel.straight)  # noqa: E731
+    setting_of = _settings(posterior, settings, jax.random.fold_in(key, _FIT_FOLD))
     kernel = kernel.decided(setting_of, jax.random.fold_in(key, _TRIAL_FOLD))
     settings = dataclasses.replace(settings, options=dataclasses.asdict(kernel))
     kernel = kernel.mover()
@@ -113,14 +112,25 @@ def prepare(posterior, kernel: Kernel, settings: RunSettings, test, key: jax.Arr
     return Job(problem, columns, records, settings, posterior, test)
 
 
-def _setting(posterior, settings: RunSettings, straight: bool) -> Setting:
-    """Where a kernel works: its target, and the data with what guides it."""
-    target = posterior.target(settings.target, settings.keep)
-    data = target.data(posterior, settings.precision)
-    straight = straight and target.straight is not None
-    if target.guided:
-        data = data._replace(guide=laplace(posterior, straight))
-    return Setting(target.straight if straight else target, data, settings.warmup, settings.share.chains)
+def _settings(posterior, settings: RunSettings, key: jax.Array) -> Callable[[Kernel], Setting]:
+    """Where a kernel works: its target, and the data with what guides it, made once for all kernels that share it."""
+
+    @cache
+    def in_coordinates(straight: bool) -> Setting:
+        target = posterior.target(settings.target, settings.keep)
+        data = target.data(posterior, settings.precision)
+        straight = straight and target.straight is not None
+        if target.guided:
+            data = data._replace(guide=laplace(posterior, straight))
+        return Setting(target.straight if straight else target, data, settings.warmup, settings.share.chains)
+
+    @cache
+    def with_surrogate() -> Setting:
+        setting = in_coordinates(True)
+        guide = surrogate.fitted(posterior, setting, key)
+        return setting._replace(data=setting.data._replace(guide=guide))
+
+    return lambda kernel: with_surrogate() if kernel.surrogate else in_coordinates(kernel.straight)
 
 
 def leaves(state) -> list[np.ndarray]:

@@ -72,12 +72,12 @@ def mode(shape: Layout, data: CollapsedData, parts) -> Mode:
         done = (place.step > 0) & ((gain < _DECREMENT) | (~better & (jnp.abs(gain) < small)))
         damping = jnp.where(better, jnp.where(place.damping > 1e-3, place.damping / 10, 0.0), 10 * place.damping + 0.1)
         gradient, hessian = jax.lax.cond(
-            better, lambda: _slopes(shape, data, parts, at, trial), lambda: (place.gradient, place.hessian)
+            better, lambda: slopes(shape, data, parts, at, trial), lambda: (place.gradient, place.hessian)
         )
         t, least = jnp.where(better, trial, place.t), jnp.where(better, found, place.value)
         return _Place(t, least, gradient, hessian, damping, place.step + 1, done)
 
-    zero, unit = jnp.zeros(shape.size), jnp.eye(shape.size)  # the first step is none: it compiles ``_slopes`` once only
+    zero, unit = jnp.zeros(shape.size), jnp.eye(shape.size)  # the first step is none: it compiles ``slopes`` once only
     first = _Place(zero, jnp.array(jnp.inf), zero, unit, jnp.zeros(()), jnp.array(0), jnp.array(False))
     last = jax.lax.while_loop(lambda p: ~p.done & (p.step < _STEPS), step, first)
     return Mode(at(last.t), last.hessian / scales / scales[:, None], last.done)
@@ -90,8 +90,8 @@ def prior_scales(shape: Layout, widths: Float[Array, " layers"]) -> Float[Array,
     return jnp.sqrt(jnp.where(collapsed.is_diagonal(shape), 2 / 9, 1.0) * each)
 
 
-def _slopes(shape, data, parts, at, t):
-    """Gradient and Hessian of -log density, with a single factorisation."""
+def slopes(shape: Layout, data: CollapsedData, parts, at, t: Float[Array, " D"]) -> tuple[Array, Array]:
+    """Gradient [D] and Hessian [D, D] of -log density of s = at(t) in t, with a single factorisation."""
 
     def U_1(t):
         theta = collapsed.unstraightened(shape, at(t))

@@ -20,6 +20,7 @@ WARMUP, DRAWS, CHUNK = 12, 18, 5
 QUICK = ("hmc",)  # collapsed runs are resumed in test_moves.py and elsewhere
 KERNELS = {  # ensemble, windowed and memoryless warm-up; order parameters and weights
     "collapsed": gf.Collapsed(max_doublings=3),
+    "surrogate": gf.Collapsed(move="surrogate"),
     "hmc": gf.HMC(integration_steps=3),
     "nuts": gf.NUTS(max_doublings=3),
     "ghmc": gf.GHMC(),

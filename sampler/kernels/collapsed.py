@@ -9,7 +9,8 @@ they cost. With acceptance a, a draw without kicks is worth about a^6 effective 
 of the density; a draw with kicks is worth a^3, at widths below the number of paths a^6, and costs n gradients more, of
 three values each (measured at N = 10 to 100, docs/samplers.md). Errors of the energy fall as n^-2, so the acceptance
 with two kicks tells that with n; where it is too small to tell, and at widths below the number of paths, that with n is
-measured too. Where NUTS promises more, it moves in Bartlett coordinates.
+measured too. Where NUTS promises more, it moves in Bartlett coordinates. Where all that promises little, a polynomial
+is fitted for the kicks to come from (``sampler.surrogate``), and taken if it promises most.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from .kernel import Kernel, Setting
 from .nuts import NUTS
 from .split import QUARTER, Place, SplitHMC, SplitState
 
-AUTO, INDEPENDENT, SPLIT, WITH_NUTS, WITH_CHEES = MOVES = ("auto", "independent", "split", "nuts", "chees")
+MOVES = ("auto", "independent", "split", "surrogate", "nuts", "chees")
+AUTO, INDEPENDENT, SPLIT, BY_SURROGATE, WITH_NUTS, WITH_CHEES = MOVES
 _GRADIENT = 3.0  # cost of a gradient in values of the density
 # powers of the acceptance without kicks and with them, and with them at widths below the number of paths, where the
 # posterior's tails are heavier than the Gaussian's and hold chains that the mean acceptance does not show
@@ -40,6 +42,11 @@ _WORTH_WITHOUT, _WORTH_WITH, _WORTH_IN_HEAVY_TAILS = 6.0, 3.0, 6.0
 # al. 2013) to 21 of 1,085; where its metric is not known, 1.5 times their number up to a whole tree
 _GRADIENTS_OF_NUTS, _COORDINATES, _WITHOUT_METRIC, _WHOLE_TREE = 7, 14, 1.5, 255
 _MOST_KICKS = 8
+# kicks by a surrogate, and what they and the density cost in values of it (measured at 14 coordinates); a fit costs as
+# much as some thousand values and is tried where no other draw is worth ``_LITTLE``, up to so many coordinates: a
+# Hessian of twice as many costs 16 times as much
+_KICKS_BY_SURROGATE, _WITH_SURROGATE = 4, 2.0
+_LITTLE, _MOST_COORDINATES = 0.2, 200
 _CHAINS, _TRANSITIONS, _KICKS = 32, 3, 2  # of the trial
 _TELLING = 0.2  # acceptance with two kicks from which on it tells that with more
 
@@ -50,10 +57,11 @@ class Collapsed(Kernel):
 
     Args:
         move: ``"independent"`` proposals from the Gaussian at the mode, which give the evidence too
-            (``run.log_evidence``); ``"split"`` HMC around it; ``"nuts"``; or ``"chees"`` (HMC whose length is learned,
-            for many chains). ``"auto"`` decides between ``"split"`` and ``"nuts"`` in a short trial before the
-            warm-up, and the run's settings hold what was decided.
-        kicks: gradients in a transition of ``"split"``, 0 or more; None decides.
+            (``run.log_evidence``); ``"split"`` HMC around it; ``"surrogate"``, the same with a polynomial in place of
+            the density's gradient; ``"nuts"``; or ``"chees"`` (HMC whose length is learned, for many chains).
+            ``"auto"`` decides between ``"split"``, ``"surrogate"`` and ``"nuts"`` in a short trial before the warm-up,
+            and the run's settings hold what was decided.
+        kicks: in a transition of ``"split"`` or ``"surrogate"``, 0 or more; None decides.
         max_doublings: a trajectory of ``"nuts"`` has at most 2^max_doublings - 1 leapfrog steps.
         target_acceptance: mean acceptance that the warm-up of ``"nuts"`` tunes the step size to, in (0, 1).
         initial_step_size: of ``"nuts"``, at the first transition of the warm-up.
@@ -77,8 +85,10 @@ class Collapsed(Kernel):
         checks.nearest("move", self.move, MOVES)
         if self.kicks is not None:
             checks.count("kicks", self.kicks, least=0)
-            if self.move not in (AUTO, SPLIT):
-                raise checks.InputError(f"kicks={self.kicks} are for move='split', not {self.move!r}: leave them out")
+            if self.move not in (AUTO, SPLIT, BY_SURROGATE):
+                raise checks.InputError(
+                    f"kicks={self.kicks} are for move='split' or 'surrogate', not {self.move!r}: leave them out"
+                )
         self._nuts()  # checks its options
 
     @property
@@ -87,8 +97,10 @@ class Collapsed(Kernel):
         return ChEES.minimum_chains if self.move == WITH_CHEES else 1
 
     def decided(self, setting_of: Callable[[Kernel], Setting], key: jax.Array) -> Collapsed:
-        if self.move not in (AUTO, SPLIT) or (self.move == SPLIT and self.kicks is not None):
+        if self.move not in (AUTO, SPLIT, BY_SURROGATE) or (self.move != AUTO and self.kicks is not None):
             return self
+        if self.move == BY_SURROGATE:
+            return dataclasses.replace(self, kicks=_KICKS_BY_SURROGATE)
         setting = setting_of(SplitHMC())
         none, two = _trial(setting, key)
         # of a Gaussian error of the energy with mean s^2/2 and variance s^2, 2 Phi(-s/2) is accepted
@@ -102,20 +114,30 @@ class Collapsed(Kernel):
         best = max(worth, key=worth.__getitem__)
         dense = isinstance(setting.data.guide, Guide)  # and not of hundreds of paths, where NUTS has no metric
         if self.move == AUTO and dense and best > _KICKS and (two < _TELLING or not known):
-            worth[best] = _measured(setting, key, best) ** power / (1 + _GRADIENT * best)
+            worth[best] = _measured(setting, key, SplitHMC(kicks=best)) ** power / (1 + _GRADIENT * best)
+        if self.move == SPLIT or self.kicks is not None or not dense:
+            return dataclasses.replace(self, move=SPLIT, kicks=best if self.kicks is None else self.kicks)
         if known:
             gradients = _GRADIENTS_OF_NUTS * max(1.0, dimension / _COORDINATES) ** 0.25
         else:
             gradients = min(_WITHOUT_METRIC * dimension, _WHOLE_TREE)
-        if self.move == AUTO and self.kicks is None and dense and worth[best] < 1 / (1 + _GRADIENT * gradients):
+        of_nuts = 1 / (1 + _GRADIENT * gradients)
+        if max(worth[best], of_nuts) < _LITTLE and dimension <= _MOST_COORDINATES:
+            by = dataclasses.replace(self, move=BY_SURROGATE, kicks=_KICKS_BY_SURROGATE)
+            accepted = _measured(setting_of(by.mover()), key, by.mover())
+            if accepted**power / _WITH_SURROGATE > max(worth[best], of_nuts):
+                return by
+        if worth[best] < of_nuts:
             return dataclasses.replace(self, move=WITH_NUTS)
-        return dataclasses.replace(self, move=SPLIT, kicks=best if self.kicks is None else self.kicks)
+        return dataclasses.replace(self, move=SPLIT, kicks=best)
 
     def mover(self) -> Kernel:
         if self.move in (INDEPENDENT, SPLIT):
             if self.move == INDEPENDENT:
                 return SplitHMC(kicks=0, turn=QUARTER)
             return SplitHMC(kicks=_KICKS if self.kicks is None else self.kicks)
+        if self.move == BY_SURROGATE:
+            return SplitHMC(kicks=_KICKS_BY_SURROGATE if self.kicks is None else self.kicks, surrogate=True)
         return ChEES() if self.move == WITH_CHEES else self._nuts()
 
     def _nuts(self) -> _GuidedNUTS:
@@ -175,21 +197,21 @@ class _Whitened(NamedTuple):
 
 def _trial(setting: Setting, key: jax.Array) -> tuple[float, float]:
     """Acceptance of split HMC without kicks, and with two."""
-    two, without = _accepted(setting.target, (_KICKS, 0), setting.data, key)
+    two, without = _accepted(setting.target, (SplitHMC(kicks=_KICKS), SplitHMC(kicks=0)), setting.data, key)
     return float(without), float(two)
 
 
-def _measured(setting: Setting, key: jax.Array, kicks: int) -> float:
-    """Acceptance of split HMC with that many kicks."""
-    return float(_accepted(setting.target, (kicks,), setting.data, key)[0])
+def _measured(setting: Setting, key: jax.Array, kernel: Kernel) -> float:
+    """Acceptance of a kernel."""
+    return float(_accepted(setting.target, (kernel,), setting.data, key)[0])
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _accepted(target, kicks: tuple[int, ...], data, key) -> list[Any]:
-    """Acceptances of the last transitions of some chains that start at draws from the Gaussian, with each number of
-    kicks in turn."""
+def _accepted(target, kernels: tuple[Kernel, ...], data, key) -> list[Any]:
+    """Acceptances of the last transitions of some chains that start at draws from the Gaussian, by each kernel in
+    turn."""
     setting, guide = Setting(target, data, 0, _CHAINS), data.guide
-    key_z, *key_moves = jax.random.split(key, 1 + len(kicks))
+    key_z, *key_moves = jax.random.split(key, 1 + len(kernels))
     z = jax.random.normal(key_z, (_CHAINS, len(guide.centre)), guide.centre.dtype)
     position = jax.vmap(guide.position)(z)
     state = SplitState(Place(position, jax.vmap(setting.log_density)(position)))
@@ -203,7 +225,7 @@ def _accepted(target, kicks: tuple[int, ...], data, key) -> list[Any]:
         return state, jnp.mean(rates[1:])
 
     found = []
-    for n, key_move in zip(kicks, key_moves, strict=True):
-        state, rate = acceptance(SplitHMC(kicks=n), key_move, state)
+    for kernel, key_move in zip(kernels, key_moves, strict=True):
+        state, rate = acceptance(kernel, key_move, state)
         found.append(rate)
     return found

@@ -58,6 +58,7 @@ class Kernel(abc.ABC):
         lapack: factorises matrices, so chains are not split over several CPU devices.
         minimum_chains: fewest chains it runs with.
         straight: moves in the target's ``straight`` coordinates where there are any.
+        surrogate: needs a guide with ``surrogate``, which is fitted before the run.
     """
 
     name: ClassVar[str]
@@ -67,6 +68,7 @@ class Kernel(abc.ABC):
     lapack: ClassVar[bool] = False
     minimum_chains: ClassVar[int] = 1
     straight: ClassVar[bool] = False
+    surrogate: ClassVar[bool] = False
 
     def check(self, posterior) -> None:  # noqa: B027 - most kernels fit any problem
         """Refuse options that do not fit the posterior, before anything is computed.

@@ -6,10 +6,13 @@ and how to move this way.
 
 In the coordinates s = c + L z of the guide, log p(z) = -|z|^2 / 2 + r(z). A trajectory is a rotation of (z, p) by an
 angle a, with n kicks p += (a / n) grad r(z) in the middle of n equal arcs. Both are reversible and preserve volume, so
-that Metropolis' test makes the kernel exact. By a quarter turn the Gaussian alone makes an independent draw; by more,
-a draw that lies on the other side of the mode rather than on this one, so that means are known better than from as
-many independent draws. Without kicks, a quarter turn proposes independent draws from the Gaussian, and the statistic
-``log_weight`` is log p - log q of what was proposed.
+that Metropolis' test makes the kernel exact. That holds for kicks by any other field too: with ``surrogate`` they come
+from polynomials close to grad r (``sampler.surrogate``), and a transition costs one density and no gradient.
+
+By a quarter turn the Gaussian alone makes an independent draw; by more, a draw that lies on the other side of the mode
+rather than on this one, so that means are known better than from as many independent draws. Without kicks, a quarter
+turn proposes independent draws from the Gaussian, and the statistic ``log_weight`` is log p - log q of what was
+proposed.
 """
 
 from __future__ import annotations
@@ -49,6 +52,7 @@ class SplitHMC(Kernel):
     Args:
         kicks: number n of kicks, and of gradients, in a transition; with 0 the Gaussian alone proposes.
         turn: angle of the rotation in degrees, above 0 and below 180; 90 makes draws of the Gaussian independent.
+        surrogate: kicks come from a polynomial that is fitted before the run, and cost no gradients.
 
     Raises:
         ValueError: an option out of range.
@@ -58,6 +62,7 @@ class SplitHMC(Kernel):
 
     kicks: int = 2
     turn: float = TURN
+    surrogate: bool = False  # type: ignore[misc]
     name: ClassVar[str] = "split"
     statistics: ClassVar[Mapping[str, str]] = {"log_weight": LAST}
     needs: ClassVar[tuple[str, ...]] = ("differentiable", "guided", "straight")
@@ -67,6 +72,8 @@ class SplitHMC(Kernel):
         checks.count("kicks", self.kicks, least=0)
         if not checks.positive("turn", self.turn) < 180:
             raise checks.InputError(f"turn={self.turn} is out of range: choose degrees in (0, 180), such as {TURN:g}")
+        if not isinstance(self.surrogate, bool):
+            raise checks.InputError(f"surrogate={checks.brief(self.surrogate)} must be True or False")
 
     def init(self, setting, key, position):
         return SplitState(Place(position, setting.log_density(position)))
@@ -82,7 +89,7 @@ class SplitHMC(Kernel):
 
         def arc(_, at):
             z, p = _rotated(at[0], at[1], angle / 2)
-            p = p + angle * (jax.grad(log_density)(z) + z)
+            p = p + angle * (guide.surrogate.slope(z) if self.surrogate else jax.grad(log_density)(z) + z)
             return _rotated(z, p, angle / 2)
 
         turn = math.radians(self.turn)

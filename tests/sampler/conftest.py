@@ -25,6 +25,7 @@ from gibbsformer.models.network import forward, order_parameters, path_weights
 from gibbsformer.models.target import Guide
 from gibbsformer.models.targets import CollapsedTargetData
 from gibbsformer.sampler.kernels.kernel import Setting
+from gibbsformer.sampler.surrogate import Surrogate
 
 STANDARD_ERRORS = 4  # of a Monte Carlo mean: 6e-5 of normal draws are farther out; seeds are fixed
 VARIANCES = (0.7, 1.3, 0.9, 1.1)
@@ -388,6 +389,12 @@ def _standard(network, position, unit):
     return jnp.concatenate(parts)
 
 
+def any_field(D):
+    """Polynomials of degree 2 that have nothing to do with a posterior, and are no gradient."""
+    coefficients = 0.2 * np.random.default_rng(3).standard_normal((1 + D + D * (D + 1) // 2, D)) / D
+    return Surrogate(jnp.zeros(D), jnp.asarray(coefficients))
+
+
 def collapsed_z(problem, chains, rounds, seed=0, kernel=_BY_NUTS):
     """z-scores of the joint-distribution test of the collapsed kernel, untuned, with the prior's own metric."""
     network, posterior = problem.network, problem.posterior
@@ -400,7 +407,7 @@ def collapsed_z(problem, chains, rounds, seed=0, kernel=_BY_NUTS):
             target, scales = target.straight, np.where(diagonal, 2 / 9 * scales, scales)
             to, back = partial(collapsed.straightened, shape), partial(collapsed.unstraightened, shape)
         covariance = jnp.diag(jnp.asarray(scales))
-        guide = Guide(to(jnp.zeros(shape.size)), covariance, jnp.sqrt(covariance))
+        guide = Guide(to(jnp.zeros(shape.size)), covariance, jnp.sqrt(covariance), any_field(shape.size))
         problem_data = CollapsedTargetData(posterior.collapsed_data(), jnp.asarray(posterior.data.flat), guide)
 
         def transition(key, theta, y):

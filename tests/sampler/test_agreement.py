@@ -23,6 +23,7 @@ NETWORKS = {
 SAMPLERS = {
     "collapsed": (gf.Collapsed(), 300, 2048),
     "split": (gf.SplitHMC(kicks=4), 100, 4096),
+    "surrogate": (gf.Collapsed(move="surrogate"), 100, 4096),
     "gibbs": (gf.Gibbs(), 100, 2048),
     "nuts": (gf.NUTS(), 400, 1024),
     "hmc": (gf.HMC(integration_steps=16), 400, 2048),
@@ -48,7 +49,7 @@ def agreement(make_small, optimised, estimate):
                 run = gf.sample(posterior, kernel, target="weights", **options, progress=False)
         else:
             run = gf.sample(posterior, kernel, **options, progress=False)
-        if sampler in ("collapsed", "split"):
+        if sampler in ("collapsed", "split", "surrogate"):
             run = gf.lift(run, key=jax.random.key(2), progress=False)
         U_1 = run.order_parameters.U[0]
         rows, columns = np.triu_indices(U_1.shape[-1])

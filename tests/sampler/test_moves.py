@@ -39,25 +39,36 @@ def decided(posterior, **options):
 
 
 @pytest.mark.parametrize(
-    ("without", "two", "measured", "metric", "coordinates", "move", "least", "most"),
+    ("without", "two", "measured", "fitted", "metric", "coordinates", "move", "least", "most"),
     [
-        (0.95, 0.99, None, True, 14, "split", 0, 0),
-        (0.3, 0.9, None, True, 14, "split", 1, 3),
-        (0.05, 0.5, None, True, 14, "split", 3, 6),
-        (0.0, 0.01, 0.9, True, 14, "nuts", None, None),
-        (0.0, 0.01, 0.9, False, 100, "split", 6, 8),
-        (0.0, 0.05, 0.9, True, 14, "nuts", None, None),
-        (0.0, 0.05, 0.9, True, 1085, "split", 6, 8),  # trajectories of NUTS grow with the number of coordinates
-        (0.0, 0.05, 0.01, True, 1085, "nuts", None, None),  # two kicks promised more than eight keep
-        (0.37, 0.32, 0.72, False, 13, "nuts", None, None),  # widths 3, 2, 4 of four paths: chains get stuck
-        (0.37, 0.32, 0.95, False, 13, "split", 4, 8),
-        (0.0, 0.05, 0.5, False, 1000, "nuts", None, None),  # a tree of NUTS has at most 255 gradients
+        (0.95, 0.99, None, None, True, 14, "split", 0, 0),
+        (0.8, 0.97, None, None, True, 14, "split", 0, 0),  # a fit costs more than it brings
+        (0.3, 0.9, None, 0.3, True, 14, "split", 1, 3),
+        (0.3, 0.9, None, 0.8, True, 14, "surrogate", 4, 4),
+        (0.05, 0.5, None, 0.0, True, 14, "split", 3, 6),
+        (0.0, 0.01, 0.9, 0.0, True, 14, "nuts", None, None),
+        (0.0, 0.01, 0.9, 0.0, False, 100, "split", 6, 8),
+        (0.0, 0.01, 0.9, 0.7, False, 100, "surrogate", 4, 4),
+        (0.0, 0.05, 0.9, 0.0, True, 14, "nuts", None, None),
+        (0.0, 0.05, 0.9, None, True, 1085, "split", 6, 8),  # trajectories of NUTS grow with the number of coordinates
+        (0.0, 0.05, 0.01, None, True, 1085, "nuts", None, None),  # two kicks promised more than eight keep
+        (0.37, 0.32, 0.72, 0.5, False, 13, "nuts", None, None),  # widths 3, 2, 4 of four paths: chains get stuck
+        (0.37, 0.32, 0.95, 0.5, False, 13, "split", 4, 8),
+        (0.0, 0.05, 0.5, None, False, 1000, "nuts", None, None),  # a tree of NUTS has at most 255 gradients
     ],
 )
-def test_moves_follow_the_acceptance(monkeypatch, without, two, measured, metric, coordinates, move, least, most):
-    """No kicks where the posterior is Gaussian, the more the less it is, NUTS where it has a metric and is better."""
+def test_moves_follow_the_acceptance(
+    monkeypatch, without, two, measured, fitted, metric, coordinates, move, least, most
+):
+    """No kicks where the posterior is Gaussian, the more the less it is; NUTS where it has a metric and is better.
+
+    Kicks by a surrogate where all else promises little and it more. None stands for what is not tried.
+    """
     monkeypatch.setattr("gibbsformer.sampler.kernels.collapsed._trial", lambda setting, key: (without, two))
-    monkeypatch.setattr("gibbsformer.sampler.kernels.collapsed._measured", lambda setting, key, kicks: measured)
+    monkeypatch.setattr(
+        "gibbsformer.sampler.kernels.collapsed._measured",
+        lambda setting, key, kernel: fitted if kernel.surrogate else measured,
+    )
     guide = Guide(*3 * (jnp.zeros(coordinates),))
     setting = SimpleNamespace(data=SimpleNamespace(guide=guide), target=SimpleNamespace(metric_known=metric))
     found = gf.Collapsed().decided(lambda kernel: setting, KEY)
@@ -86,7 +97,7 @@ def test_what_is_asked_for_is_done(make_small):
     ("options", "message"),
     [
         ({"move": "slit"}, "move='slit' is not known: did you mean 'split'"),
-        ({"move": "nuts", "kicks": 2}, "kicks=2 are for move='split'"),
+        ({"move": "nuts", "kicks": 2}, "kicks=2 are for move='split' or 'surrogate', not 'nuts': leave them out"),
         ({"kicks": -1}, "kicks=-1 must be a whole number, 0 or more"),
     ],
 )

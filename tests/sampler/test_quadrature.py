@@ -77,7 +77,11 @@ def test_evidence_and_moments_of_the_package_density(problem, expected, batched,
     np.testing.assert_allclose(moments_of(U_a, U_1, weight), expected.moments, rtol=RELATIVE)
 
 
-KERNELS = {"collapsed": (gf.Collapsed(), 4000), "split": (gf.SplitHMC(kicks=3), 16_000)}
+KERNELS = {
+    "collapsed": (gf.Collapsed(), 4000),
+    "split": (gf.SplitHMC(kicks=3), 16_000),
+    "surrogate": (gf.Collapsed(move="surrogate"), 8000),
+}
 
 
 def drawn(posterior, test, name):
