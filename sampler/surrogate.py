@@ -44,10 +44,12 @@ class Surrogate(NamedTuple):
     Attributes:
         centre: of the monomials [D].
         coefficients: of the monomials of degree 0, 1, .. in z - centre [F, D].
+        acceptance: mean acceptance of split HMC with kicks by it.
     """
 
     centre: Float[Array, " D"]
     coefficients: Float[Array, "F D"]
+    acceptance: Float[Array, ""]
 
     def slope(self, z: Float[Array, " D"]) -> Float[Array, " D"]:
         """Its value at z, close to the gradient of log p(z) + |z|^2 / 2."""
@@ -73,42 +75,46 @@ def fitted(posterior: Posterior, setting: Setting, key: jax.Array) -> Guide:
     groups = math.ceil(_EQUATIONS * monomials / (1 + D) / (_CHAINS * _KEPT))
     problem = collapsed.layout(posterior.network), posterior.collapsed_data()
     parts = derivative_data(posterior.reduction.data.flat, posterior.network.outputs)
-    key_z, *keys = jax.random.split(key, 1 + len(_ROUNDS))
+    key_z, key_last, *keys = jax.random.split(key, 2 + len(_ROUNDS))
     z = _START * jax.random.normal(key_z, (1, _CHAINS, D))
-    found = Surrogate(jnp.zeros(D), jnp.zeros((monomials, D)))
+    found = Surrogate(jnp.zeros(D), jnp.zeros((monomials, D)), jnp.zeros(()))
+
+    def moved(key, z):
+        return _moved(setting.target, setting.data._replace(guide=guide._replace(surrogate=found)), key, z[-1])
+
     for share, own in zip(_ROUNDS if degree > 1 else _ROUNDS_OF_LINEAR, keys, strict=True):
         draws = []
         for key_group in jax.random.split(own, share * groups):
-            data = setting.data._replace(guide=guide._replace(surrogate=found))
-            z = _moved(setting.target, data, key_group, z[-1])
+            z, _ = moved(key_group, z)
             draws += list(z if degree > 1 else z[-1:])
         found = _least_squares(degree, problem, parts, guide, draws)
-    return guide._replace(surrogate=found)
+    return guide._replace(surrogate=found._replace(acceptance=moved(key_last, z)[1]))
 
 
 @partial(jax.jit, static_argnums=0)
-def _moved(target, data, key, z: Float[Array, "chains D"]) -> Float[Array, "kept chains D"]:
-    """Draws of chains that start at z."""
+def _moved(target, data, key, z: Float[Array, "chains D"]) -> tuple[Float[Array, "kept chains D"], Float[Array, ""]]:
+    """Draws of chains that start at z, and their mean acceptance."""
     setting, guide, kernel = Setting(target, data, 0, _CHAINS), data.guide, SplitHMC(surrogate=True)
     place = jax.vmap(guide.position)(z)
     state = SplitState(Place(place, jax.lax.map(setting.log_density, place)))
 
     def transition(state, keys):
-        state, _ = jax.vmap(lambda k, s: kernel.step(setting, k, 0, s))(keys, state)
-        return state, jax.vmap(guide.whitened)(state.chain.position)
+        state, stats = jax.vmap(lambda k, s: kernel.step(setting, k, 0, s))(keys, state)
+        return state, (jax.vmap(guide.whitened)(state.chain.position), jnp.mean(stats["acceptance_rate"]))
 
-    _, z = jax.lax.scan(transition, state, jax.random.split(key, (_TRANSITIONS, _CHAINS)))
-    return z[1 :: _TRANSITIONS // _KEPT]
+    _, (z, rates) = jax.lax.scan(transition, state, jax.random.split(key, (_TRANSITIONS, _CHAINS)))
+    return z[1 :: _TRANSITIONS // _KEPT], jnp.mean(rates)
 
 
 def _least_squares(degree, problem, parts, guide, draws) -> Surrogate:
     """The field whose values and derivatives at draws are those of grad r."""
     centre = jnp.mean(jnp.concatenate(draws), axis=0)
     sums = [_normal_equations(problem[0], degree, problem[1], parts, guide, centre, z) for z in draws]
-    matrix, right = (np.sum([np.asarray(part) for part in parts], axis=0) for parts in zip(*sums, strict=True))
+    matrix, right = (np.sum(list(map(np.asarray, each)), axis=0) for each in zip(*sums, strict=True))
     scale = np.sqrt(np.diag(matrix))
     matrix = matrix / scale / scale[:, None] + np.finfo(float).eps * len(matrix) * np.eye(len(matrix))
-    return Surrogate(centre, jnp.asarray(np.linalg.solve(matrix, right / scale[:, None]) / scale[:, None]))
+    coefficients = np.linalg.solve(matrix, right / scale[:, None]) / scale[:, None]
+    return Surrogate(centre, jnp.asarray(coefficients), jnp.zeros(()))
 
 
 @partial(jax.jit, static_argnums=(0, 1))

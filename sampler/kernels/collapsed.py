@@ -99,37 +99,32 @@ class Collapsed(Kernel):
     def decided(self, setting_of: Callable[[Kernel], Setting], key: jax.Array) -> Collapsed:
         if self.move not in (AUTO, SPLIT, BY_SURROGATE) or (self.move != AUTO and self.kicks is not None):
             return self
+        by_surrogate = dataclasses.replace(self, move=BY_SURROGATE, kicks=_KICKS_BY_SURROGATE)
         if self.move == BY_SURROGATE:
-            return dataclasses.replace(self, kicks=_KICKS_BY_SURROGATE)
+            return by_surrogate
         setting = setting_of(SplitHMC())
-        none, two = _trial(setting, key)
-        # of a Gaussian error of the energy with mean s^2/2 and variance s^2, 2 Phi(-s/2) is accepted
-        spread = -2 * NormalDist().inv_cdf(min(max(two, 1e-6), 1 - 1e-6) / 2)
         known, dimension = setting.target.metric_known, len(setting.data.guide.centre)
         power = _WORTH_WITH if known else _WORTH_IN_HEAVY_TAILS
-        worth = {0: none**_WORTH_WITHOUT}
-        for n in range(1, _MOST_KICKS + 1):
-            accepted = 2 * NormalDist().cdf(-spread * (_KICKS / n) ** 2 / 2)
-            worth[n] = accepted**power / (1 + _GRADIENT * n)
+        none, two = _trial(setting, key)
+        worth = _worth_of_kicks(none, two, power)
         best = max(worth, key=worth.__getitem__)
         dense = isinstance(setting.data.guide, Guide)  # and not of hundreds of paths, where NUTS has no metric
-        if self.move == AUTO and dense and best > _KICKS and (two < _TELLING or not known):
-            worth[best] = _measured(setting, key, SplitHMC(kicks=best)) ** power / (1 + _GRADIENT * best)
         if self.move == SPLIT or self.kicks is not None or not dense:
             return dataclasses.replace(self, move=SPLIT, kicks=best if self.kicks is None else self.kicks)
+        if best > _KICKS and (two < _TELLING or not known):
+            worth[best] = _measured(setting, key, best) ** power / (1 + _GRADIENT * best)
         if known:
             gradients = _GRADIENTS_OF_NUTS * max(1.0, dimension / _COORDINATES) ** 0.25
         else:
             gradients = min(_WITHOUT_METRIC * dimension, _WHOLE_TREE)
-        of_nuts = 1 / (1 + _GRADIENT * gradients)
-        if max(worth[best], of_nuts) < _LITTLE and dimension <= _MOST_COORDINATES:
-            by = dataclasses.replace(self, move=BY_SURROGATE, kicks=_KICKS_BY_SURROGATE)
-            accepted = _measured(setting_of(by.mover()), key, by.mover())
-            if accepted**power / _WITH_SURROGATE > max(worth[best], of_nuts):
-                return by
-        if worth[best] < of_nuts:
-            return dataclasses.replace(self, move=WITH_NUTS)
-        return dataclasses.replace(self, move=SPLIT, kicks=best)
+        promised = {
+            dataclasses.replace(self, move=SPLIT, kicks=best): worth[best],
+            dataclasses.replace(self, move=WITH_NUTS): 1 / (1 + _GRADIENT * gradients),
+        }
+        if max(promised.values()) < _LITTLE and dimension <= _MOST_COORDINATES:
+            surrogate = setting_of(by_surrogate.mover()).data.guide.surrogate
+            promised[by_surrogate] = float(surrogate.acceptance) ** power / _WITH_SURROGATE
+        return max(promised, key=promised.__getitem__)
 
     def mover(self) -> Kernel:
         if self.move in (INDEPENDENT, SPLIT):
@@ -195,23 +190,34 @@ class _Whitened(NamedTuple):
         return self.setting.log_density(self.setting.data.guide.position(z))
 
 
+def _worth_of_kicks(none: float, two: float, power: float) -> dict[int, float]:
+    """Effective draws that a value of the density buys with n kicks, given the acceptance with none and with two."""
+    # of a Gaussian error of the energy with mean s^2/2 and variance s^2, 2 Phi(-s/2) is accepted
+    spread = -2 * NormalDist().inv_cdf(min(max(two, 1e-6), 1 - 1e-6) / 2)
+    worth = {0: none**_WORTH_WITHOUT}
+    for n in range(1, _MOST_KICKS + 1):
+        accepted = 2 * NormalDist().cdf(-spread * (_KICKS / n) ** 2 / 2)
+        worth[n] = accepted**power / (1 + _GRADIENT * n)
+    return worth
+
+
 def _trial(setting: Setting, key: jax.Array) -> tuple[float, float]:
     """Acceptance of split HMC without kicks, and with two."""
-    two, without = _accepted(setting.target, (SplitHMC(kicks=_KICKS), SplitHMC(kicks=0)), setting.data, key)
+    two, without = _accepted(setting.target, (_KICKS, 0), setting.data, key)
     return float(without), float(two)
 
 
-def _measured(setting: Setting, key: jax.Array, kernel: Kernel) -> float:
-    """Acceptance of a kernel."""
-    return float(_accepted(setting.target, (kernel,), setting.data, key)[0])
+def _measured(setting: Setting, key: jax.Array, kicks: int) -> float:
+    """Acceptance of split HMC with that many kicks."""
+    return float(_accepted(setting.target, (kicks,), setting.data, key)[0])
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _accepted(target, kernels: tuple[Kernel, ...], data, key) -> list[Any]:
-    """Acceptances of the last transitions of some chains that start at draws from the Gaussian, by each kernel in
-    turn."""
+def _accepted(target, kicks: tuple[int, ...], data, key) -> list[Any]:
+    """Acceptances of the last transitions of some chains that start at draws from the Gaussian, with each number of
+    kicks in turn."""
     setting, guide = Setting(target, data, 0, _CHAINS), data.guide
-    key_z, *key_moves = jax.random.split(key, 1 + len(kernels))
+    key_z, *key_moves = jax.random.split(key, 1 + len(kicks))
     z = jax.random.normal(key_z, (_CHAINS, len(guide.centre)), guide.centre.dtype)
     position = jax.vmap(guide.position)(z)
     state = SplitState(Place(position, jax.vmap(setting.log_density)(position)))
@@ -225,7 +231,7 @@ def _accepted(target, kernels: tuple[Kernel, ...], data, key) -> list[Any]:
         return state, jnp.mean(rates[1:])
 
     found = []
-    for kernel, key_move in zip(kernels, key_moves, strict=True):
-        state, rate = acceptance(kernel, key_move, state)
+    for n, key_move in zip(kicks, key_moves, strict=True):
+        state, rate = acceptance(SplitHMC(kicks=n), key_move, state)
         found.append(rate)
     return found

@@ -392,7 +392,7 @@ def _standard(network, position, unit):
 def any_field(D):
     """Polynomials of degree 2 that have nothing to do with a posterior, and are no gradient."""
     coefficients = 0.2 * np.random.default_rng(3).standard_normal((1 + D + D * (D + 1) // 2, D)) / D
-    return Surrogate(jnp.zeros(D), jnp.asarray(coefficients))
+    return Surrogate(jnp.zeros(D), jnp.asarray(coefficients), jnp.zeros(()))
 
 
 def collapsed_z(problem, chains, rounds, seed=0, kernel=_BY_NUTS):

@@ -65,11 +65,8 @@ def test_moves_follow_the_acceptance(
     Kicks by a surrogate where all else promises little and it more. None stands for what is not tried.
     """
     monkeypatch.setattr("gibbsformer.sampler.kernels.collapsed._trial", lambda setting, key: (without, two))
-    monkeypatch.setattr(
-        "gibbsformer.sampler.kernels.collapsed._measured",
-        lambda setting, key, kernel: fitted if kernel.surrogate else measured,
-    )
-    guide = Guide(*3 * (jnp.zeros(coordinates),))
+    monkeypatch.setattr("gibbsformer.sampler.kernels.collapsed._measured", lambda setting, key, kicks: measured)
+    guide = Guide(*3 * (jnp.zeros(coordinates),), SimpleNamespace(acceptance=fitted))
     setting = SimpleNamespace(data=SimpleNamespace(guide=guide), target=SimpleNamespace(metric_known=metric))
     found = gf.Collapsed().decided(lambda kernel: setting, KEY)
     assert found.move == move
