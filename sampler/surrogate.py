@@ -35,6 +35,7 @@ _EQUATIONS = 4  # for each coefficient, at least
 _CHAINS, _TRANSITIONS, _KEPT = 48, 8, 4  # a group of draws: of every second transition
 _ROUNDS = (1, 4)  # groups in each round, times what the equations ask for
 _ROUNDS_OF_LINEAR = (1, 1)  # and then only the last draws of a group
+_STUCK = 0.01  # an acceptance below cannot be told from none
 _START = 0.5  # standard deviations of the Gaussian at which chains begin
 
 
@@ -44,7 +45,8 @@ class Surrogate(NamedTuple):
     Attributes:
         centre: of the monomials [D].
         coefficients: of the monomials of degree 0, 1, .. in z - centre [F, D].
-        acceptance: mean acceptance of split HMC with kicks by it.
+        acceptance: of split HMC with kicks by it, the harmonic mean over some chains: one over the time that a chain
+            stays at a point, which a few chains in a tail can make long.
     """
 
     centre: Float[Array, " D"]
@@ -93,17 +95,17 @@ def fitted(posterior: Posterior, setting: Setting, key: jax.Array) -> Guide:
 
 @partial(jax.jit, static_argnums=0)
 def _moved(target, data, key, z: Float[Array, "chains D"]) -> tuple[Float[Array, "kept chains D"], Float[Array, ""]]:
-    """Draws of chains that start at z, and their mean acceptance."""
+    """Draws of chains that start at z, and the harmonic mean of their acceptances."""
     setting, guide, kernel = Setting(target, data, 0, _CHAINS), data.guide, SplitHMC(surrogate=True)
     place = jax.vmap(guide.position)(z)
     state = SplitState(Place(place, jax.lax.map(setting.log_density, place)))
 
     def transition(state, keys):
         state, stats = jax.vmap(lambda k, s: kernel.step(setting, k, 0, s))(keys, state)
-        return state, (jax.vmap(guide.whitened)(state.chain.position), jnp.mean(stats["acceptance_rate"]))
+        return state, (jax.vmap(guide.whitened)(state.chain.position), stats["acceptance_rate"])
 
     _, (z, rates) = jax.lax.scan(transition, state, jax.random.split(key, (_TRANSITIONS, _CHAINS)))
-    return z[1 :: _TRANSITIONS // _KEPT], jnp.mean(rates)
+    return z[1 :: _TRANSITIONS // _KEPT], 1 / jnp.mean(1 / jnp.maximum(jnp.mean(rates, axis=0), _STUCK))
 
 
 def _least_squares(degree, problem, parts, guide, draws) -> Surrogate:

@@ -7,10 +7,10 @@ The posterior is nearly Gaussian around its mode in the coordinates ``models.col
 ``move="auto"`` moves by split HMC with n kicks, or none, whichever promises most effective draws for the evaluations
 they cost. With acceptance a, a draw without kicks is worth about a^6 effective draws in the tails and costs one value
 of the density; a draw with kicks is worth a^3, at widths below the number of paths a^6, and costs n gradients more, of
-three values each (measured at N = 10 to 100, docs/samplers.md). Errors of the energy fall as n^-2, so the acceptance
-with two kicks tells that with n; where it is too small to tell, and at widths below the number of paths, that with n is
-measured too. Where NUTS promises more, it moves in Bartlett coordinates. Where all that promises little, a polynomial
-is fitted for the kicks to come from (``sampler.surrogate``), and taken if it promises most.
+three values each (measured at N = 10 to 100, docs/samplers.md). Where a draw without kicks is worth little, polynomials
+are fitted for the kicks to come from (``sampler.surrogate``). Where these too promise little, kicks by the gradient are
+tried: errors of the energy fall as n^-2, so the acceptance with two kicks tells the best n, with which it is measured
+too. Where NUTS promises more, it moves in Bartlett coordinates.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from statistics import NormalDist
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,13 +42,13 @@ _WORTH_WITHOUT, _WORTH_WITH, _WORTH_IN_HEAVY_TAILS = 6.0, 3.0, 6.0
 # al. 2013) to 21 of 1,085; where its metric is not known, 1.5 times their number up to a whole tree
 _GRADIENTS_OF_NUTS, _COORDINATES, _WITHOUT_METRIC, _WHOLE_TREE = 7, 14, 1.5, 255
 _MOST_KICKS = 8
-# kicks by a surrogate, and what they and the density cost in values of it (measured at 14 coordinates); a fit costs as
-# much as some thousand values and is tried where no other draw is worth ``_LITTLE``, up to so many coordinates: a
-# Hessian of twice as many costs 16 times as much
+# kicks by a surrogate, and what they and the density cost in values of it (measured at 14 coordinates); it is fitted
+# where a draw without kicks is worth less than ``_LITTLE``, up to so many coordinates: a Hessian of twice as many costs
+# 16 times as much
 _KICKS_BY_SURROGATE, _WITH_SURROGATE = 4, 2.0
 _LITTLE, _MOST_COORDINATES = 0.2, 200
-_CHAINS, _TRANSITIONS, _KICKS = 32, 3, 2  # of the trial
-_TELLING = 0.2  # acceptance with two kicks from which on it tells that with more
+_STAYS_NOWHERE = 0.5  # a surrogate accepted less (in harmonic mean) leaves chains in tails for hundreds of transitions
+_CHAINS, _TRANSITIONS, _TRANSITIONS_WITHOUT, _KICKS = 32, 3, 12, 2  # of the trial; without kicks they cost little
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,33 +97,36 @@ class Collapsed(Kernel):
         return ChEES.minimum_chains if self.move == WITH_CHEES else 1
 
     def decided(self, setting_of: Callable[[Kernel], Setting], key: jax.Array) -> Collapsed:
-        if self.move not in (AUTO, SPLIT, BY_SURROGATE) or (self.move != AUTO and self.kicks is not None):
+        if self.move not in (AUTO, SPLIT, BY_SURROGATE):
             return self
+        if self.kicks is not None:
+            return self if self.move != AUTO else _split(self, self.kicks)
         by_surrogate = dataclasses.replace(self, move=BY_SURROGATE, kicks=_KICKS_BY_SURROGATE)
         if self.move == BY_SURROGATE:
             return by_surrogate
         setting = setting_of(SplitHMC())
         known, dimension = setting.target.metric_known, len(setting.data.guide.centre)
-        power = _WORTH_WITH if known else _WORTH_IN_HEAVY_TAILS
-        none, two = _trial(setting, key)
-        worth = _worth_of_kicks(none, two, power)
-        best = max(worth, key=worth.__getitem__)
         dense = isinstance(setting.data.guide, Guide)  # and not of hundreds of paths, where NUTS has no metric
-        if self.move == SPLIT or self.kicks is not None or not dense:
-            return dataclasses.replace(self, move=SPLIT, kicks=best if self.kicks is None else self.kicks)
-        if best > _KICKS and (two < _TELLING or not known):
-            worth[best] = _measured(setting, key, best) ** power / (1 + _GRADIENT * best)
-        if known:
-            gradients = _GRADIENTS_OF_NUTS * max(1.0, dimension / _COORDINATES) ** 0.25
-        else:
-            gradients = min(_WITHOUT_METRIC * dimension, _WHOLE_TREE)
-        promised = {
-            dataclasses.replace(self, move=SPLIT, kicks=best): worth[best],
-            dataclasses.replace(self, move=WITH_NUTS): 1 / (1 + _GRADIENT * gradients),
-        }
-        if max(promised.values()) < _LITTLE and dimension <= _MOST_COORDINATES:
+        free = self.move == AUTO and dense
+        power = _WORTH_WITH if known else _WORTH_IN_HEAVY_TAILS
+        promised = {_split(self, 0): _measured(setting, key, 0) ** _WORTH_WITHOUT}
+        if free and _best(promised) < _LITTLE and dimension <= _MOST_COORDINATES:
             surrogate = setting_of(by_surrogate.mover()).data.guide.surrogate
-            promised[by_surrogate] = float(surrogate.acceptance) ** power / _WITH_SURROGATE
+            if surrogate.acceptance >= _STAYS_NOWHERE:
+                promised[by_surrogate] = float(surrogate.acceptance) ** power / _WITH_SURROGATE
+        if free and _best(promised) >= 1 / (1 + _GRADIENT * _KICKS):  # as much as two kicks would, if always accepted
+            return max(promised, key=promised.__getitem__)
+        worth = _worth_of_kicks(_measured(setting, key, _KICKS), power)
+        n = max(worth, key=worth.__getitem__)
+        if free and n > _KICKS:
+            worth[n] = _measured(setting, key, n) ** power / (1 + _GRADIENT * n)
+        promised[_split(self, n)] = worth[n]
+        if free:
+            if known:
+                gradients = _GRADIENTS_OF_NUTS * max(1.0, dimension / _COORDINATES) ** 0.25
+            else:
+                gradients = min(_WITHOUT_METRIC * dimension, _WHOLE_TREE)
+            promised[dataclasses.replace(self, move=WITH_NUTS)] = 1 / (1 + _GRADIENT * gradients)
         return max(promised, key=promised.__getitem__)
 
     def mover(self) -> Kernel:
@@ -190,48 +193,40 @@ class _Whitened(NamedTuple):
         return self.setting.log_density(self.setting.data.guide.position(z))
 
 
-def _worth_of_kicks(none: float, two: float, power: float) -> dict[int, float]:
-    """Effective draws that a value of the density buys with n kicks, given the acceptance with none and with two."""
+def _split(kernel: Collapsed, kicks: int) -> Collapsed:
+    return dataclasses.replace(kernel, move=SPLIT, kicks=kicks)
+
+
+def _best(promised: dict[Collapsed, float]) -> float:
+    return max(promised.values())
+
+
+def _worth_of_kicks(two: float, power: float) -> dict[int, float]:
+    """Effective draws that a value of the density buys with n kicks, given the acceptance with two."""
     # of a Gaussian error of the energy with mean s^2/2 and variance s^2, 2 Phi(-s/2) is accepted
     spread = -2 * NormalDist().inv_cdf(min(max(two, 1e-6), 1 - 1e-6) / 2)
-    worth = {0: none**_WORTH_WITHOUT}
-    for n in range(1, _MOST_KICKS + 1):
-        accepted = 2 * NormalDist().cdf(-spread * (_KICKS / n) ** 2 / 2)
-        worth[n] = accepted**power / (1 + _GRADIENT * n)
-    return worth
-
-
-def _trial(setting: Setting, key: jax.Array) -> tuple[float, float]:
-    """Acceptance of split HMC without kicks, and with two."""
-    two, without = _accepted(setting.target, (_KICKS, 0), setting.data, key)
-    return float(without), float(two)
+    accepted = {n: 2 * NormalDist().cdf(-spread * (_KICKS / n) ** 2 / 2) for n in range(1, _MOST_KICKS + 1)}
+    return {n: rate**power / (1 + _GRADIENT * n) for n, rate in accepted.items()}
 
 
 def _measured(setting: Setting, key: jax.Array, kicks: int) -> float:
     """Acceptance of split HMC with that many kicks."""
-    return float(_accepted(setting.target, (kicks,), setting.data, key)[0])
+    return float(_accepted(setting.target, kicks, setting.data, key))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _accepted(target, kicks: tuple[int, ...], data, key) -> list[Any]:
-    """Acceptances of the last transitions of some chains that start at draws from the Gaussian, with each number of
-    kicks in turn."""
-    setting, guide = Setting(target, data, 0, _CHAINS), data.guide
-    key_z, *key_moves = jax.random.split(key, 1 + len(kicks))
+def _accepted(target, kicks: int, data, key) -> jax.Array:
+    """Acceptance in the last transitions of some chains that start at draws from the Gaussian."""
+    setting, guide, kernel = Setting(target, data, 0, _CHAINS), data.guide, SplitHMC(kicks=kicks)
+    key_z, key_moves = jax.random.split(key)
     z = jax.random.normal(key_z, (_CHAINS, len(guide.centre)), guide.centre.dtype)
     position = jax.vmap(guide.position)(z)
     state = SplitState(Place(position, jax.vmap(setting.log_density)(position)))
 
-    def acceptance(kernel, key, state):
-        def transition(state, keys):
-            state, stats = jax.vmap(lambda k, s: kernel.step(setting, k, 0, s))(keys, state)
-            return state, stats["acceptance_rate"]
+    def transition(state, keys):
+        state, stats = jax.vmap(lambda k, s: kernel.step(setting, k, 0, s))(keys, state)
+        return state, stats["acceptance_rate"]
 
-        state, rates = jax.lax.scan(transition, state, jax.random.split(key, (_TRANSITIONS, _CHAINS)))
-        return state, jnp.mean(rates[1:])
-
-    found = []
-    for n, key_move in zip(kicks, key_moves, strict=True):
-        state, rate = acceptance(SplitHMC(kicks=n), key_move, state)
-        found.append(rate)
-    return found
+    count = _TRANSITIONS if kicks else _TRANSITIONS_WITHOUT
+    _, rates = jax.lax.scan(transition, state, jax.random.split(key_moves, (count, _CHAINS)))
+    return jnp.mean(rates[count // 3 :])
