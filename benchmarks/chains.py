@@ -10,7 +10,7 @@ the same run.
 
 To take from it: on two cores nothing is gained beyond tens of chains, and moves in lockstep gain more from them than
 NUTS does. A GPU is for thousands. At N=10 two kicks are too few for many chains: one that stays in a tail spoils the
-ESS of all, and `move="auto"` takes four.
+ESS of all. `move="auto"` kicks by a polynomial there (docs/samplers.md).
 """
 
 from __future__ import annotations

@@ -45,8 +45,7 @@ class Surrogate(NamedTuple):
     Attributes:
         centre: of the monomials [D].
         coefficients: of the monomials of degree 0, 1, .. in z - centre [F, D].
-        acceptance: of split HMC with kicks by it, the harmonic mean over some chains: one over the time that a chain
-            stays at a point, which a few chains in a tail can make long.
+        acceptance: of split HMC with kicks by it, the harmonic mean over some chains, which a few in a tail make low.
     """
 
     centre: Float[Array, " D"]
@@ -62,14 +61,22 @@ class Surrogate(NamedTuple):
 def fitted(posterior: Posterior, setting: Setting, key: jax.Array) -> Guide:
     """The guide of a setting with a surrogate; it belongs inside ``core.numerics.numerics()``.
 
+    Args:
+        posterior: what is sampled.
+        setting: its target and data, in straight coordinates, with the guide at the mode.
+        key: typed random key of the chains that the fit learns from.
+
+    Returns:
+        The guide, with ``surrogate``; the same for the same key.
+
     Raises:
         ValueError: the guide is not one with a covariance matrix, or the Hessians would not fit in memory.
     """
     guide = setting.data.guide
     if not isinstance(guide, Guide):
         raise checks.InputError(
-            f"move='surrogate' needs Hessians in all {len(guide.centre):,} coordinates of the order parameters: "
-            "use move='split' for so many"
+            f"kicks by a surrogate need Hessians in all {len(guide.centre):,} coordinates of the order parameters: "
+            "use move='split', or SplitHMC without surrogate, for so many"
         )
     D = len(guide.centre)
     degree = next(d for d in (3, 2, 1) if math.comb(D + d, d) <= _MONOMIALS or d == 1)
@@ -105,7 +112,12 @@ def _moved(target, data, key, z: Float[Array, "chains D"]) -> tuple[Float[Array,
         return state, (jax.vmap(guide.whitened)(state.chain.position), stats["acceptance_rate"])
 
     _, (z, rates) = jax.lax.scan(transition, state, jax.random.split(key, (_TRANSITIONS, _CHAINS)))
-    return z[1 :: _TRANSITIONS // _KEPT], 1 / jnp.mean(1 / jnp.maximum(jnp.mean(rates, axis=0), _STUCK))
+    return z[1 :: _TRANSITIONS // _KEPT], _harmonic(rates)
+
+
+def _harmonic(rates: Float[Array, "transitions chains"]) -> Float[Array, ""]:
+    """Harmonic mean over chains of their acceptances: one over the time that a chain stays at a point."""
+    return 1 / jnp.mean(1 / jnp.maximum(jnp.mean(rates, axis=0), _STUCK))
 
 
 def _least_squares(degree, problem, parts, guide, draws) -> Surrogate:

@@ -45,7 +45,7 @@ _MOST_KICKS = 8
 # kicks by a surrogate, and what they and the density cost in values of it (measured at 14 coordinates); it is fitted
 # where a draw without kicks is worth less than ``_LITTLE``, up to so many coordinates: a Hessian of twice as many costs
 # 16 times as much
-_KICKS_BY_SURROGATE, _WITH_SURROGATE = 4, 2.0
+_KICKS_BY_SURROGATE, _WITH_SURROGATE = 4, 1.5
 _LITTLE, _MOST_COORDINATES = 0.2, 200
 _STAYS_NOWHERE = 0.5  # a surrogate accepted less (in harmonic mean) leaves chains in tails for hundreds of transitions
 _CHAINS, _TRANSITIONS, _TRANSITIONS_WITHOUT, _KICKS = 32, 3, 12, 2  # of the trial; without kicks they cost little

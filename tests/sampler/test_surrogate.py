@@ -49,6 +49,30 @@ def test_a_slope_that_is_a_polynomial_is_found(monkeypatch, x64):
     np.testing.assert_allclose(found.slope(z), jax.grad(r)(z), rtol=1e-8)
 
 
+def test_a_gradient_counts_as_one_row_of_a_hessian(monkeypatch, x64):
+    """Where no polynomial fits, the weights decide; against least squares of the equations as they stand."""
+    D, rng = 2, np.random.default_rng(2)
+    minus = lambda z: jnp.sum(jnp.cosh(z)) + jnp.sin(z[0] * z[1])  # noqa: E731
+    parts = (jax.grad(minus), jax.hessian(minus))
+    monkeypatch.setattr(surrogate, "slopes", lambda shape, data, _, at, z: tuple(part(z) for part in parts))
+    z = rng.standard_normal((5, D))
+    guide = Guide(jnp.zeros(D), jnp.eye(D), jnp.eye(D))
+    found = surrogate._least_squares(1, (None, None), None, guide, [jnp.asarray(z)])
+    rows, values = [], []
+    for each in z:
+        rows += [np.append(1, each - z.mean(0)) / np.sqrt(D), *np.eye(1 + D)[1:]]
+        values += [(each - parts[0](each)) / np.sqrt(D), *(np.eye(D) - parts[1](each))]
+    np.testing.assert_allclose(found.coefficients, np.linalg.lstsq(np.array(rows), np.array(values))[0], rtol=1e-9)
+
+
+def test_a_chain_in_a_tail_shows_in_the_acceptance():
+    """One of 48 chains that never moves: the mean hardly changes, the harmonic mean says that it stays."""
+    rates = np.full((8, 48), 0.9)
+    np.testing.assert_allclose(surrogate._harmonic(rates), 0.9, rtol=1e-6)
+    rates[:, 0] = 0.0
+    assert surrogate._harmonic(rates) < 0.35 < 0.88 < rates.mean()
+
+
 @pytest.fixture(scope="module")
 def few_paths(make_small):
     """A posterior far from a Gaussian, and its guide with a surrogate."""
@@ -94,7 +118,7 @@ def test_what_is_refused(few_paths):
         gf.SplitHMC(surrogate="yes")
     posterior, setting, _ = few_paths
     wide = setting._replace(data=setting.data._replace(guide=_Wide(jnp.zeros(2000))))
-    with pytest.raises(ValueError, match="in all 2,000 coordinates of the order parameters: use move='split'"):
+    with pytest.raises(ValueError, match="in all 2,000 coordinates of the order parameters: use move='split', or"):
         surrogate.fitted(posterior, wide, KEY)
 
 
